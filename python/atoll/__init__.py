@@ -1,0 +1,12 @@
+"""Run Python in parallel inside one process.
+
+Interpreters with a GIL each, free threads and processes behind one API; every C
+extension imports in each of them. See https://peps.python.org/pep-0684/ and
+https://peps.python.org/pep-0734/ for what CPython gives and this package completes.
+"""
+
+from importlib.metadata import version as _version
+
+__all__ = ["__version__"]
+
+__version__: str = _version("atoll")

@@ -1,0 +1,31 @@
+/* Reference counts of things that cross interpreters; see shared.h. */
+#include "base/shared.h"
+
+#include <assert.h>
+
+void at_shared_init(at_shared *thing, const at_shared_kind *kind)
+{
+    thing->kind = kind;
+    atomic_init(&thing->references, 1);
+}
+
+at_shared *at_shared_ref(at_shared *thing)
+{
+    size_t before =
+        atomic_fetch_add_explicit(&thing->references, 1, memory_order_relaxed);
+    assert(before != 0);
+    (void)before;
+    return thing;
+}
+
+void at_shared_unref(at_shared *thing)
+{
+    if (thing == NULL) {
+        return;
+    }
+    /* Release: what this holder wrote is visible to whoever frees. Acquire: the one who
+     * frees sees what every other holder wrote. */
+    if (atomic_fetch_sub_explicit(&thing->references, 1, memory_order_acq_rel) == 1) {
+        thing->kind->free(thing);
+    }
+}

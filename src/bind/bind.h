@@ -1,0 +1,8 @@
+/* What each file of bind/ gives the module. Every function here:
+ * ctx: attached; returns 0, or -1 with an exception set */
+#ifndef AT_BIND_BIND_H
+#define AT_BIND_BIND_H
+
+#include <Python.h>
+
+#endif

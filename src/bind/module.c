@@ -1,0 +1,39 @@
+/* The _atoll module: loaded natively by every interpreter, so that its C globals are
+ * the one thing they all share. Each file of bind/ adds its types and functions. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "bind/bind.h"
+
+static int module_exec(PyObject *module)
+{
+    static int (*const additions[])(PyObject *) = {
+        NULL,
+    };
+    for (size_t i = 0; additions[i] != NULL; i++) {
+        if (additions[i](module) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "atoll._atoll",
+    .m_doc = "The C runtime of atoll. Use the atoll package; this module is private.",
+    .m_size = 0,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__atoll(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,105 @@
+/* Private images: a copy of a shared library for one interpreter.
+ *
+ * An extension that keeps state in C globals refuses a second interpreter. An image is
+ * the same file loaded once more, with its own writable data, its own copies of the
+ * libraries it needs (closure.h says which), and its references to a few symbols pointed
+ * at replacements that know the interpreter (the hooks). The text is shared: read-only
+ * pages of every copy are mapped from the original file.
+ *
+ * A space is all images of one interpreter: one image a library, found again by the
+ * (device, inode) of its file. Analysis of a file is done once for the process.
+ *
+ * Nothing here knows Python: interp/ says which symbols are hooked and to what.
+ */
+#ifndef AT_ELF_IMAGE_H
+#define AT_ELF_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+#include "base/error.h"
+
+typedef struct at_image at_image;
+typedef struct at_image_space at_image_space;
+
+/* What the images of a space are given by their owner; copied by at_image_space_new. */
+typedef struct at_image_hooks {
+    /* What a reference to `symbol` must be pointed at, or NULL to leave it as the loader
+     * bound it. Asked once for each relocation against an undefined symbol, before any
+     * code of the image runs. ctx: any; must not call back into elf/ */
+    void *(*replacement)(void *context, const char *symbol);
+    void *context;
+} at_image_hooks;
+
+/* What becomes of the images of a space whose interpreter is gone. */
+typedef enum at_image_fate {
+    AT_IMAGE_KEEP,  /* a thread may still stand in them: leave everything mapped */
+    AT_IMAGE_REUSE, /* quiet: keep for the next interpreter that loads the same file */
+    AT_IMAGE_UNMAP, /* quiet, and no thread-local destructor of theirs is pending */
+} at_image_fate;
+
+typedef struct at_image_stats {
+    size_t loaded_count;
+    size_t reused_count;
+    size_t parked_count;
+    size_t unmapped_count;
+    size_t bytes_copied; /* written to private copies */
+    size_t bytes_shared; /* mapped over from original files */
+} at_image_stats;
+
+/* A space for the images of interpreter `interpreter_id`.
+ * ctx:  any
+ * owns: the caller ends it with at_image_space_end
+ * errs: AT_ENOMEM */
+int at_image_space_new(
+    int64_t interpreter_id, const at_image_hooks *hooks, at_image_space **space);
+
+/* The image of the extension module file at `path`, loaded now unless it is there, with
+ * its closure; constructors have run when this returns. `global` says that later images
+ * of the space see its symbols (sys.setdlopenflags with RTLD_GLOBAL).
+ * ctx:  detached; takes the loader's lock and runs the constructors of the image
+ * owns: the space owns the image
+ * errs: fault says which file and why: AT_ENOTFOUND, AT_EFORMAT, AT_EUNSUPPORTED (static
+ *       TLS used up), AT_ESYSTEM, AT_ENOMEM */
+int at_image_load(at_image_space *space, const char *path, bool global, at_image **image,
+    at_fault *fault) AT_DETACHED;
+
+/* What dlopen(name, flags) called by code of this space must return: the image where
+ * policy says that the library is private, the process's own handle else; NULL with
+ * dlerror() set on failure. `name` is a file or a path, or NULL for the program.
+ * ctx: detached, or attached (a hook is called with whatever its caller holds) */
+void *at_image_dlopen(at_image_space *space, const char *name, int flags);
+
+/* Address of `symbol` in this very image, or NULL.
+ * ctx: any */
+void *at_image_symbol(at_image *image, const char *symbol);
+
+/* The path of the original file. Lives as long as the process.
+ * ctx: any */
+const char *at_image_path(const at_image *image);
+
+/* Walk the images of a space in the order they were loaded; NULL starts, NULL ends.
+ * ctx: the space's own thread */
+at_image *at_image_next(at_image_space *space, at_image *after);
+
+/* Has code of the space started a thread (it called pthread_create or thrd_create)?
+ * ctx: any */
+bool at_image_space_has_threads(const at_image_space *space);
+
+/* End the space; its interpreter is gone and `fate` becomes of the images.
+ * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
+ * owns: frees the space */
+void at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
+
+/* Libraries that must be private, or shared, against the policy: base names without the
+ * version ("libfoo.so"), ':' between them; NULL for none. Before the first load.
+ * ctx: main
+ * errs: AT_ENOMEM, AT_EBUSY (something is loaded already) */
+int at_image_set_policy(const char *private_names, const char *shared_names);
+
+/* ctx: any */
+at_image_stats at_image_get_stats(void);
+
+#endif
