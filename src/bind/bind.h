@@ -5,4 +5,7 @@
 
 #include <Python.h>
 
+/* The module's entry point, for the importer. */
+PyMODINIT_FUNC PyInit__atoll(void);
+
 #endif

@@ -1,0 +1,53 @@
+"""List the writable globals of the built objects and refuse those not argued for.
+
+State in C globals is what breaks under many interpreters, so each one that atoll itself
+has is named in ALLOWED with the reason why it belongs to the process. Usage:
+``check_globals.py BUILD_FOLDER`` (a meson build folder with object files).
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Name (a pattern) -> why the process has exactly one of it.
+ALLOWED = {
+    r"at_runtime": "the process global",
+    r".*_(kind|type|spec|slots|methods|getset|members|def|module|keywords|table)": (
+        "a constant in CPython's terms; its API takes it without const"
+    ),
+    r"_parser(\.\d+)?|kwlist(\.\d+)?|keywords(\.\d+)?": "argument names for CPython",
+}
+SYMBOL = re.compile(r"^[0-9a-f]+ ([bBdD]) (\S+)$")
+
+
+def writable_globals(object_file: Path) -> list[str]:
+    """Names of the data and bss symbols of one object file."""
+    out = subprocess.run(
+        ["nm", str(object_file)], capture_output=True, text=True, check=True
+    ).stdout
+    return [m[2] for line in out.splitlines() if (m := SYMBOL.match(line))]
+
+
+def main() -> int:
+    objects = sorted(
+        path
+        for path in Path(sys.argv[1]).rglob("*.o")
+        if "tests" not in path.parts and "fuzz" not in path.parts
+    )
+    if not objects:
+        sys.exit(f"check_globals: no object files under {sys.argv[1]}")
+    allowed = re.compile("|".join(f"(?:{name})" for name in ALLOWED))
+    found = [
+        f"{path.name}: {name} is a writable global: move it into at_runtime, or say in "
+        "tools/check_globals.py why the process has one"
+        for path in objects
+        for name in writable_globals(path)
+        if not allowed.fullmatch(name)
+    ]
+    print("\n".join(found) or f"no stray globals in {len(objects)} object files")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
