@@ -65,7 +65,7 @@ wheel: $(VENV)/.ready  ## a wheel for this Python, in dist/
 	ls dist
 
 ##@ Test
-test: build lint test-c test-py  ## everything that must pass before a change lands
+test: build lint test-c asan tsan test-py  ## everything that must pass before a change lands
 
 test-py: build $(VENV)/.test  ## the Python tests (ARGS="-k name" for some of them)
 	$(PY) -m pytest -m "not slow" $(ARGS)
@@ -82,7 +82,7 @@ asan: $(BUILD)/asan/build.ninja  ## the C tests under AddressSanitizer and UBSan
 
 tsan: $(BUILD)/tsan/build.ninja  ## the C tests under ThreadSanitizer
 	TSAN_OPTIONS=halt_on_error=1 \
-		$(VENV)/bin/meson test -C $(BUILD)/tsan --print-errorlogs
+		setarch -R $(VENV)/bin/meson test -C $(BUILD)/tsan --print-errorlogs
 
 # The Python-free parts with their tests, as a debug build of their own.
 PART_OPTIONS := -Dpython_module=false -Ddevelopment=true -Dtests=true -Dwerror=true \
