@@ -1,0 +1,40 @@
+"""The `atoll` command.
+
+One module a subcommand; each is imported when it is asked for, so that `atoll --help`
+and `atoll doctor` never pay for the server.
+"""
+
+import importlib
+
+import click
+
+from atoll import __version__
+
+#: Subcommand to (module below this package, attribute): what `atoll --help` lists.
+COMMANDS = {
+    "doctor": ("doctor", "doctor"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module when the subcommand is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the subcommands, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand `cmd_name`, or None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command: click.Command = getattr(
+            importlib.import_module(f"{__name__}.{module}"), attribute
+        )
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="atoll")
+def main() -> None:
+    """Run Python in parallel inside one process."""

@@ -1,0 +1,66 @@
+/* How extension modules are imported into interpreters, and out again.
+ *
+ * Each interpreter that imports an extension through here has a record: its private
+ * images (elf/image.h), its slot in the thunk table (thunks.h), the foreign threads that
+ * are inside it, and the functions it gave to Py_AtExit. A record is named by the
+ * interpreter's ID, never by pointer, and is made by whichever import comes first: also
+ * in interpreters that atoll did not create.
+ *
+ * An interpreter ends in this order:
+ *   1. its atexit functions                           (the caller)
+ *   2. at_extensions_prepare_close()                  attached, inside it
+ *   3. Py_EndInterpreter()                            (the caller)
+ *   4. at_extensions_closed()                         from anywhere else
+ * A record whose interpreter ended without 2 and 4 is found and retired when the next
+ * one is made.
+ */
+#ifndef AT_INTERP_EXTENSION_H
+#define AT_INTERP_EXTENSION_H
+
+#include <Python.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+
+/* What at_extensions_prepare_close could not end. */
+typedef struct at_extensions_left {
+    size_t foreign_thread_count; /* still inside: their thread states still exist */
+    size_t hung_thread_count;    /* came too late and sleep for ever, outside */
+    bool started_threads;        /* code of the images has started threads */
+} at_extensions_left;
+
+/* How the file of an extension module is brought into the interpreter. */
+typedef enum at_extension_way {
+    AT_EXTENSION_SHARED, /* the file itself: it keeps nothing in C globals */
+    AT_EXTENSION_IMAGE,  /* a private image of it */
+} at_extension_way;
+
+/* Import the extension module that `spec` describes (name, origin) into the interpreter
+ * of the caller, as importlib's create_module does; the caller's loader executes it.
+ * PyInit_NAME runs here and now, in this interpreter: main's GIL is not taken.
+ * ctx:  attached, any interpreter but main; detaches while the file is loaded
+ * owns: a new reference
+ * errs: NULL with ImportError or SystemError, worded as CPython's own */
+PyObject *at_extensions_load(PyObject *spec, at_extension_way way) AT_ATTACHED;
+
+/* The interpreter of the caller is about to end: refuse foreign threads from now on, wait
+ * for those inside until `deadline_ns` (CLOCK_MONOTONIC), then run its Py_AtExit
+ * functions, last first. A second call waits again for those still inside. Fine, and
+ * quick, where no extension was ever imported.
+ * ctx:  attached, inside the interpreter `interpreter_id`; detaches while it waits
+ * errs: never; `left` (may be NULL) says what is still there. With foreign threads left
+ *       Py_EndInterpreter would abort the process: do not call it */
+void at_extensions_prepare_close(int64_t interpreter_id, int64_t deadline_ns,
+    at_extensions_left *left) AT_ATTACHED;
+
+/* The interpreter is destroyed. Unmaps its images, keeps them for the next interpreter,
+ * or leaves them mapped for ever, whichever is safe; then its slot is free again unless
+ * something of it stays mapped. `owner_thread_ended` says that every thread that ran the
+ * interpreter has ended (joined), so that no thread-local destructor of an image is
+ * pending. A no-op for an ID that has no record.
+ * ctx:  detached, never on a thread that ran the interpreter if `owner_thread_ended` */
+void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended) AT_DETACHED;
+
+#endif
