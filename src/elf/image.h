@@ -27,8 +27,12 @@ typedef struct at_image_space at_image_space;
 /* What the images of a space are given by their owner; copied by at_image_space_new. */
 typedef struct at_image_hooks {
     /* What a reference to `symbol` must be pointed at, or NULL to leave it as the loader
-     * bound it. Asked once for each relocation against an undefined symbol, before any
-     * code of the image runs. ctx: any; must not call back into elf/ */
+     * bound it. Asked for each undefined symbol of an image before any code of it runs.
+     * NULL or not must not depend on the space: an image that is used again keeps the
+     * loader's bindings. Not asked for what elf/ replaces itself: pthread_create,
+     * thrd_create and std::thread's start (to see threads), __cxa_atexit (destructors of
+     * statics never run: the interpreter that they belong to is gone by then).
+     * ctx: any; must not call back into elf/ */
     void *(*replacement)(void *context, const char *symbol);
     void *context;
 } at_image_hooks;
@@ -69,8 +73,11 @@ int at_image_load(at_image_space *space, const char *path, bool global, at_image
 /* What dlopen(name, flags) called by code of this space must return: the image where
  * policy says that the library is private, the process's own handle else; NULL with
  * dlerror() set on failure. `name` is a file or a path, or NULL for the program.
+ * `caller` is an address in the calling code (the return address of a thunk), whose
+ * RUNPATH and $ORIGIN count in the search; NULL where nobody knows.
  * ctx: detached, or attached (a hook is called with whatever its caller holds) */
-void *at_image_dlopen(at_image_space *space, const char *name, int flags);
+void *at_image_dlopen(
+    at_image_space *space, const char *name, int flags, const void *caller);
 
 /* Address of `symbol` in this very image, or NULL.
  * ctx: any */
@@ -84,11 +91,14 @@ const char *at_image_path(const at_image *image);
  * ctx: the space's own thread */
 at_image *at_image_next(at_image_space *space, at_image *after);
 
-/* Has code of the space started a thread (it called pthread_create or thrd_create)?
+/* Has code of the space started a thread (pthread_create, thrd_create, std::thread)?
  * ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
-/* End the space; its interpreter is gone and `fate` becomes of the images.
+/* End the space; its interpreter is gone and `fate` becomes of the images. Where code of
+ * the space has started a thread, AT_IMAGE_KEEP does, whatever `fate` says. The
+ * library's own destructors (DT_FINI, DT_FINI_ARRAY) run for REUSE and UNMAP, never for
+ * KEEP and never at the exit of the process.
  * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
  * owns: frees the space */
 void at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
