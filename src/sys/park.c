@@ -1,0 +1,71 @@
+/* Parking on futexes; see park.h. */
+#include "sys/park.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "sys/clock.h"
+
+enum {
+    NS_PER_SECOND = 1000000000,
+    /* A thread's affinity is asked for again after so many questions. */
+    AFFINITY_IS_FRESH_FOR = 64,
+};
+
+static int operation(int command, at_park_scope scope)
+{
+    return scope == AT_PARK_PRIVATE ? command | FUTEX_PRIVATE_FLAG : command;
+}
+
+int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
+                 at_park_scope scope)
+{
+    struct timespec deadline;
+    struct timespec *until = NULL;
+    if (deadline_ns != AT_NEVER) {
+        /* The kernel refuses negative times; any moment in the past does. */
+        int64_t moment_ns = deadline_ns > 0 ? deadline_ns : 0;
+        deadline.tv_sec = moment_ns / NS_PER_SECOND;
+        deadline.tv_nsec = moment_ns % NS_PER_SECOND;
+        until = &deadline;
+    }
+    /* FUTEX_WAIT_BITSET, because FUTEX_WAIT takes a relative time. */
+    long result = syscall(SYS_futex, word, operation(FUTEX_WAIT_BITSET, scope),
+                          expected, until, NULL, FUTEX_BITSET_MATCH_ANY);
+    if (result == 0) {
+        return 0;
+    }
+    switch (errno) {
+    case ETIMEDOUT:
+        return AT_ETIMEOUT;
+    case EINTR:
+        return AT_EINTERRUPTED;
+    default: /* EAGAIN: the word had changed */
+        return 0;
+    }
+}
+
+void at_park_wake(atomic_uint *word, int count, at_park_scope scope)
+{
+    (void)syscall(SYS_futex, word, operation(FUTEX_WAKE, scope), count, NULL, NULL, 0);
+}
+
+bool at_park_can_spin(void)
+{
+    static _Thread_local unsigned questions;
+    static _Thread_local bool several_cpus;
+    if (questions++ % AFFINITY_IS_FRESH_FOR == 0) {
+        cpu_set_t allowed;
+        /* Fails where the machine has more CPUs than the set: then there are several.
+         */
+        several_cpus = sched_getaffinity(0, sizeof allowed, &allowed) != 0 ||
+                       CPU_COUNT(&allowed) > 1;
+    }
+    return several_cpus;
+}

@@ -1,0 +1,52 @@
+/* Parking: a thread sleeps on a 32-bit word until another changes it and wakes it.
+ *
+ * The kernel's futex, with absolute deadlines. Who parks re-checks its condition after
+ * every return, whatever the code: wakes may be spurious. The waker changes the word
+ * first and wakes after, holding no lock.
+ */
+#ifndef AT_SYS_PARK_H
+#define AT_SYS_PARK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+
+/* Who can see the word. */
+typedef enum at_park_scope {
+    AT_PARK_PRIVATE, /* threads of this process */
+    AT_PARK_SHARED,  /* every process that maps the page */
+} at_park_scope;
+
+enum { AT_PARK_ALL = INT32_MAX };
+
+/* Sleep while `*word == expected`, until at_park_wake() or `deadline_ns` (at_clock_ns()
+ * time, or AT_NEVER).
+ * ctx:  detached
+ * errs: AT_ETIMEOUT; AT_EINTERRUPTED when a signal handler ran. 0 says only that it is
+ *       time to look again. */
+int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
+                 at_park_scope scope) AT_DETACHED;
+
+/* Wake up to `count` of the threads that sleep on `word`. The word may be gone by now:
+ * its address is only a name.
+ * ctx: any */
+void at_park_wake(atomic_uint *word, int count, at_park_scope scope);
+
+/* Tell the processor that this is a spin loop. */
+static inline void at_park_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* True where the calling thread may run on more than one CPU, so that spinning can be
+ * worth it: the other side may be running at this moment.
+ * ctx: any */
+bool at_park_can_spin(void);
+
+#endif

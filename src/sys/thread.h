@@ -1,0 +1,46 @@
+/* Threads of the operating system, with the stack that Python code needs. */
+#ifndef AT_SYS_THREAD_H
+#define AT_SYS_THREAD_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+#include "base/error.h"
+
+/* What a main thread gets by default on Linux. Deep recursion in C extensions is tuned
+ * to it. */
+enum { AT_THREAD_STACK_BYTES = 8 << 20 };
+
+/* Embedded by its user. */
+typedef struct at_thread {
+    pthread_t handle;
+    struct at_thread_life *life; /* shared with the thread itself */
+} at_thread;
+
+/* Run `body(argument)` on a new thread called `name` (cut to 15 bytes, as the kernel
+ * has it). It starts with every signal blocked: signals belong to the main thread.
+ * ctx:  any
+ * owns: the caller ends `thread` with exactly one join or detach
+ * errs: AT_EAGAIN where the system has no more threads, AT_ENOMEM */
+int at_thread_start(at_thread *thread, const char *name, void (*body)(void *),
+                    void *argument, at_fault *fault);
+
+/* Wait for the end of `thread`.
+ * ctx: detached */
+void at_thread_join(at_thread *thread) AT_DETACHED;
+
+/* Wait for the end of `thread` until `deadline_ns`.
+ * ctx:  detached
+ * errs: AT_ETIMEOUT, and then it is still to be joined or detached */
+int at_thread_join_until(at_thread *thread, int64_t deadline_ns) AT_DETACHED;
+
+/* Nobody will join `thread`.
+ * ctx: any */
+void at_thread_detach(at_thread *thread);
+
+/* The kernel's number for the calling thread.
+ * ctx: any */
+int at_thread_number(void);
+
+#endif
