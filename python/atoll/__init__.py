@@ -7,6 +7,27 @@ https://peps.python.org/pep-0734/ for what CPython gives and this package comple
 
 from importlib.metadata import version as _version
 
-__all__ = ["__version__"]
+from atoll._errors import (
+    AtollError,
+    ClosedError,
+    Empty,
+    Full,
+    InterpreterError,
+    NotShareableError,
+    OwnerDeadError,
+    RemoteTraceback,
+)
+
+__all__ = [
+    "AtollError",
+    "ClosedError",
+    "Empty",
+    "Full",
+    "InterpreterError",
+    "NotShareableError",
+    "OwnerDeadError",
+    "RemoteTraceback",
+    "__version__",
+]
 
 __version__: str = _version("atoll")

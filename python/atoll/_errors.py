@@ -1,0 +1,65 @@
+"""atoll's exceptions: the one place that defines them.
+
+The C side finds them here by name, so each has one identity in each interpreter. An
+exception that crosses interpreters is rebuilt there from the class of the same name.
+"""
+
+import queue
+
+__all__ = [
+    "AtollError",
+    "ClosedError",
+    "Empty",
+    "Full",
+    "InterpreterError",
+    "NotShareableError",
+    "OwnerDeadError",
+    "RemoteTraceback",
+]
+
+
+class AtollError(Exception):
+    """The base of every exception that atoll itself defines."""
+
+
+class ClosedError(AtollError, RuntimeError):
+    """The interpreter, channel or pool was closed, here or elsewhere."""
+
+
+class Full(AtollError, queue.Full):
+    """No room now; also a `queue.Full`."""
+
+
+class Empty(AtollError, queue.Empty):
+    """Nothing there now; also a `queue.Empty`."""
+
+
+class OwnerDeadError(AtollError, RuntimeError):
+    """Whoever held the lock or owned the other end died without letting go."""
+
+
+class NotShareableError(AtollError, TypeError):
+    """The object can be neither packed nor shared: it cannot leave its interpreter."""
+
+
+class InterpreterError(AtollError, RuntimeError):
+    """Code in another interpreter failed with something that cannot be rebuilt here.
+
+    The message has the type's name and the text of the original; the remote traceback
+    is the `__cause__`.
+    """
+
+
+class RemoteTraceback(AtollError):
+    """Carries the traceback of another interpreter, as text, in a `__cause__`.
+
+    Attributes:
+        text: What `traceback.format_exception` gave there.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
