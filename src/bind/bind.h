@@ -8,4 +8,6 @@
 /* The module's entry point, for the importer. */
 PyMODINIT_FUNC PyInit__atoll(void);
 
+int at_bind_http(PyObject *module);
+
 #endif

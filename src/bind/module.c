@@ -8,6 +8,7 @@
 static int module_exec(PyObject *module)
 {
     static int (*const additions[])(PyObject *) = {
+        at_bind_http,
         NULL,
     };
     for (size_t i = 0; additions[i] != NULL; i++) {
