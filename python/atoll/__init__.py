@@ -17,17 +17,21 @@ from atoll._errors import (
     OwnerDeadError,
     RemoteTraceback,
 )
+from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 __all__ = [
     "AtollError",
     "ClosedError",
     "Empty",
     "Full",
+    "Interpreter",
     "InterpreterError",
     "NotShareableError",
     "OwnerDeadError",
     "RemoteTraceback",
     "__version__",
+    "get_current",
+    "list_interpreters",
 ]
 
 __version__: str = _version("atoll")

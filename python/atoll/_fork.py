@@ -1,0 +1,84 @@
+"""Refusing fork while interpreters live.
+
+The child of a fork has one thread and every interpreter's state with no thread to own
+it: it crashes in PyOS_AfterFork_Child(). `os.register_at_fork` cannot refuse (its
+exceptions are printed and ignored), so `os.fork` and `os.forkpty` themselves are
+wrapped, and `multiprocessing`, whose default method on Linux is fork before CPython
+3.14, gets forkserver as its default.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from atoll import _atoll
+
+__all__ = ["install"]
+
+_WAY_OUT = (
+    "fork would crash the child while interpreters live ({count} of them): use "
+    "subprocess, or multiprocessing's 'forkserver' or 'spawn' method, or close the "
+    "interpreters first"
+)
+
+
+def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        count = _atoll.interpreter_count()
+        if count:
+            raise RuntimeError(_WAY_OUT.format(count=count))
+        return original(*args, **kwargs)
+
+    wrapper.__atoll__ = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _refusing_preexec(original: Callable[..., Any]) -> Callable[..., Any]:
+    # subprocess runs preexec_fn, the one before last of the positional arguments, in
+    # the forked child: all the rest of a plain subprocess is done without Python.
+    @functools.wraps(original)
+    def wrapper(*args: Any) -> Any:
+        if len(args) > 21 and args[21] is not None and _atoll.interpreter_count():
+            raise RuntimeError(
+                "preexec_fn runs in a forked child, which would crash while "
+                "interpreters live: use subprocess's process_group, "
+                "start_new_session, user, group, umask or cwd instead, or close the "
+                "interpreters first"
+            )
+        return original(*args)
+
+    wrapper.__atoll__ = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _wrap(module: Any, name: str, wrap: Callable[..., Any]) -> None:
+    original = getattr(module, name, None)
+    if original is not None and not hasattr(original, "__atoll__"):
+        setattr(module, name, wrap(original))
+
+
+def _prefer_forkserver() -> None:
+    if sys.version_info >= (3, 14):
+        return
+    from multiprocessing import context as public
+
+    context: Any = public
+    default = context._default_context
+    # Only where nobody has chosen: set_start_method() stays possible.
+    if default._actual_context is None and default._default_context is not None:
+        default._default_context = context._concrete_contexts["forkserver"]
+
+
+def install() -> None:
+    """Refuse fork in this interpreter from now on, while any interpreter lives."""
+    import subprocess
+
+    _wrap(os, "fork", _refusing)
+    _wrap(os, "forkpty", _refusing)
+    _wrap(subprocess, "_fork_exec", _refusing_preexec)
+    _prefer_forkserver()

@@ -1,0 +1,336 @@
+"""`atoll.Interpreter`: a Python interpreter with its own GIL, in this process."""
+
+from __future__ import annotations
+
+import atexit
+import marshal
+import pickle
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, Self, TypeVar
+
+from atoll import _atoll, _fork, _remote, _wire
+from atoll._errors import ClosedError, InterpreterError, RemoteTraceback
+
+__all__ = ["Interpreter", "get_current", "list_interpreters"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_INTERRUPT_GRACE = 1.0  # seconds for interrupted code to end
+_FINISH_GRACE = 2.5  # seconds beyond the timeout for the interpreter's own functions
+
+
+class Interpreter:
+    """A Python interpreter of its own: own GIL, own modules, own objects.
+
+    It runs in parallel with this one, on a thread of its own. What is called in it runs
+    there one call at a time, in the order in which the calls came, whichever threads
+    and interpreters they came from. C extensions import in it unmodified.
+
+    An object of this class is a handle: it can be sent to other interpreters and used
+    from any thread. When the last handle goes and the interpreter was not closed, it is
+    closed in the background, with a `ResourceWarning`.
+
+    See PEP 684 for what an interpreter shares with its process and what it does not.
+
+    Args:
+        name: For people; shown in the repr.
+
+    Raises:
+        RuntimeError: The process is exiting.
+        ValueError: The interpreter could not start; the message says why.
+    """
+
+    _id: int
+    _name: str | None
+    __slots__ = ("__weakref__", "_id", "_name")
+
+    def __init__(self, *, name: str | None = None) -> None:
+        self._id = -1
+        self._name = name
+        _prepare_process()
+        self._id = _atoll.interpreter_create(
+            name, marshal.dumps([str(p) for p in sys.path]), _remote.setting()
+        )
+
+    @property
+    def id(self) -> int:
+        """CPython's number for the interpreter; never used twice in a process."""
+        return self._id
+
+    @property
+    def name(self) -> str | None:
+        """What it was called when it was made."""
+        return self._name
+
+    def exec(self, code: str | types.CodeType, /) -> None:
+        """Run source text or a code object in the interpreter's `__main__`.
+
+        Args:
+            code: Source, or what `compile(…, "exec")` gave; it must have no free names.
+
+        Raises:
+            Exception: Whatever the code raised, with the remote traceback as its cause.
+            InterpreterError: It raised something that cannot be rebuilt here, or
+                called `sys.exit()`.
+            ClosedError: The interpreter is closed.
+            RuntimeError: The call comes from code that this interpreter runs.
+        """
+        if not isinstance(code, str | types.CodeType):
+            raise TypeError(
+                f"code is a {type(code).__name__}, not a str or code object"
+            )
+        self._run("exec", (code,), {})
+
+    def call(
+        self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Call `function` in the interpreter and return its result.
+
+        Importable functions go by name. Lambdas, nested functions and those of the
+        caller's `__main__` go as code, with copies of what they refer to. Arguments and
+        result are copies.
+
+        A second call waits until the first is done. On the main thread Ctrl-C ends the
+        wait, and the call is interrupted.
+
+        Raises:
+            Exception: Whatever the function raised, with the remote traceback as its
+                cause.
+            InterpreterError: It raised something that cannot be rebuilt here, or
+                called `sys.exit()`.
+            ClosedError: The interpreter is closed, or closed before the call could run.
+            RuntimeError: The call comes from code that this interpreter runs, directly
+                or through others: it would wait for itself.
+            NotShareableError: The result cannot leave the interpreter.
+        """
+        if not callable(function):
+            raise TypeError(f"{type(function).__name__} object is not callable")
+        result: _R = self._run(function, args, kwargs)
+        return result
+
+    def set(self, /, **names: object) -> None:
+        """Bind copies of values in the interpreter's `__main__`."""
+        self._run("set", (names,), {})
+
+    def _run(
+        self,
+        function: Callable[..., Any] | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        self._refuse_inside("call")
+        job = _atoll.interpreter_post(
+            self._id, _wire.pack((function, args, kwargs)), True
+        )
+        try:
+            data = _atoll.job_wait(job, None)
+        except ClosedError:
+            raise
+        except BaseException:
+            self._abandon(job)
+            raise
+        return _result(data)
+
+    def _abandon(self, job: Any) -> None:
+        # A signal handler raised: what runs for us is not wanted any more. It gets a
+        # moment to end, so that its effects are over when the caller sees the signal.
+        try:
+            _atoll.interpreter_interrupt(self._id, job, "builtins:KeyboardInterrupt")
+            _atoll.job_wait(job, _INTERRUPT_GRACE)
+        except (TimeoutError, ClosedError):
+            pass
+
+    def interrupt(self, exception: type[BaseException] = KeyboardInterrupt, /) -> None:
+        """Raise `exception` in the code that runs in the interpreter now, if any.
+
+        It is raised between two bytecodes: code that is inside a C function gets it
+        when that returns. Does not wait.
+
+        Args:
+            exception: A class that can be imported there.
+
+        Raises:
+            ClosedError: The interpreter is closed.
+        """
+        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
+            raise TypeError("exception must be a class of exceptions")
+        _atoll.interpreter_interrupt(
+            self._id, None, f"{exception.__module__}:{exception.__qualname__}"
+        )
+
+    def is_running(self) -> bool:
+        """Does it run a call at this moment?"""
+        return bool(_atoll.interpreter_state(self._id) == "running")
+
+    @property
+    def closed(self) -> bool:
+        """Is it closed or closing?"""
+        return _atoll.interpreter_state(self._id) not in ("idle", "running")
+
+    def close(self, *, timeout: float | None = 10.0) -> None:
+        """End the interpreter; a second call does nothing.
+
+        Calls made before are finished first, then its non-daemon threads are joined,
+        its atexit functions run, and its daemon threads told to go. Code that still
+        runs when the time is over is interrupted, and calls still queued then raise
+        `ClosedError`. An interpreter in which something runs even after that cannot be
+        destroyed: it is left as it is, and a `RuntimeWarning` names what is in the way.
+
+        Args:
+            timeout: Seconds for all that; None waits as long as it takes.
+
+        Raises:
+            RuntimeError: The call comes from inside the interpreter.
+        """
+        self._refuse_inside("close")
+        state, report = _close(self._id, timeout)
+        if state != "closed" and state != "left":
+            report = "code that does not end, though it was interrupted"
+        if state != "closed":
+            warnings.warn(
+                f"interpreter {self._id} could not be closed and is left running: "
+                f"{report}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _refuse_inside(self, what: str) -> None:
+        if self._id == _atoll.interpreter_here():
+            advice = (
+                "call the function directly"
+                if what == "call"
+                else "it closes when its last handle outside goes"
+            )
+            raise RuntimeError(
+                f"interpreter {self._id} cannot {what} itself from inside: {advice}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = f" {self._name!r}" if self._name is not None else ""
+        return (
+            f"<atoll.Interpreter {self._id}{name} {_atoll.interpreter_state(self._id)}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interpreter) and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash((Interpreter, self._id))
+
+    def __reduce__(self) -> tuple[Callable[[int, str | None], Interpreter], Any]:
+        return _handle, (self._id, self._name)
+
+    def __del__(self, _atoll: Any = _atoll, _warn: Any = warnings.warn) -> None:
+        if self._id < 0 or _atoll.interpreter_unref(self._id) != 0:
+            return
+        if _atoll.interpreter_state(self._id) in ("idle", "running"):
+            _atoll.interpreter_close_begin(self._id, 10.0)
+            _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+
+
+def _handle(interpreter_id: int, name: str | None) -> Interpreter:
+    """A handle to an interpreter that exists."""
+    handle = Interpreter.__new__(Interpreter)
+    handle._id = interpreter_id
+    handle._name = name
+    _atoll.interpreter_ref(interpreter_id)
+    return handle
+
+
+def list_interpreters() -> list[Interpreter]:
+    """Handles to all open interpreters that atoll made, oldest first."""
+    return [_handle(i, _atoll.interpreter_name(i)) for i in _atoll.interpreter_ids()]
+
+
+def get_current() -> Interpreter | None:
+    """A handle to the interpreter that this code runs in; None where atoll did not
+    make it, as in the main interpreter."""
+    here = _atoll.interpreter_here()
+    if here not in _atoll.interpreter_ids():
+        return None
+    return _handle(here, _atoll.interpreter_name(here))
+
+
+def _result(data: bytes) -> Any:
+    if data[:1] == b"R":
+        return _wire.unpack(data[1:])
+    if not data:
+        raise InterpreterError("the call failed, and so did the report of its error")
+    packed, name, text, words = pickle.loads(data[1:])
+    exception: BaseException | None = None
+    if packed is not None:
+        try:
+            exception = _wire.unpack(packed)
+        except Exception:
+            pass
+    if not isinstance(exception, BaseException):
+        hint = " (sys.exit() ends only the call)" if name == "SystemExit" else ""
+        exception = InterpreterError(f"{name}: {text}{hint}" if text else name + hint)
+    try:
+        raise exception from RemoteTraceback(words)
+    finally:
+        del exception
+
+
+def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
+    """Close and wait; the state it came to, and what is in the way."""
+    _atoll.interpreter_close_begin(interpreter_id, timeout)
+    state, report = _atoll.interpreter_close_wait(interpreter_id, timeout)
+    if state == "closing":
+        try:
+            _atoll.interpreter_interrupt(
+                interpreter_id, None, "builtins:KeyboardInterrupt"
+            )
+        except ClosedError:
+            pass
+        state, report = _atoll.interpreter_close_wait(interpreter_id, _FINISH_GRACE)
+    return state, report
+
+
+_prepared = False
+
+
+def _prepare_process() -> None:
+    """What has to be so before the first interpreter is made."""
+    global _prepared
+    if _prepared or _atoll.interpreter_here() != 0:
+        return
+    _prepared = True
+    # On 3.13 the tuples of datetime's static types belong to the interpreter that
+    # imports it first: two that do so at once corrupt each other's heap.
+    import datetime  # noqa: F401
+
+    _fork.install()
+    atexit.register(_exit_process)
+
+
+_EXIT_TIMEOUT = 2.0  # seconds for all interpreters together
+
+
+def _exit_process() -> None:
+    """Close all interpreters at the end of the process, in bounded time."""
+    _atoll.interpreters_stop()
+    for interpreter_id in _atoll.interpreter_left():
+        _atoll.interpreter_close_begin(interpreter_id, _EXIT_TIMEOUT)
+        try:
+            _atoll.interpreter_interrupt(
+                interpreter_id, None, "builtins:KeyboardInterrupt"
+            )
+        except ClosedError:
+            pass
+    for interpreter_id in _atoll.interpreter_left():
+        state, _ = _atoll.interpreter_close_wait(
+            interpreter_id, _EXIT_TIMEOUT + _FINISH_GRACE
+        )
+        if state != "closed":
+            _atoll.interpreter_freeze(interpreter_id, _INTERRUPT_GRACE)

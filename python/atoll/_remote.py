@@ -1,0 +1,262 @@
+"""The side of `atoll.Interpreter` that runs inside the interpreter.
+
+The owner thread (src/interp/owner.c) calls `start` once, then for each job `load`, what
+`load` returned, and `reply` or `error`, and `finish` at the end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import linecache
+import pickle
+import sys
+import threading
+import time
+import traceback
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+from atoll import _atoll, _errors, _fork, _wire
+
+__all__: list[str] = []
+
+_EXEC_FILE = "<atoll.Interpreter.exec>"
+
+
+# ---- start ------------------------------------------------------------------------
+
+
+def setting() -> bytes:
+    """What a new interpreter takes over from this one, for `start`."""
+    filters = [
+        (
+            action,
+            getattr(message, "pattern", message) or "",
+            category.__module__,
+            category.__qualname__,
+            getattr(module, "pattern", module) or "",
+            line,
+        )
+        for action, message, category, module, line in _filters()
+    ]
+    return pickle.dumps(
+        {
+            "argv": list(getattr(sys, "argv", [""])),
+            "filters": filters,
+            "dont_write_bytecode": sys.dont_write_bytecode,
+            "pycache_prefix": sys.pycache_prefix,
+            "recursion_limit": sys.getrecursionlimit(),
+            "switch_interval": sys.getswitchinterval(),
+            "int_max_str_digits": sys.get_int_max_str_digits(),
+        }
+    )
+
+
+def _filters() -> list[Any]:
+    return cast("list[Any]", warnings.filters)
+
+
+def _set_filters(filters: list[tuple[str, str, str, str, str, int]]) -> None:
+    warnings.resetwarnings()
+    for action, message, home, name, module, line in reversed(filters):
+        try:
+            category = getattr(importlib.import_module(home), name)
+        except (ImportError, AttributeError):
+            continue
+        warnings.filterwarnings(
+            action,  # type: ignore[arg-type]
+            message,
+            category,
+            module,
+            line,
+        )
+
+
+def start(data: bytes) -> None:
+    """Make the new interpreter like its creator, and ready to import any extension."""
+    values = pickle.loads(data)
+    threading.current_thread().name = f"atoll-{_atoll.interpreter_here()}"
+    sys.argv = values["argv"]
+    sys.dont_write_bytecode = values["dont_write_bytecode"]
+    sys.pycache_prefix = values["pycache_prefix"]
+    sys.setrecursionlimit(values["recursion_limit"])
+    sys.setswitchinterval(values["switch_interval"])
+    sys.set_int_max_str_digits(values["int_max_str_digits"])
+    _set_filters(values["filters"])
+    _fork.install()
+    try:
+        importer: Any = importlib.import_module("atoll._importer")
+    except ModuleNotFoundError:
+        return
+    importer.install()
+
+
+# ---- jobs -------------------------------------------------------------------------
+
+
+def exec_code(source: str | types.CodeType) -> None:
+    """Run `source` in this interpreter's `__main__`."""
+    if isinstance(source, str):
+        # The traceback shows the lines of the last code that was run.
+        linecache.cache[_EXEC_FILE] = (
+            len(source),
+            None,
+            source.splitlines(keepends=True),
+            _EXEC_FILE,
+        )
+        code = compile(source, _EXEC_FILE, "exec", dont_inherit=True)
+    else:
+        code = source
+    exec(code, sys.modules["__main__"].__dict__)
+
+
+def set_names(names: dict[str, Any]) -> None:
+    """Bind `names` in this interpreter's `__main__`."""
+    sys.modules["__main__"].__dict__.update(names)
+
+
+_KINDS: dict[str, Callable[..., Any]] = {"exec": exec_code, "set": set_names}
+
+
+def load(request: bytes) -> Callable[[], Any]:
+    """What to call for `request`, which `_interpreter` packed."""
+    function, args, kwargs = _wire.unpack(request)
+    if isinstance(function, str):
+        function = _KINDS[function]
+    return functools.partial(function, *args, **kwargs)
+
+
+def reply(result: Any) -> bytes:
+    """The reply that carries `result`."""
+    try:
+        return b"R" + _wire.pack(result)
+    except Exception as error:
+        raise _errors.NotShareableError(
+            f"the result, a {type(result).__qualname__}, cannot leave its interpreter: "
+            f"{error}"
+        ) from None
+
+
+def error(exception: BaseException) -> bytes:
+    """The reply that carries `exception`: itself where it can be packed, its words."""
+    where = exception.__traceback__
+    while where is not None and where.tb_frame.f_code.co_filename == __file__:
+        where = where.tb_next
+    exception.__traceback__ = where
+    try:
+        words = "".join(traceback.format_exception(exception))
+    except Exception:
+        words = f"{type(exception).__qualname__} (its traceback could not be formatted)"
+    try:
+        text = str(exception)
+    except Exception:
+        text = "(its text could not be formatted)"
+    kind = type(exception)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    packed = None
+    try:
+        if not isinstance(exception, SystemExit):
+            packed = _wire.pack(exception)
+    except Exception:
+        pass
+    return b"E" + pickle.dumps((packed, name, text, words))
+
+
+# ---- the end ----------------------------------------------------------------------
+
+
+class _Deadline:
+    """Nanoseconds of the monotonic clock, as src/sys/clock.h has them."""
+
+    def __init__(self, moment_ns: int) -> None:
+        self.moment_ns = moment_ns
+
+    def left(self) -> float:
+        return min(max(0.0, (self.moment_ns - time.monotonic_ns()) / 1e9), 1e6)
+
+
+def _within(deadline: _Deadline, body: Callable[[], object]) -> bool:
+    """Run `body` on a thread of its own; False when it still runs at the deadline."""
+    thread = threading.Thread(target=body, name="atoll-finish", daemon=True)
+    thread.start()
+    thread.join(deadline.left())
+    return not thread.is_alive()
+
+
+def _others() -> list[threading.Thread]:
+    # Not the main thread: on 3.13 that object stands for the process's main thread in
+    # every interpreter. Nor dummies, which stand for threads that nobody can join.
+    here = (threading.current_thread(), threading.main_thread())
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in here and not isinstance(thread, threading._DummyThread)
+    ]
+
+
+def _thread_exits() -> None:
+    # What threading._shutdown() does before it joins: concurrent.futures asks its
+    # workers to end here.
+    exits = getattr(threading, "_threading_atexits", [])
+    while exits:
+        function = exits.pop()
+        try:
+            function()
+        except Exception:
+            traceback.print_exc()
+
+
+def _join(deadline: _Deadline) -> None:
+    for thread in _others():
+        if not thread.daemon:
+            thread.join(deadline.left())
+
+
+def _reap_daemons(deadline: _Deadline) -> None:
+    # A daemon thread is not waited for, but CPython cannot end an interpreter under
+    # one: it is asked to go, and gets a moment for it.
+    import ctypes
+
+    daemons = [thread for thread in _others() if thread.daemon]
+    for thread in daemons:
+        if thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+            )
+    moment = _Deadline(min(deadline.moment_ns, time.monotonic_ns() + 1_000_000_000))
+    for thread in daemons:
+        thread.join(moment.left())
+
+
+def _describe(thread: threading.Thread) -> str:
+    kind = "daemon thread" if thread.daemon else "thread"
+    return f"{kind} {thread.name!r} (native id {thread.native_id})"
+
+
+def finish(deadline_ns: int) -> str:
+    """End threads, atexit functions and event loops; what is left, in words, or ""."""
+    deadline = _Deadline(deadline_ns)
+    if not _within(deadline, _thread_exits):
+        return "functions that threading runs at exit: " + ", ".join(
+            _describe(thread) for thread in _others()
+        )
+    _join(deadline)
+    if not _within(deadline, atexit._run_exitfuncs):
+        return "an atexit function that does not return"
+    # atexit functions may have started or stopped threads.
+    _join(deadline)
+    if _others():
+        _reap_daemons(deadline)
+    left = ", ".join(_describe(thread) for thread in _others())
+    if not left:
+        # threading made a dummy for the owner thread. The tracker that removes it would
+        # go off when the module is torn down already, and print an error.
+        local: Any = getattr(threading, "_thread_local_info", None)
+        getattr(local, "__dict__", {}).pop("_track_dummy_thread_ref", None)
+    return left

@@ -1,0 +1,65 @@
+/* Jobs; see job.h. */
+#include "interp/job.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "interp/interpreter.h"
+#include "sys/park.h"
+
+static void job_free(at_shared *thing)
+{
+    at_job *job = (at_job *)thing;
+    at_bytes_fini(&job->request);
+    at_bytes_fini(&job->reply);
+    at_interpreter_unref(job->target);
+    at_job_unref(job->parent);
+    at_free(job);
+}
+
+static const at_shared_kind job_kind = {"job", job_free};
+
+at_job *at_job_new(const void *request, size_t size_bytes)
+{
+    at_job *job = at_calloc(1, sizeof *job);
+    if (job == NULL) {
+        return NULL;
+    }
+    at_shared_init(&job->shared, &job_kind);
+    at_bytes_init(&job->request);
+    at_bytes_init(&job->reply);
+    if (at_bytes_append(&job->request, request, size_bytes) < 0) {
+        at_job_unref(job);
+        return NULL;
+    }
+    return job;
+}
+
+void at_job_unref(at_job *job)
+{
+    at_shared_unref((at_shared *)job);
+}
+
+bool at_job_is_over(const at_job *job)
+{
+    return atomic_load_explicit(&job->state, memory_order_acquire) >= AT_JOB_DONE;
+}
+
+void at_job_finish(at_job *job, unsigned state)
+{
+    atomic_store_explicit(&job->state, state, memory_order_release);
+    at_park_wake(&job->state, AT_PARK_ALL, AT_PARK_PRIVATE);
+}
+
+int at_job_wait(at_job *job, int64_t deadline_ns)
+{
+    for (;;) {
+        unsigned state = atomic_load_explicit(&job->state, memory_order_acquire);
+        if (state >= AT_JOB_DONE) {
+            return 0;
+        }
+        int result = at_park_wait(&job->state, state, deadline_ns, AT_PARK_PRIVATE);
+        if (result < 0) {
+            return at_job_is_over(job) ? 0 : result;
+        }
+    }
+}
