@@ -122,12 +122,18 @@ def set_names(names: dict[str, Any]) -> None:
 _KINDS: dict[str, Callable[..., Any]] = {"exec": exec_code, "set": set_names}
 
 
+def _invoke(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return function(*args, **kwargs)
+
+
 def load(request: bytes) -> Callable[[], Any]:
     """What to call for `request`, which `_interpreter` packed."""
     function, args, kwargs = _wire.unpack(request)
     if isinstance(function, str):
         function = _KINDS[function]
-    return functools.partial(function, *args, **kwargs)
+    # The frame that eval(), exec() and globals() find below them is one of __main__.
+    invoke = types.FunctionType(_invoke.__code__, sys.modules["__main__"].__dict__)
+    return functools.partial(invoke, function, args, kwargs)
 
 
 def reply(result: Any) -> bytes:

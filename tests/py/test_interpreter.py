@@ -37,7 +37,7 @@ def test_it_runs_on_its_own_thread_always_the_same(interpreter):
 def test_set_and_exec_work_in_main(interpreter):
     interpreter.set(a=20, text="x")
     interpreter.exec("b = a + len(text); assert __name__ == '__main__'")
-    assert interpreter.call(eval, "__import__('__main__').b") == 21
+    assert interpreter.call(eval, "b") == 21
 
 
 def test_error_has_its_type_and_the_remote_traceback(interpreter):
