@@ -29,7 +29,8 @@
     X(OWNERDEAD, -13, "the holder died", OwnerDeadError)                               \
     X(NOTFOUND, -14, "not found", LookupError)                                         \
     X(AGAIN, -15, "would block", BlockingIOError)                                      \
-    X(PERMISSION, -16, "not allowed", PermissionError)
+    X(PERMISSION, -16, "not allowed", PermissionError)                                 \
+    X(ENDING, -17, "this interpreter is closing", ClosedError)
 
 enum {
 #define AT_ERROR_CODE(name, code, text, exception) AT_E##name = (code),

@@ -46,6 +46,18 @@ void *at_calloc(size_t count, size_t size_bytes)
     return calloc(count != 0 ? count : 1, size_bytes != 0 ? size_bytes : 1);
 }
 
+void *at_calloc_aligned(size_t alignment, size_t size_bytes)
+{
+    if (!allocation_may_pass()) {
+        return NULL;
+    }
+    void *block = NULL;
+    if (posix_memalign(&block, alignment, size_bytes != 0 ? size_bytes : 1) != 0) {
+        return NULL;
+    }
+    return memset(block, 0, size_bytes);
+}
+
 void *at_realloc(void *block, size_t size_bytes)
 {
     if (!allocation_may_pass()) {

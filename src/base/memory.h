@@ -21,6 +21,10 @@ void *at_alloc(size_t size_bytes) __attribute__((malloc, warn_unused_result));
 void *at_calloc(size_t count, size_t size_bytes)
     __attribute__((malloc, warn_unused_result));
 
+/* `size_bytes` zeroed, at a multiple of `alignment` (a power of two), or NULL. */
+void *at_calloc_aligned(size_t alignment, size_t size_bytes)
+    __attribute__((malloc, warn_unused_result));
+
 /* Resize; on NULL the old block is untouched and still the caller's. */
 void *at_realloc(void *block, size_t size_bytes) __attribute__((warn_unused_result));
 

@@ -18,6 +18,19 @@ at_shared *at_shared_ref(at_shared *thing)
     return thing;
 }
 
+bool at_shared_try_ref(at_shared *thing)
+{
+    size_t before = atomic_load_explicit(&thing->references, memory_order_relaxed);
+    while (before != 0) {
+        if (atomic_compare_exchange_weak_explicit(&thing->references, &before,
+                                                  before + 1, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void at_shared_unref(at_shared *thing)
 {
     if (thing == NULL) {

@@ -9,6 +9,7 @@
 #define AT_BASE_SHARED_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct at_shared at_shared;
@@ -30,6 +31,10 @@ void at_shared_init(at_shared *thing, const at_shared_kind *kind);
 
 /* One reference more. The caller must hold one already. Returns `thing`. */
 at_shared *at_shared_ref(at_shared *thing);
+
+/* One reference more, unless the last has gone and `thing` is about to be freed. For
+ * those who find it without holding one, under a mutex that its `free` takes too. */
+bool at_shared_try_ref(at_shared *thing);
 
 /* One reference less; frees `thing` with the last. NULL is allowed. */
 void at_shared_unref(at_shared *thing);

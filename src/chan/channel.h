@@ -1,0 +1,133 @@
+/* Channels: bounded queues between interpreters and threads.
+ *
+ * A channel carries items, raw pointers that it knows how to drop. Any thread may send
+ * and receive, with a thread state or without; the functions that block are for
+ * detached threads, and the try_ ones, which come first, for any.
+ *
+ * Accepted is delivered: an item that a send took is received once, or dropped with the
+ * channel. The order of each sender is kept.
+ *
+ * The ends. A channel remembers which interpreters sent and which received. When one
+ * closes, and none is left that has sent or may yet send, the channel closes: receivers
+ * get what was accepted and then AT_ECLOSED. So does it for senders when the last
+ * receiver goes. An interpreter that holds the channel and has done neither may yet do
+ * both, as may a reference that belongs to no member: a message under way, a C thread.
+ * A channel that is to outlive its users is made with `keep_open`.
+ *
+ * Locks: members_mutex, for the members alone.
+ */
+#ifndef AT_CHAN_CHANNEL_H
+#define AT_CHAN_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+#include "base/shared.h"
+#include "chan/peer.h"
+#include "chan/wait.h"
+
+typedef struct at_channel at_channel;
+typedef struct at_channel_member at_channel_member;
+
+extern const at_shared_kind at_channel_kind;
+
+typedef struct at_channel_options {
+    size_t capacity; /* items, at least 1 */
+    /* Destroy an item nobody received. ctx: any */
+    void (*drop)(void *item);
+    bool keep_open; /* does not close when an interpreter does */
+} at_channel_options;
+
+/* ctx:  any
+ * owns: the caller holds one reference; an at_channel begins with its at_shared
+ * errs: AT_ENOMEM, AT_EINVALID, AT_ELIMIT */
+int at_channel_new(const at_channel_options *options, at_channel **channel);
+
+/* Send `item` if there is room.
+ * ctx:  any
+ * owns: takes item on 0; otherwise the caller keeps it
+ * errs: AT_EFULL, AT_ECLOSED */
+int at_channel_try_send(at_channel *channel, void *item);
+
+/* Send `item`, waiting for room.
+ * ctx:  detached
+ * owns: takes item on 0; otherwise the caller keeps it
+ * errs: AT_ECLOSED, and those of at_wait() */
+int at_channel_send(at_channel *channel, void *item,
+                    const at_patience *patience) AT_DETACHED;
+
+/* Send the first of the `count` items that there is room for, and wake receivers once.
+ * ctx:  any
+ * owns: takes the items it returns the count of
+ * errs: AT_EFULL, AT_ECLOSED when none was taken */
+int at_channel_try_send_many(at_channel *channel, void **items, size_t count);
+
+/* Receive the first item.
+ * ctx:  any
+ * owns: the caller gets it
+ * errs: AT_EEMPTY; AT_ECLOSED when it is closed and drained */
+int at_channel_try_recv(at_channel *channel, void **item);
+
+/* The same, waiting for one.
+ * ctx:  detached
+ * errs: AT_ECLOSED, and those of at_wait() */
+int at_channel_recv(at_channel *channel, void **item,
+                    const at_patience *patience) AT_DETACHED;
+
+/* Receive what is there, up to `limit` items, and wake senders once.
+ * ctx:  any
+ * owns: the caller gets the items that it returns the count of
+ * errs: AT_EEMPTY, AT_ECLOSED when there is none */
+int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit);
+
+/* Receive from the first of `count` channels that has something; `*chosen` is its
+ * index. Where several have, `start` says which is looked at first, so that a caller
+ * who moves it on starves none. A closed and drained channel counts as having
+ * something. ctx:  detached errs: AT_ECLOSED for channels[*chosen]; those of at_wait();
+ * AT_ELIMIT above AT_SELECT_LIMIT channels */
+int at_channel_select(at_channel **channels, size_t count, size_t start, void **item,
+                      size_t *chosen, const at_patience *patience) AT_DETACHED;
+
+/* The same without waiting.
+ * ctx:  any
+ * errs: AT_EEMPTY */
+int at_channel_try_select(at_channel **channels, size_t count, size_t start,
+                          void **item, size_t *chosen);
+
+enum { AT_SELECT_LIMIT = 256 };
+
+/* No more sends; what was accepted can still be received. True for the call that
+ * closed. ctx: any */
+bool at_channel_close(at_channel *channel);
+
+bool at_channel_is_closed(const at_channel *channel);
+/* Closed because interpreters closed, and not by at_channel_close(). */
+bool at_channel_is_orphaned(const at_channel *channel);
+size_t at_channel_count(const at_channel *channel);
+size_t at_channel_capacity(const at_channel *channel);
+
+/* A call when the channel changes, for event loops: see at_wait_arm(). */
+at_wait_queue *at_channel_receivers(at_channel *channel);
+at_wait_queue *at_channel_senders(at_channel *channel);
+
+/* ---- members ----------------------------------------------------------------- */
+
+/* `peer` has got a handle to the channel, with the caller's reference. The member lives
+ * as long as the channel.
+ * ctx:  any
+ * errs: AT_ENOMEM, AT_EENDING */
+int at_channel_member_join(at_channel *channel, at_peer *peer,
+                           at_channel_member **member);
+
+/* That handle goes, before the caller drops the reference.
+ * ctx: any */
+void at_channel_member_leave(at_channel_member *member);
+
+/* The peer sends, or receives. Cheap after the first time.
+ * ctx: any */
+void at_channel_member_sends(at_channel_member *member);
+void at_channel_member_receives(at_channel_member *member);
+
+#endif
