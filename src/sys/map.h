@@ -1,0 +1,43 @@
+/* Memory mappings: of whole files for reading, and changes to pages that are mapped.
+ *
+ * All addresses, offsets and sizes of the second group are multiples of
+ * at_page_bytes().
+ */
+#ifndef AT_SYS_MAP_H
+#define AT_SYS_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef enum at_map_access {
+    AT_MAP_NONE = 0,
+    AT_MAP_READ = 1,
+    AT_MAP_WRITE = 2,
+    AT_MAP_EXECUTE = 4,
+} at_map_access;
+
+size_t at_page_bytes(void);
+
+/* `size_bytes` (not 0) of an open file, read only. A file that somebody truncates
+ * afterwards raises SIGBUS on access, as it does for the loader.
+ * owns: the caller ends it with at_map_close
+ * errs: fault */
+int at_map_open(int descriptor, size_t size_bytes, const void **address,
+                at_fault *fault);
+void at_map_close(const void *address, size_t size_bytes);
+
+/* Put pages of a file, private to this process, in the place of what is mapped there.
+ * errs: AT_E*; what was mapped there is then still there */
+int at_map_over(void *address, size_t size_bytes, int access, int descriptor,
+                uint64_t offset);
+
+/* errs: AT_E* */
+int at_map_protect(void *address, size_t size_bytes, int access);
+
+/* Anonymous private pages read as zeros again. errs: AT_E* */
+int at_map_zero(void *address, size_t size_bytes);
+
+#endif
