@@ -2,9 +2,9 @@
  *
  * An extension that keeps state in C globals refuses a second interpreter. An image is
  * the same file loaded once more, with its own writable data, its own copies of the
- * libraries it needs (closure.h says which), and its references to a few symbols pointed
- * at replacements that know the interpreter (the hooks). The text is shared: read-only
- * pages of every copy are mapped from the original file.
+ * libraries it needs (closure.h says which), and its references to a few symbols
+ * pointed at replacements that know the interpreter (the hooks). The text is shared:
+ * read-only pages of every copy are mapped from the original file.
  *
  * A space is all images of one interpreter: one image a library, found again by the
  * (device, inode) of its file. Analysis of a file is done once for the process.
@@ -26,13 +26,13 @@ typedef struct at_image_space at_image_space;
 
 /* What the images of a space are given by their owner; copied by at_image_space_new. */
 typedef struct at_image_hooks {
-    /* What a reference to `symbol` must be pointed at, or NULL to leave it as the loader
-     * bound it. Asked for each undefined symbol of an image before any code of it runs.
-     * NULL or not must not depend on the space: an image that is used again keeps the
-     * loader's bindings. Not asked for what elf/ replaces itself: pthread_create,
-     * thrd_create and std::thread's start (to see threads), __cxa_atexit (destructors of
-     * statics never run: the interpreter that they belong to is gone by then).
-     * ctx: any; must not call back into elf/ */
+    /* What a reference to `symbol` must be pointed at, or NULL to leave it as the
+     * loader bound it. Asked for each undefined symbol of an image before any code of
+     * it runs. NULL or not must not depend on the space: an image that is used again
+     * keeps the loader's bindings. Not asked for what elf/ replaces itself:
+     * pthread_create, thrd_create and std::thread's start (to see threads),
+     * __cxa_atexit (destructors of statics never run: the interpreter that they belong
+     * to is gone by then). ctx: any; must not call back into elf/ */
     void *(*replacement)(void *context, const char *symbol);
     void *context;
 } at_image_hooks;
@@ -57,18 +57,18 @@ typedef struct at_image_stats {
  * ctx:  any
  * owns: the caller ends it with at_image_space_end
  * errs: AT_ENOMEM */
-int at_image_space_new(
-    int64_t interpreter_id, const at_image_hooks *hooks, at_image_space **space);
+int at_image_space_new(int64_t interpreter_id, const at_image_hooks *hooks,
+                       at_image_space **space);
 
 /* The image of the extension module file at `path`, loaded now unless it is there, with
  * its closure; constructors have run when this returns. `global` says that later images
  * of the space see its symbols (sys.setdlopenflags with RTLD_GLOBAL).
  * ctx:  detached; takes the loader's lock and runs the constructors of the image
  * owns: the space owns the image
- * errs: fault says which file and why: AT_ENOTFOUND, AT_EFORMAT, AT_EUNSUPPORTED (static
- *       TLS used up), AT_ESYSTEM, AT_ENOMEM */
-int at_image_load(at_image_space *space, const char *path, bool global, at_image **image,
-    at_fault *fault) AT_DETACHED;
+ * errs: fault says which file and why: AT_ENOTFOUND, AT_EFORMAT, AT_EUNSUPPORTED
+ * (static TLS used up), AT_ESYSTEM, AT_ENOMEM */
+int at_image_load(at_image_space *space, const char *path, bool global,
+                  at_image **image, at_fault *fault) AT_DETACHED;
 
 /* What dlopen(name, flags) called by code of this space must return: the image where
  * policy says that the library is private, the process's own handle else; NULL with
@@ -76,8 +76,8 @@ int at_image_load(at_image_space *space, const char *path, bool global, at_image
  * `caller` is an address in the calling code (the return address of a thunk), whose
  * RUNPATH and $ORIGIN count in the search; NULL where nobody knows.
  * ctx: detached, or attached (a hook is called with whatever its caller holds) */
-void *at_image_dlopen(
-    at_image_space *space, const char *name, int flags, const void *caller);
+void *at_image_dlopen(at_image_space *space, const char *name, int flags,
+                      const void *caller);
 
 /* Address of `symbol` in this very image, or NULL.
  * ctx: any */
@@ -95,8 +95,8 @@ at_image *at_image_next(at_image_space *space, at_image *after);
  * ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
-/* End the space; its interpreter is gone and `fate` becomes of the images. Where code of
- * the space has started a thread, AT_IMAGE_KEEP does, whatever `fate` says. The
+/* End the space; its interpreter is gone and `fate` becomes of the images. Where code
+ * of the space has started a thread, AT_IMAGE_KEEP does, whatever `fate` says. The
  * library's own destructors (DT_FINI, DT_FINI_ARRAY) run for REUSE and UNMAP, never for
  * KEEP and never at the exit of the process.
  * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP

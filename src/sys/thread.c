@@ -119,6 +119,20 @@ void at_thread_detach(at_thread *thread)
     let_go(thread);
 }
 
+void at_thread_unblock_signals(void)
+{
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+void at_thread_rename(const char *name)
+{
+    char cut[NAME_BYTES] = {0};
+    memcpy(cut, name, strnlen(name, NAME_BYTES - 1));
+    (void)pthread_setname_np(pthread_self(), cut);
+}
+
 int at_thread_number(void)
 {
     return (int)gettid();

@@ -39,6 +39,16 @@ int at_thread_join_until(at_thread *thread, int64_t deadline_ns) AT_DETACHED;
  * ctx: any */
 void at_thread_detach(at_thread *thread);
 
+/* Let every signal through on the calling thread. For threads that start programs: a
+ * child inherits the mask, and one that is born with SIGTERM blocked cannot be ended.
+ * The kernel still prefers the main thread for signals of the process.
+ * ctx: any */
+void at_thread_unblock_signals(void);
+
+/* Call the calling thread `name` (cut to 15 bytes).
+ * ctx: any */
+void at_thread_rename(const char *name);
+
 /* The kernel's number for the calling thread.
  * ctx: any */
 int at_thread_number(void);

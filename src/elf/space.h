@@ -1,0 +1,76 @@
+/* Inside elf/: what a space and an image consist of. image.h says what they are for.
+ *
+ * Who may write: the thread that loads. One thread at a time loads in a space
+ * (`loader`, recursive, because a constructor may open libraries); it alone changes the
+ * list, the unique symbols and the images, without a lock. `lock` guards the hand-over
+ * and what other threads read: the list's links and `is_ready`.
+ *
+ * All images of the process, of live spaces or not, are also in one list, so that an
+ * address can be traced to its image (image.c).
+ */
+#ifndef AT_ELF_SPACE_H
+#define AT_ELF_SPACE_H
+
+#include <link.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "elf/closure.h"
+#include "elf/image.h"
+#include "elf/pages.h"
+
+/* Where a name with STB_GNU_UNIQUE binding lives in this space: open addressing. */
+typedef struct at_unique_entry {
+    const char *name; /* NULL: free; lives in a library's file */
+    void *address;
+} at_unique_entry;
+
+typedef struct at_unique_table {
+    at_unique_entry *entries;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+} at_unique_table;
+
+struct at_image {
+    at_library *library; /* fixed after init, as all down to snapshot */
+    char *name;          /* its SONAME, and what dependents need it by; unique */
+    at_image **needs;    /* images that must be there before it */
+    size_t need_count;
+    void *handle; /* the loader's */
+    struct link_map *map;
+    uintptr_t base;    /* what the loader added to link-time addresses */
+    char *shown_name;  /* map->l_name while loaded */
+    char *loader_name; /* map->l_name as the loader set it */
+    at_snapshot snapshot;
+
+    bool is_parked;        /* from a space that ended; writer: the space's loader */
+    bool is_global;        /* writer: the space's loader */
+    bool is_constructed;   /* writer: the space's loader */
+    at_image *next;        /* in the space, guarded: space lock */
+    at_image_space *space; /* NULL once it ended; guarded: the list of all images */
+    at_image *next_of_all; /* guarded: the list of all images */
+};
+
+struct at_image_space {
+    int64_t interpreter_id; /* fixed after init */
+    at_image_hooks hooks;   /* fixed after init */
+
+    pthread_mutex_t lock;
+    pthread_cond_t released; /* loader_depth fell to 0 */
+    pthread_t loader;        /* guarded: lock; meaningful while loader_depth != 0 */
+    unsigned loader_depth;   /* guarded: lock */
+    at_image *first, *last;  /* guarded: lock; writer: loader */
+
+    at_image *spare;        /* of a parked space, to be used again; writer: loader */
+    at_unique_table unique; /* writer: loader */
+    atomic_bool
+        has_threads; /* relaxed: read after the threads of the space are joined */
+    at_image_space *next_parked; /* guarded: the list of all images */
+};
+
+/* The image whose memory holds `address`, or NULL; the second marks its space as having
+ * started a thread, unless it has ended. ctx: any */
+at_image *at_image_at(const void *address);
+bool at_image_mark_thread(const void *address);
+
+#endif

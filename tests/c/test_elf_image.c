@@ -1,0 +1,432 @@
+/* Private images: state of their own, text in common, hooks, closure, fates.
+ *
+ * What is left mapped on purpose (AT_IMAGE_KEEP, and the registry of libraries) is
+ * reachable from globals: no leak to a checker. */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "elf/image.h"
+
+#define LIBRARY(name) TEST_LIBRARIES "/" name
+
+/* ---- what every test needs ----------------------------------------------------- */
+
+static pid_t hooked_getppid(void)
+{
+    return 4242;
+}
+
+/* The space whose code is running: a real owner has one thunk a space. */
+static _Thread_local at_image_space *dlopen_space;
+
+static void *hooked_dlopen(const char *name, int flags)
+{
+    return at_image_dlopen(dlopen_space, name, flags, __builtin_return_address(0));
+}
+
+static void *replacement(void *context, const char *symbol)
+{
+    (void)context;
+    if (strcmp(symbol, "getppid") == 0) {
+        return (void *)hooked_getppid;
+    }
+    return strcmp(symbol, "dlopen") == 0 ? (void *)hooked_dlopen : NULL;
+}
+
+static const at_image_hooks hooks = {.replacement = replacement};
+
+static at_image_space *space_new(void)
+{
+    at_image_space *space;
+    CHECK(at_image_space_new(1, &hooks, &space) == 0);
+    dlopen_space = space;
+    return space;
+}
+
+static at_image *load(at_image_space *space, const char *path)
+{
+    at_image *image;
+    at_fault fault = {.text = ""};
+    dlopen_space = space;
+    if (at_image_load(space, path, false, &image, &fault) < 0) {
+        (void)fprintf(stderr, "%s\n", fault.text);
+        exit(1);
+    }
+    return image;
+}
+
+static void *symbol(at_image *image, const char *name)
+{
+    void *address = at_image_symbol(image, name);
+    CHECK(address != NULL);
+    return address;
+}
+
+static int call(at_image *image, const char *name)
+{
+    return ((int (*)(void))symbol(image, name))();
+}
+
+/* ---- tests --------------------------------------------------------------------- */
+
+static void state_is_private(void)
+{
+    const char *const names[] = {LIBRARY("libplain.so"), LIBRARY("libplain_named.so")};
+    for (int i = 0; i < 2; i++) {
+        at_image_space *one = space_new(), *two = space_new();
+        at_image *first = load(one, names[i]), *second = load(two, names[i]);
+        CHECK(first != second && load(one, names[i]) == first);
+        CHECK(call(first, "plain_bump") == 101 && call(first, "plain_bump") == 102);
+        CHECK(call(second, "plain_bump") == 101);
+        /* The state of what it needs, too. */
+        CHECK(call(first, "plain_state_bump") == 1);
+        CHECK(call(first, "plain_state_bump") == 2);
+        CHECK(call(second, "plain_state_bump") == 1);
+        CHECK(call(first, "plain_thread_bump") == 8);
+        CHECK(call(second, "plain_thread_bump") == 8);
+        at_image_space_end(one, AT_IMAGE_UNMAP);
+        at_image_space_end(two, AT_IMAGE_UNMAP);
+    }
+}
+
+static void original_is_left_alone(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libplain_named.so"));
+    CHECK(call(image, "plain_state_bump") == 1);
+    void *original = dlopen(LIBRARY("libplain_named.so"), RTLD_NOW | RTLD_LOCAL);
+    CHECK(original != NULL);
+    int (*bump)(void) = (int (*)(void))dlsym(original, "plain_state_bump");
+    CHECK(bump != NULL && bump != symbol(image, "plain_state_bump"));
+    CHECK(bump() == 1);
+    pid_t (*plain_call)(void) = (pid_t(*)(void))dlsym(original, "plain_call");
+    CHECK(plain_call() == getppid());
+    CHECK(dlclose(original) == 0);
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+}
+
+static void constructors_run_once(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libplain.so"));
+    CHECK(call(image, "plain_constructions") == 1);
+    CHECK(call(image, "plain_initialised") == 1);
+    (void)load(space, LIBRARY("libplain.so"));
+    CHECK(call(image, "plain_constructions") == 1);
+    int destructions = 0;
+    *(int **)symbol(image, "plain_destructions") = &destructions;
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+    CHECK(destructions == 1);
+}
+
+static void references_are_hooked(void)
+{
+    at_image_space *space = space_new();
+    const char *const names[] = {LIBRARY("libplain.so"), LIBRARY("libplain_named.so")};
+    for (int i = 0; i < 2; i++) {
+        at_image *image = load(space, names[i]);
+        CHECK(call(image, "plain_call") == 4242);
+        CHECK(call(image, "plain_call_table") == 4242);
+        CHECK(call(image, "plain_call_address") == 4242);
+    }
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+}
+
+/* The path behind the mapping that holds an address; false if there is none. */
+static int mapping_of(const void *address, char *path, char *access)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps != NULL);
+    char line[4600];
+    int found = 0;
+    while (!found && fgets(line, sizeof line, maps) != NULL) {
+        unsigned long start, end;
+        path[0] = '\0';
+        if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4095[^\n]", &start, &end, access,
+                   path) >= 3 &&
+            (unsigned long)address >= start && (unsigned long)address < end) {
+            found = 1;
+        }
+    }
+    (void)fclose(maps);
+    return found;
+}
+
+static void text_is_shared(void)
+{
+    const at_image_stats before = at_image_get_stats();
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libplain.so"));
+    char path[4096], access[8];
+    CHECK(mapping_of(symbol(image, "plain_bump"), path, access));
+    CHECK(strcmp(path, LIBRARY("libplain.so")) == 0 && strcmp(access, "r-xp") == 0);
+    CHECK(mapping_of(symbol(image, "plain_destructions"), path, access));
+    CHECK(access[1] == 'w');
+    Dl_info info;
+    CHECK(dladdr(symbol(image, "plain_bump"), &info) != 0);
+    CHECK(strcmp(info.dli_fname, TEST_LIBRARIES "/./libplain.so") == 0);
+    const at_image_stats after = at_image_get_stats();
+    CHECK(after.loaded_count == before.loaded_count + 2); /* with libstate.so */
+    CHECK(after.bytes_shared > before.bytes_shared);
+    CHECK(after.bytes_copied > before.bytes_copied);
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+    CHECK(!mapping_of(info.dli_saddr, path, access));
+    CHECK(at_image_get_stats().unmapped_count == before.unmapped_count + 2);
+}
+
+static void unique_symbols_belong_to_a_space(void)
+{
+    at_image_space *spaces[2] = {space_new(), space_new()};
+    int *addresses[2];
+    for (int i = 0; i < 2; i++) {
+        at_image *one = load(spaces[i], LIBRARY("libunique_one.so"));
+        at_image *two = load(spaces[i], LIBRARY("libunique_two.so"));
+        addresses[i] = ((int *(*)(void))symbol(one, "one_address"))();
+        CHECK(((int *(*)(void))symbol(two, "two_address"))() == addresses[i]);
+        CHECK(*addresses[i] == 5);
+    }
+    CHECK(addresses[0] != addresses[1]);
+    at_image_space_end(spaces[0], AT_IMAGE_UNMAP);
+    at_image_space_end(spaces[1], AT_IMAGE_UNMAP);
+}
+
+static void libraries_in_a_circle(void)
+{
+    at_image_space *one = space_new(), *two = space_new();
+    at_image *a = load(one, LIBRARY("libring_a.so"));
+    CHECK(call(a, "ring_a") == 1 && call(a, "ring_a_through_b") == 1002);
+    CHECK(call(load(two, LIBRARY("libring_b.so")), "ring_b") == 1001);
+    CHECK(call(load(two, LIBRARY("libring_a.so")), "ring_a") == 2);
+    at_image_space_end(one, AT_IMAGE_UNMAP);
+    at_image_space_end(two, AT_IMAGE_UNMAP);
+}
+
+static void constructor_opens_itself(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libopener.so"));
+    CHECK(call(image, "opener_constructions") == 1);
+    void *itself = ((void *(*)(void))symbol(image, "opener_myself"))();
+    CHECK(itself != NULL);
+    CHECK(dlsym(itself, "opener_constructions") ==
+          symbol(image, "opener_constructions"));
+    at_image_space_end(space, AT_IMAGE_KEEP);
+}
+
+typedef void *(*open_function)(const char *name, int flags);
+
+static void dlopen_reaches_the_image(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libopener.so"));
+    open_function open_library = (open_function)symbol(image, "opener_open");
+    /* Found by the RUNPATH of the library that calls, and private. */
+    void *state = open_library("libstate.so", RTLD_NOW);
+    CHECK(state != NULL);
+    void *state_bump = dlsym(state, "state_bump");
+    at_image *plain = load(space, LIBRARY("libplain.so"));
+    CHECK(((int (*)(void))state_bump)() == 1 && call(plain, "plain_state_bump") == 2);
+    void *plain_handle = open_library(LIBRARY("libplain.so"), RTLD_NOW);
+    CHECK(dlsym(plain_handle, "plain_bump") == symbol(plain, "plain_bump"));
+    CHECK(dlclose(plain_handle) == 0 && call(plain, "plain_bump") == 101);
+    /* The system's own are the process's. */
+    void *libm = open_library("libm.so.6", RTLD_NOW),
+         *real = dlopen("libm.so.6", RTLD_NOW);
+    CHECK(libm != NULL && libm == real);
+    void *program = open_library(NULL, RTLD_NOW);
+    CHECK(program != NULL && program == dlopen(NULL, RTLD_NOW));
+    CHECK(open_library("libnowhere.so.9", RTLD_NOW) == NULL);
+    const char *reason = dlerror();
+    CHECK(reason != NULL && strstr(reason, "libnowhere.so.9") != NULL);
+    CHECK(open_library(LIBRARY("libunique_one.so"), RTLD_NOW | RTLD_NOLOAD) == NULL);
+    CHECK(dlerror() != NULL);
+    CHECK(dlclose(state) == 0);
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+}
+
+static void global_images_are_seen(void)
+{
+    at_image_space *space = space_new();
+    at_image *plain, *user;
+    at_fault fault;
+    CHECK(at_image_load(space, LIBRARY("libuser.so"), false, &user, &fault) < 0);
+    CHECK(strstr(fault.text, "libuser.so") != NULL);
+    CHECK(strstr(fault.text, "plain_bump") != NULL);
+    CHECK(at_image_load(space, LIBRARY("libplain.so"), true, &plain, &fault) == 0);
+    user = load(space, LIBRARY("libuser.so"));
+    CHECK(call(plain, "plain_bump") == 101 && call(user, "user_bump") == 102);
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+}
+
+static void threads_are_noticed(void)
+{
+    const char *const starters[] = {"threads_by_pthread", "threads_by_cpp"};
+    for (int i = 0; i < 2; i++) {
+        at_image_space *space = space_new();
+        at_image *image = load(space, LIBRARY("libthreads.so"));
+        CHECK(!at_image_space_has_threads(space));
+        CHECK(call(image, starters[i]) == 0);
+        CHECK(at_image_space_has_threads(space));
+        const size_t unmapped = at_image_get_stats().unmapped_count;
+        at_image_space_end(space, AT_IMAGE_UNMAP); /* kept all the same */
+        CHECK(at_image_get_stats().unmapped_count == unmapped);
+    }
+}
+
+static void image_is_new_when_used_again(void)
+{
+    at_image *before = NULL;
+    for (int round = 0; round < 4; round++) {
+        at_image_space *space = space_new();
+        at_image *image = load(space, LIBRARY("libplain.so"));
+        CHECK(before == NULL || image == before);
+        before = image;
+        CHECK(call(image, "plain_bump") == 101);
+        CHECK(call(image, "plain_state_bump") == 1);
+        CHECK(call(image, "plain_constructions") == 1);
+        CHECK(call(image, "plain_data_is_new") == 1);
+        CHECK(call(image, "plain_call") == 4242);
+        ((void (*)(void))symbol(image, "plain_spoil_data"))();
+        CHECK(call(image, "plain_data_is_new") == 0);
+        /* Not in the parked space: loaded beside what was used again. */
+        if (round == 1) {
+            CHECK(call(load(space, LIBRARY("libopener.so")), "opener_constructions") ==
+                  1);
+        }
+        at_image_space_end(space, AT_IMAGE_REUSE);
+    }
+    CHECK(at_image_get_stats().reused_count >= 6);
+    at_image_space *space = space_new();
+    (void)load(space, LIBRARY("libplain.so"));
+    at_image_space_end(space, AT_IMAGE_UNMAP); /* and libopener.so with it, unused */
+    CHECK(at_image_get_stats().parked_count == 0);
+}
+
+static void policy_is_fixed_once_used(void)
+{
+    CHECK(at_image_set_policy("libfoo", NULL) == AT_EBUSY);
+}
+
+/* ---- many at once -------------------------------------------------------------- */
+
+enum { THREADS = 4, LOADS = 50 };
+static atomic_int next_load;
+
+static void *load_many(void *argument)
+{
+    (void)argument;
+    for (int i = atomic_fetch_add(&next_load, 1); i < LOADS;
+         i = atomic_fetch_add(&next_load, 1)) {
+        at_image_space *space = space_new();
+        CHECK(call(load(space, LIBRARY("libplain.so")), "plain_bump") == 101);
+        CHECK(call(load(space, LIBRARY("libring_a.so")), "ring_a") == 1);
+        CHECK(call(load(space, LIBRARY("libopener.so")), "opener_constructions") == 1);
+        at_image_space_end(space, i % 2 == 0 ? AT_IMAGE_UNMAP : AT_IMAGE_REUSE);
+    }
+    return NULL;
+}
+
+static void loads_from_many_threads(void)
+{
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, load_many, NULL) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+}
+
+static at_image_space *common_space;
+
+static void *load_in_common(void *argument)
+{
+    *(at_image **)argument = load(common_space, LIBRARY("libplain.so"));
+    CHECK(call(*(at_image **)argument, "plain_constructions") == 1);
+    return NULL;
+}
+
+static void one_image_for_many_threads(void)
+{
+    for (int round = 0; round < 10; round++) {
+        common_space = space_new();
+        pthread_t threads[THREADS];
+        at_image *images[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            CHECK(pthread_create(&threads[i], NULL, load_in_common, &images[i]) == 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            CHECK(pthread_join(threads[i], NULL) == 0);
+            CHECK(images[i] == images[0]);
+        }
+        at_image_space_end(common_space, AT_IMAGE_UNMAP);
+    }
+}
+
+/* ---- failures ------------------------------------------------------------------ */
+
+static int load_failing(void)
+{
+    at_image_space *space;
+    int result = at_image_space_new(1, &hooks, &space);
+    if (result < 0) {
+        return result;
+    }
+    at_fault fault;
+    at_image *image;
+    dlopen_space = space;
+    result = at_image_load(space, LIBRARY("libplain_named.so"), false, &image, &fault);
+    CHECK(result == 0 || result == AT_ENOMEM);
+    if (result == 0) {
+        result =
+            at_image_load(space, LIBRARY("libunique_one.so"), false, &image, &fault);
+    }
+    if (result == 0) {
+        result =
+            at_image_load(space, LIBRARY("libunique_two.so"), false, &image, &fault);
+    }
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+    return result;
+}
+
+static void faults_name_the_file(void)
+{
+    at_image_space *space = space_new();
+    at_image *image;
+    at_fault fault;
+    CHECK(at_image_load(space, "/nowhere/lib.so", false, &image, &fault) ==
+          AT_ENOTFOUND);
+    CHECK(strstr(fault.text, "/nowhere/lib.so") != NULL);
+    CHECK(at_image_load(space, "/etc/passwd", false, &image, &fault) == AT_EFORMAT);
+    CHECK(strstr(fault.text, "/etc/passwd") != NULL);
+    CHECK(at_image_load(space, "/proc/self/exe", false, &image, &fault) < 0);
+    CHECK(at_image_next(space, NULL) == NULL);
+    at_image_space_end(space, AT_IMAGE_UNMAP);
+}
+
+int main(void)
+{
+    RUN(state_is_private);
+    RUN(original_is_left_alone);
+    RUN(constructors_run_once);
+    RUN(references_are_hooked);
+    RUN(text_is_shared);
+    RUN(unique_symbols_belong_to_a_space);
+    RUN(libraries_in_a_circle);
+    RUN(constructor_opens_itself);
+    RUN(dlopen_reaches_the_image);
+    RUN(global_images_are_seen);
+    RUN(threads_are_noticed);
+    RUN(image_is_new_when_used_again);
+    RUN(policy_is_fixed_once_used);
+    RUN(loads_from_many_threads);
+    RUN(one_image_for_many_threads);
+    RUN(faults_name_the_file);
+    RUN_FAILING(load_failing);
+    return 0;
+}
