@@ -1,0 +1,29 @@
+/* A set of pointers, for telling in a few nanoseconds whether a block is one of ours.
+ *
+ * Open addressing with linear probing and no tombstones: removing closes the gap, so a
+ * set that lives for days is as quick as a new one. NULL is not an element. One thread
+ * at a time.
+ */
+#ifndef AT_BASE_POINTER_SET_H
+#define AT_BASE_POINTER_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct at_pointer_set {
+    void **slots;    /* capacity of them, NULL where free; NULL while capacity is 0 */
+    size_t count;    /* at most three quarters of capacity */
+    size_t capacity; /* 0 or a power of two */
+} at_pointer_set;
+
+void at_pointer_set_init(at_pointer_set *set);
+void at_pointer_set_fini(at_pointer_set *set);
+
+/* Put `pointer`, which is not in yet, into the set.
+ * errs: AT_ENOMEM, and then it is not in */
+int at_pointer_set_add(at_pointer_set *set, void *pointer);
+
+/* Take `pointer` out; says whether it was in. Never allocates. */
+bool at_pointer_set_remove(at_pointer_set *set, const void *pointer);
+
+#endif
