@@ -10,6 +10,11 @@
  * Blocks over SMALL_BYTES bypass the allocator beneath, which would hand them to malloc
  * anyway: they are asked for in the RAW domain, so that they can be freed on any
  * thread.
+ *
+ * free() is where the time goes, since it is not told a size: a small block must be
+ * told from a large one without looking into the set of large ones, which is too big
+ * for the processor's first cache. So arenas are mapped at multiples of their size, and
+ * a small table of the megabytes that are arenas answers for all small blocks.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -20,19 +25,33 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 
 #include "base/memory.h"
 #include "base/pointer_set.h"
 
-enum { SMALL_BYTES = 512 }; /* obmalloc's SMALL_REQUEST_THRESHOLD */
+enum {
+    SMALL_BYTES = 512,             /* obmalloc's SMALL_REQUEST_THRESHOLD */
+    ARENA_BYTES = 1 << 20,         /* its ARENA_SIZE */
+    MIDDLE_NODE_BYTES = 128 << 10, /* its arena_map_mid_t */
+    BOTTOM_NODE_BYTES = 256 << 10, /* its arena_map_bot_t */
+    PAGE_BYTES = 4096,
+};
+
+/* A mapping: an arena of obmalloc, one of the much smaller chunks of the frames' stack
+ * that the arena allocator is asked for too, or a node of the radix tree. */
+typedef struct arena {
+    struct arena *next;
+    char *start;
+    size_t size_bytes;
+} arena;
 
 typedef struct ledger {
-    struct ledger *next;    /* guarded: ledgers.mutex */
-    int64_t interpreter_id; /* fixed after init */
-    at_pointer_set blocks;  /* guarded: the interpreter's GIL */
-    at_pointer_set arenas;  /* guarded: ledgers.mutex */
-    size_t arena_bytes;     /* guarded: ledgers.mutex; the size of each */
+    struct ledger *next;      /* guarded: ledgers.mutex */
+    int64_t interpreter_id;   /* fixed after init */
+    at_pointer_set blocks;    /* guarded: the interpreter's GIL */
+    at_pointer_set megabytes; /* guarded: the interpreter's GIL; each is an arena */
+    arena *arenas;            /* guarded: ledgers.mutex */
 } ledger;
 
 typedef struct domain {
@@ -41,18 +60,20 @@ typedef struct domain {
 
 static struct {
     pthread_mutex_t mutex;
-    ledger *first; /* guarded: mutex */
-    bool installed;
+    ledger *first;                        /* guarded: mutex */
+    PyInterpreterState *main;             /* fixed after install; NULL before it */
     PyObjectArenaAllocator arena_beneath; /* fixed after install */
-    domain memory, object;                /* fixed after install */
+    domain raw, memory, object;           /* fixed after install */
 } ledgers = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* The ledger this thread used last; an ID is never given twice, so it cannot go stale
- * while a thread state of that interpreter is attached. */
+ * while a thread state of that interpreter is attached. Initial-exec: a call for each
+ * free() would cost more than the rest of it. */
 static _Thread_local struct {
     int64_t interpreter_id;
     ledger *ledger;
-} recent;
+    bool nodes_come_next; /* an arena was given out and nothing was asked since */
+} recent __attribute__((tls_model("initial-exec")));
 
 static ledger *find_ledger(int64_t interpreter_id)
 {
@@ -89,13 +110,10 @@ static ledger *meet_ledger(int64_t interpreter_id)
 static inline ledger *current_ledger(void)
 {
     PyThreadState *state = PyThreadState_GetUnchecked();
-    if (state == NULL) {
+    if (state == NULL || state->interp == ledgers.main) {
         return NULL;
     }
     int64_t interpreter_id = PyInterpreterState_GetID(state->interp);
-    if (interpreter_id <= 0) {
-        return NULL;
-    }
     if (recent.interpreter_id == interpreter_id) {
         return recent.ledger;
     }
@@ -108,9 +126,18 @@ static void note(ledger *owner, void *block)
     (void)at_pointer_set_add(&owner->blocks, block);
 }
 
+/* Strike `block` off, if it is a large one of this interpreter's. */
+static inline bool take_block(ledger *owner, void *block)
+{
+    void *megabyte = (void *)((uintptr_t)block & ~(uintptr_t)(ARENA_BYTES - 1));
+    return !at_pointer_set_has(&owner->megabytes, megabyte) &&
+           at_pointer_set_remove(&owner->blocks, block);
+}
+
 static void *heap_malloc(void *context, size_t size_bytes)
 {
     domain *self = context;
+    recent.nodes_come_next = false;
     ledger *owner = size_bytes > SMALL_BYTES ? current_ledger() : NULL;
     if (owner == NULL) {
         return self->beneath.malloc(self->beneath.ctx, size_bytes);
@@ -144,7 +171,7 @@ static void heap_free(void *context, void *block)
         return;
     }
     ledger *owner = current_ledger();
-    if (owner != NULL && at_pointer_set_remove(&owner->blocks, block)) {
+    if (owner != NULL && take_block(owner, block)) {
         PyMem_RawFree(block);
         return;
     }
@@ -161,7 +188,7 @@ static void *heap_realloc(void *context, void *block, size_t size_bytes)
     if (owner == NULL) {
         return self->beneath.realloc(self->beneath.ctx, block, size_bytes);
     }
-    if (at_pointer_set_remove(&owner->blocks, block)) {
+    if (take_block(owner, block)) {
         void *moved = PyMem_RawRealloc(block, size_bytes);
         note(owner, moved != NULL ? moved : block);
         return moved;
@@ -175,39 +202,138 @@ static void *heap_realloc(void *context, void *block, size_t size_bytes)
     return moved;
 }
 
-static void *arena_alloc(void *context, size_t size_bytes)
+/* `ARENA_BYTES` of fresh memory at a multiple of ARENA_BYTES, or NULL. */
+static char *map_aligned(void)
 {
-    (void)context;
-    void *arena = ledgers.arena_beneath.alloc(ledgers.arena_beneath.ctx, size_bytes);
-    ledger *owner = arena != NULL ? current_ledger() : NULL;
-    if (owner != NULL) {
-        pthread_mutex_lock(&ledgers.mutex);
-        owner->arena_bytes = size_bytes;
-        (void)at_pointer_set_add(&owner->arenas, arena);
-        pthread_mutex_unlock(&ledgers.mutex);
+    char *start = mmap(NULL, 2 * (size_t)ARENA_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) {
+        return NULL;
     }
-    return arena;
+    size_t before = -(uintptr_t)start & (ARENA_BYTES - 1);
+    if (before != 0) {
+        (void)munmap(start, before);
+    }
+    (void)munmap(start + before + ARENA_BYTES, ARENA_BYTES - before);
+    return start + before;
 }
 
-static void arena_free(void *context, void *arena, size_t size_bytes)
+/* Map `size_bytes` for the interpreter of `owner`, at a multiple of ARENA_BYTES where
+ * that is the size, and enter it. NULL where memory is short. */
+static void *map_entered(ledger *owner, size_t size_bytes)
 {
-    (void)context;
-    if (arena == NULL) {
-        return; /* CPython frees the unused entries of a dead interpreter's table too */
+    arena *entry = at_alloc(sizeof *entry);
+    if (entry == NULL) {
+        return NULL;
+    }
+    entry->size_bytes = size_bytes;
+    if (size_bytes == ARENA_BYTES) {
+        entry->start = map_aligned();
+    } else {
+        entry->start = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    if (entry->start == NULL || entry->start == MAP_FAILED) {
+        at_free(entry);
+        return NULL;
+    }
+    if (size_bytes == ARENA_BYTES) {
+        /* Not in for lack of memory, its blocks are only looked for the slow way. */
+        (void)at_pointer_set_add(&owner->megabytes, entry->start);
     }
     pthread_mutex_lock(&ledgers.mutex);
-    ledger *owner = ledgers.first;
-    while (owner != NULL && !at_pointer_set_remove(&owner->arenas, arena)) {
-        owner = owner->next;
-    }
+    entry->next = owner->arenas;
+    owner->arenas = entry;
     pthread_mutex_unlock(&ledgers.mutex);
-    ledgers.arena_beneath.free(ledgers.arena_beneath.ctx, arena, size_bytes);
+    return entry->start;
 }
 
-static void hook_domain(PyMemAllocatorDomain which, domain *hooked)
+static void *arena_alloc(void *context, size_t size_bytes)
+{
+    ledger *owner = current_ledger();
+    if (owner == NULL) {
+        return ledgers.arena_beneath.alloc(ledgers.arena_beneath.ctx, size_bytes);
+    }
+    recent.nodes_come_next = size_bytes == ARENA_BYTES;
+    return map_entered(owner, size_bytes);
+}
+
+/* The ledger entry of the arena at `start`, taken out, or NULL. */
+static arena *leave_arena(char *start, ledger **owner)
+{
+    for (*owner = ledgers.first; *owner != NULL; *owner = (*owner)->next) {
+        for (arena **link = &(*owner)->arenas; *link != NULL; link = &(*link)->next) {
+            if ((*link)->start == start) {
+                arena *entry = *link;
+                *link = entry->next;
+                return entry;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Unmap what was mapped at `start` for an interpreter; false where nothing was. */
+static bool unmap_entered(char *start)
+{
+    ledger *owner;
+    pthread_mutex_lock(&ledgers.mutex);
+    arena *entry = leave_arena(start, &owner);
+    pthread_mutex_unlock(&ledgers.mutex);
+    if (entry == NULL) {
+        return false;
+    }
+    (void)at_pointer_set_remove(&owner->megabytes, start);
+    (void)munmap(start, entry->size_bytes);
+    at_free(entry);
+    return true;
+}
+
+static void arena_free(void *context, void *start, size_t size_bytes)
+{
+    /* NULL: CPython frees the unused entries of a dead interpreter's table too. */
+    if (start != NULL && !unmap_entered(start)) {
+        ledgers.arena_beneath.free(ledgers.arena_beneath.ctx, start, size_bytes);
+    }
+}
+
+static void *raw_malloc(void *context, size_t size_bytes)
+{
+    PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
+    return beneath->malloc(beneath->ctx, size_bytes);
+}
+
+static void *raw_calloc(void *context, size_t count, size_t size_bytes)
+{
+    PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
+    if (recent.nodes_come_next && count == 1 &&
+        (size_bytes == MIDDLE_NODE_BYTES || size_bytes == BOTTOM_NODE_BYTES)) {
+        return map_entered(recent.ledger, size_bytes);
+    }
+    return beneath->calloc(beneath->ctx, count, size_bytes);
+}
+
+static void *raw_realloc(void *context, void *block, size_t size_bytes)
+{
+    PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
+    return beneath->realloc(beneath->ctx, block, size_bytes);
+}
+
+static void raw_free(void *context, void *block)
+{
+    PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
+    if (((uintptr_t)block & (PAGE_BYTES - 1)) == 0 && block != NULL &&
+        unmap_entered(block)) {
+        return;
+    }
+    beneath->free(beneath->ctx, block);
+}
+
+static void hook_domain(PyMemAllocatorDomain which, domain *hooked,
+                        PyMemAllocatorEx ours)
 {
     PyMem_GetAllocator(which, &hooked->beneath);
-    PyMemAllocatorEx ours = {hooked, heap_malloc, heap_calloc, heap_realloc, heap_free};
+    ours.ctx = hooked;
     PyMem_SetAllocator(which, &ours);
 }
 
@@ -232,15 +358,18 @@ static bool allocators_are_replaced(void)
 void at_heap_install(void)
 {
 #ifndef Py_GIL_DISABLED
-    if (ledgers.installed || allocators_are_replaced()) {
+    if (ledgers.main != NULL || allocators_are_replaced()) {
         return;
     }
-    ledgers.installed = true;
+    ledgers.main = PyInterpreterState_Main();
     PyObject_GetArenaAllocator(&ledgers.arena_beneath);
     PyObjectArenaAllocator arenas = {NULL, arena_alloc, arena_free};
     PyObject_SetArenaAllocator(&arenas);
-    hook_domain(PYMEM_DOMAIN_MEM, &ledgers.memory);
-    hook_domain(PYMEM_DOMAIN_OBJ, &ledgers.object);
+    PyMemAllocatorEx raw = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free};
+    PyMemAllocatorEx heap = {NULL, heap_malloc, heap_calloc, heap_realloc, heap_free};
+    hook_domain(PYMEM_DOMAIN_RAW, &ledgers.raw, raw);
+    hook_domain(PYMEM_DOMAIN_MEM, &ledgers.memory, heap);
+    hook_domain(PYMEM_DOMAIN_OBJ, &ledgers.object, heap);
 #endif
 }
 
@@ -273,16 +402,15 @@ size_t at_heap_drop(int64_t interpreter_id)
             PyMem_RawFree(block);
         }
     }
-    for (size_t i = 0; i < left->arenas.capacity; i++) {
-        void *arena = left->arenas.slots[i];
-        if (arena != NULL) {
-            dropped_bytes += left->arena_bytes;
-            ledgers.arena_beneath.free(ledgers.arena_beneath.ctx, arena,
-                                       left->arena_bytes);
-        }
+    while (left->arenas != NULL) {
+        arena *entry = left->arenas;
+        left->arenas = entry->next;
+        dropped_bytes += entry->size_bytes;
+        (void)munmap(entry->start, entry->size_bytes);
+        at_free(entry);
     }
     at_pointer_set_fini(&left->blocks);
-    at_pointer_set_fini(&left->arenas);
+    at_pointer_set_fini(&left->megabytes);
     at_free(left);
     return dropped_bytes;
 }
