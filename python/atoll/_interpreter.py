@@ -310,6 +310,7 @@ def _prepare_process() -> None:
     # imports it first: two that do so at once corrupt each other's heap.
     import datetime  # noqa: F401
 
+    _atoll.heap_install()
     _fork.install()
     atexit.register(_exit_process)
 

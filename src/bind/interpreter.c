@@ -11,6 +11,7 @@
 #include "bind/error.h"
 #include "interp/attach.h"
 #include "interp/close.h"
+#include "interp/heap.h"
 #include "interp/interpreter.h"
 #include "interp/runtime.h"
 #include "sys/clock.h"
@@ -390,6 +391,12 @@ AT_UNCHECKED static PyObject *interpreter_here(PyObject *module, PyObject *unuse
     return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Get()));
 }
 
+static PyObject *heap_install(PyObject *module, PyObject *ignored)
+{
+    at_heap_install();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"interpreter_create", interpreter_create, METH_VARARGS,
      "interpreter_create(name, path, start) -> id"},
@@ -409,6 +416,7 @@ static PyMethodDef functions[] = {
      "interpreter_close_wait(id, timeout) -> (state, report)"},
     {"interpreter_freeze", interpreter_freeze, METH_VARARGS,
      "interpreter_freeze(id, timeout) -> bool"},
+    {"heap_install", heap_install, METH_NOARGS, "Keep ledgers from now on."},
     {"interpreters_stop", interpreters_stop, METH_NOARGS, "Create no more."},
     {"interpreter_count", interpreter_count, METH_NOARGS, "All, left ones included."},
     {"interpreter_left", interpreter_left, METH_NOARGS, "The IDs of all."},

@@ -358,7 +358,8 @@ static bool allocators_are_replaced(void)
 void at_heap_install(void)
 {
 #ifndef Py_GIL_DISABLED
-    if (ledgers.main != NULL || allocators_are_replaced()) {
+    bool others = PyInterpreterState_Next(PyInterpreterState_Head()) != NULL;
+    if (ledgers.main != NULL || others || allocators_are_replaced()) {
         return;
     }
     ledgers.main = PyInterpreterState_Main();

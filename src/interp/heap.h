@@ -7,8 +7,8 @@
  * what the ledger still holds is freed.
  *
  * Main is not tracked, nor is a free-threaded build (mimalloc keeps a heap a thread
- * there), nor a process whose allocators were replaced already (PYTHONMALLOC, dev
- * mode).
+ * there), nor a process whose allocators were replaced already (PYTHONMALLOC, dev mode)
+ * or that had other interpreters before: the allocators of running code cannot change.
  */
 #ifndef AT_INTERP_HEAP_H
 #define AT_INTERP_HEAP_H

@@ -14,6 +14,7 @@
 
 #include "interp/attach.h"
 #include "interp/close.h"
+#include "interp/heap.h"
 #include "interp/interpreter.h"
 #include "interp/runtime.h"
 #include "sys/clock.h"
@@ -292,6 +293,7 @@ void at_owner_main(void *data)
     bool ended = at_close_interpreter(interpreter, thread_state);
     if (ended) {
         at_runtime_remove(interpreter);
+        (void)at_heap_drop(interpreter->id);
     }
     set_state(interpreter, ended ? AT_INTERPRETER_CLOSED : AT_INTERPRETER_LEFT);
     at_interpreter_unref(interpreter);
