@@ -12,13 +12,13 @@
 
 enum { MESSAGE_BYTES_MAX = 3000 };
 
-typedef struct outcome {
+typedef struct reading {
     uint64_t sum; /* over all events */
     unsigned event_count;
     bool failed;
-} outcome;
+} reading;
 
-static void add_event(outcome *outcome, const at_ws_event *event)
+static void add_event(reading *outcome, const at_ws_event *event)
 {
     HOLDS(event->data.size <= MESSAGE_BYTES_MAX);
     if (event->opcode == AT_WS_TEXT || event->opcode == AT_WS_CLOSE) {
@@ -33,7 +33,7 @@ static void add_event(outcome *outcome, const at_ws_event *event)
     outcome->event_count++;
 }
 
-static outcome read_in_steps(const uint8_t *data, size_t size, size_t step,
+static reading read_in_steps(const uint8_t *data, size_t size, size_t step,
                              bool deflated)
 {
     at_ws_deflate *deflate = NULL;
@@ -44,7 +44,7 @@ static outcome read_in_steps(const uint8_t *data, size_t size, size_t step,
     }
     at_ws_reader reader;
     at_ws_reader_init(&reader, MESSAGE_BYTES_MAX, deflate);
-    outcome outcome = {0};
+    reading outcome = {0};
     int result = AT_EAGAIN;
     for (size_t begin = 0; begin < size && result == AT_EAGAIN; begin += step) {
         size_t here = size - begin < step ? size - begin : step;
@@ -98,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         negotiate(data, size);
         return 0;
     }
-    outcome whole = read_in_steps(data, size, size, choice & 1);
-    outcome by_byte = read_in_steps(data, size, 1, choice & 1);
+    reading whole = read_in_steps(data, size, size, choice & 1);
+    reading by_byte = read_in_steps(data, size, 1, choice & 1);
     HOLDS(whole.sum == by_byte.sum && whole.event_count == by_byte.event_count);
     HOLDS(whole.failed == by_byte.failed);
     return 0;
