@@ -41,15 +41,25 @@ at_image *at_image_at(const void *address)
     return image;
 }
 
-bool at_image_mark_thread(const void *address)
+at_thread_count *at_image_threads_at(const void *address)
 {
+    at_thread_count *threads = NULL;
     pthread_mutex_lock(&all.lock);
     at_image *image = image_at(address);
     if (image != NULL && image->space != NULL) {
-        atomic_store_explicit(&image->space->has_threads, true, memory_order_relaxed);
+        threads = image->space->threads;
+        atomic_fetch_add_explicit(&threads->references, 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&all.lock);
-    return image != NULL;
+    return threads;
+}
+
+void at_thread_count_unref(at_thread_count *threads)
+{
+    if (threads != NULL &&
+        atomic_fetch_sub_explicit(&threads->references, 1, memory_order_acq_rel) == 1) {
+        at_free(threads);
+    }
 }
 
 static void remove_from_all(at_image *image)
@@ -90,9 +100,14 @@ int at_image_space_new(int64_t interpreter_id, const at_image_hooks *hooks,
                        at_image_space **space)
 {
     at_image_space *made = at_calloc(1, sizeof *made);
-    if (made == NULL) {
+    at_thread_count *threads = at_calloc(1, sizeof *threads);
+    if (made == NULL || threads == NULL) {
+        at_free(made);
+        at_free(threads);
         return AT_ENOMEM;
     }
+    atomic_init(&threads->references, 1);
+    made->threads = threads;
     made->interpreter_id = interpreter_id;
     if (hooks != NULL) {
         made->hooks = *hooks;
@@ -106,6 +121,7 @@ int at_image_space_new(int64_t interpreter_id, const at_image_hooks *hooks,
 static void space_free(at_image_space *space)
 {
     at_unique_table_fini(&space->unique);
+    at_thread_count_unref(space->threads);
     pthread_cond_destroy(&space->released);
     pthread_mutex_destroy(&space->lock);
     at_free(space);
@@ -209,7 +225,9 @@ at_image *at_image_next(at_image_space *space, at_image *after)
 
 bool at_image_space_has_threads(const at_image_space *space)
 {
-    return atomic_load_explicit(&space->has_threads, memory_order_relaxed);
+    const at_thread_count *threads = space->threads;
+    return atomic_load_explicit(&threads->is_endless, memory_order_relaxed) ||
+           atomic_load_explicit(&threads->alive, memory_order_acquire) != 0;
 }
 
 int at_image_set_policy(const char *private_names, const char *shared_names)
@@ -354,6 +372,19 @@ static void park(at_image_space *space, at_image *images)
     pthread_mutex_unlock(&all.lock);
 }
 
+/* Destructors are what ends the threads of some libraries (OpenBLAS). Not where a
+ * thread is known never to end: it would go on in a library that has shut down. */
+static bool is_quiet_after_destructors(const at_image_space *space, at_image *images)
+{
+    if (atomic_load_explicit(&space->threads->is_endless, memory_order_relaxed)) {
+        return false;
+    }
+    for (at_image *image = images; image != NULL; image = image->next) {
+        at_image_destruct(image);
+    }
+    return !at_image_space_has_threads(space);
+}
+
 void at_image_space_end(at_image_space *space, at_image_fate fate)
 {
     at_image *images = detach_images(space);
@@ -362,15 +393,9 @@ void at_image_space_end(at_image_space *space, at_image_fate fate)
             fate = AT_IMAGE_KEEP;
         }
     }
-    if (at_image_space_has_threads(space)) {
-        fate = AT_IMAGE_KEEP;
-    }
-    if (fate == AT_IMAGE_KEEP) {
+    if (fate == AT_IMAGE_KEEP || !is_quiet_after_destructors(space, images)) {
         space_free(space);
         return;
-    }
-    for (at_image *image = images; image != NULL; image = image->next) {
-        at_image_destruct(image);
     }
     if (fate == AT_IMAGE_REUSE) {
         park(space, images);

@@ -91,8 +91,9 @@ const char *at_image_path(const at_image *image);
  * ctx: the space's own thread */
 at_image *at_image_next(at_image_space *space, at_image *after);
 
-/* Has code of the space started a thread (pthread_create, thrd_create, std::thread)?
- * ctx: any */
+/* Is a thread alive that code of the space started with pthread_create or thrd_create,
+ * or did it ever start one with std::thread, whose end nobody sees? Libraries may end
+ * theirs in their destructors: at_image_space_end asks again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
 /* End the space; its interpreter is gone and `fate` becomes of the images. Where code

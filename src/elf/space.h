@@ -3,7 +3,7 @@
  * Who may write: the thread that loads. One thread at a time loads in a space
  * (`loader`, recursive, because a constructor may open libraries); it alone changes the
  * list, the unique symbols and the images, without a lock. `lock` guards the hand-over
- * and what other threads read: the list's links and `is_ready`.
+ * and what other threads read: the list's links.
  *
  * All images of the process, of live spaces or not, are also in one list, so that an
  * address can be traced to its image (image.c).
@@ -30,6 +30,13 @@ typedef struct at_unique_table {
     size_t capacity; /* a power of two, or 0 */
     size_t count;
 } at_unique_table;
+
+/* Threads that code of a space started. Outlives the space with the last of them. */
+typedef struct at_thread_count {
+    atomic_size_t references;
+    atomic_size_t alive; /* the release of the last pairs with the acquire of the end */
+    atomic_bool is_endless; /* a std::thread: nobody tells when it ends */
+} at_thread_count;
 
 struct at_image {
     at_library *library; /* fixed after init, as all down to snapshot */
@@ -63,14 +70,18 @@ struct at_image_space {
 
     at_image *spare;        /* of a parked space, to be used again; writer: loader */
     at_unique_table unique; /* writer: loader */
-    atomic_bool
-        has_threads; /* relaxed: read after the threads of the space are joined */
+    at_thread_count *threads; /* fixed after init; counted */
     at_image_space *next_parked; /* guarded: the list of all images */
 };
 
-/* The image whose memory holds `address`, or NULL; the second marks its space as having
- * started a thread, unless it has ended. ctx: any */
+/* The image whose memory holds `address`, or NULL. ctx: any */
 at_image *at_image_at(const void *address);
-bool at_image_mark_thread(const void *address);
+
+/* The threads of the space of that image, or NULL if there is none, or it ended.
+ * owns: the caller ends the reference with at_thread_count_unref. ctx: any */
+at_thread_count *at_image_threads_at(const void *address);
+
+/* NULL is allowed. */
+void at_thread_count_unref(at_thread_count *threads);
 
 #endif

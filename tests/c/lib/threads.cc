@@ -21,3 +21,31 @@ extern "C" int threads_by_cpp()
     thread.join();
     return done == 1 ? 0 : 1;
 }
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_t waiting;
+static bool is_waiting;
+
+static void *wait_for_gate(void *argument)
+{
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    return argument;
+}
+
+// A thread that lives until the library's destructor ends it, as OpenBLAS's do.
+extern "C" int threads_stay()
+{
+    pthread_mutex_lock(&gate);
+    int result = pthread_create(&waiting, nullptr, wait_for_gate, nullptr);
+    is_waiting = result == 0;
+    return result;
+}
+
+__attribute__((destructor)) static void end_threads()
+{
+    if (is_waiting) {
+        pthread_mutex_unlock(&gate);
+        pthread_join(waiting, nullptr);
+    }
+}
