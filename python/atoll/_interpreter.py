@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import atexit
 import marshal
+import math
+import os
 import pickle
+import select
+import signal
 import sys
+import threading
+import time
 import types
 import warnings
 from collections.abc import Callable
@@ -20,6 +26,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _INTERRUPT_GRACE = 1.0  # seconds for interrupted code to end
+_SHORT_WAIT = 0.05  # seconds that are waited for on the futex alone
 _FINISH_GRACE = 2.5  # seconds beyond the timeout for the interpreter's own functions
 
 
@@ -127,7 +134,7 @@ class Interpreter:
             self._id, _wire.pack((function, args, kwargs)), True
         )
         try:
-            data = _atoll.job_wait(job, None)
+            data = _wait(job, None)
         except ClosedError:
             raise
         except BaseException:
@@ -282,10 +289,64 @@ def _result(data: bytes) -> Any:
         del exception
 
 
+def _wait(job: Any, timeout: float | None) -> bytes:
+    """Wait for a job, and on the main thread for signals too; its reply.
+
+    Raises:
+        TimeoutError: It is not over after `timeout` seconds.
+        BaseException: What a signal handler raised.
+    """
+    on_main = threading.get_ident() == threading.main_thread().ident
+    if not on_main or _atoll.interpreter_here() != 0:
+        return _atoll.job_wait(job, timeout)
+    if timeout is not None and timeout <= _SHORT_WAIT:
+        return _atoll.job_wait(job, timeout)
+    try:
+        return _atoll.job_wait(job, _SHORT_WAIT)
+    except TimeoutError:
+        pass
+    # A signal that comes just before the thread goes to sleep would not wake it, and
+    # its Python handler would wait as long as the job takes. So a longer sleep is one
+    # in poll(), which the C handler ends by writing to a descriptor.
+    left = None if timeout is None else timeout - _SHORT_WAIT
+    ended = _atoll.job_listen(job)
+    try:
+        _poll_with_signals(ended, left)
+    finally:
+        os.close(ended)
+    return _atoll.job_wait(job, 0)
+
+
+def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.register(reader, select.POLLIN)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = poll.poll(None if left is None else math.ceil(left * 1000))
+            if not ready or any(number == descriptor for number, _ in ready):
+                return
+            numbers = os.read(reader, 4096)
+            if previous != -1:
+                os.write(previous, numbers)
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(reader)
+        os.close(writer)
+
+
 def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
     """Close and wait; the state it came to, and what is in the way."""
     _atoll.interpreter_close_begin(interpreter_id, timeout)
-    state, report = _atoll.interpreter_close_wait(interpreter_id, timeout)
+    try:
+        _wait(_atoll.interpreter_end(interpreter_id), timeout)
+    except (TimeoutError, ClosedError):
+        pass
+    state, report = _atoll.interpreter_close_wait(interpreter_id, 0)
     if state == "closing":
         try:
             _atoll.interpreter_interrupt(

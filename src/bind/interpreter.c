@@ -215,6 +215,18 @@ done:
     return capsule;
 }
 
+/* A descriptor, the caller's, that is readable when the job is over. */
+AT_UNCHECKED static PyObject *job_listen(PyObject *module, PyObject *capsule)
+{
+    at_job *job = PyCapsule_GetPointer(capsule, JOB_CAPSULE);
+    if (job == NULL) {
+        return NULL;
+    }
+    at_fault fault = {0};
+    int descriptor = at_job_listen(job, &fault);
+    return descriptor < 0 ? at_raise_fault(&fault) : PyLong_FromLong(descriptor);
+}
+
 AT_UNCHECKED static PyObject *job_wait(PyObject *module, PyObject *arguments)
 {
     PyObject *capsule;
@@ -337,6 +349,23 @@ AT_UNCHECKED static PyObject *interpreter_close_wait(PyObject *module,
     return result;
 }
 
+/* The job that is over when the interpreter is. */
+AT_UNCHECKED static PyObject *interpreter_end(PyObject *module, PyObject *argument)
+{
+    long long id = PyLong_AsLongLong(argument);
+    at_interpreter *interpreter = id == -1 && PyErr_Occurred() ? NULL : find_open(id);
+    if (interpreter == NULL) {
+        return NULL;
+    }
+    at_job *end = interpreter->end;
+    PyObject *capsule = PyCapsule_New(end, JOB_CAPSULE, job_capsule_free);
+    if (capsule != NULL) {
+        at_shared_ref(&end->shared);
+    }
+    at_interpreter_unref(interpreter);
+    return capsule;
+}
+
 AT_UNCHECKED static PyObject *interpreter_freeze(PyObject *module, PyObject *arguments)
 {
     long long id;
@@ -408,6 +437,8 @@ static PyMethodDef functions[] = {
     {"interpreter_post", interpreter_post, METH_VARARGS,
      "interpreter_post(id, request, waits) -> job"},
     {"job_wait", job_wait, METH_VARARGS, "job_wait(job, timeout) -> reply"},
+    {"job_listen", job_listen, METH_O, "job_listen(job) -> fd, readable at its end"},
+    {"interpreter_end", interpreter_end, METH_O, "interpreter_end(id) -> job"},
     {"interpreter_interrupt", interpreter_interrupt, METH_VARARGS,
      "interpreter_interrupt(id, job or None, 'module:Name')"},
     {"interpreter_close_begin", interpreter_close_begin, METH_VARARGS,

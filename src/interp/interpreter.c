@@ -22,6 +22,7 @@ static void interpreter_free(at_shared *thing)
     at_bytes_fini(&interpreter->start);
     at_bytes_fini(&interpreter->path);
     at_bytes_fini(&interpreter->report);
+    at_job_unref(interpreter->end);
     (void)pthread_mutex_destroy(&interpreter->lock);
     at_free(interpreter);
 }
@@ -85,7 +86,9 @@ static at_interpreter *interpreter_alloc(const char *name, at_bytes *path,
     interpreter->start = *start;
     at_bytes_init(path);
     at_bytes_init(start);
-    if (name != NULL && (interpreter->name = at_strdup(name)) == NULL) {
+    interpreter->end = at_job_new("", 0);
+    if (interpreter->end == NULL ||
+        (name != NULL && (interpreter->name = at_strdup(name)) == NULL)) {
         at_interpreter_unref(interpreter);
         return NULL;
     }
@@ -225,18 +228,11 @@ static void owner_join(at_interpreter *interpreter) AT_DETACHED
 
 int at_interpreter_close_wait(at_interpreter *interpreter, int64_t deadline_ns)
 {
-    for (;;) {
-        at_interpreter_state state = at_interpreter_state_now(interpreter);
-        if (state == AT_INTERPRETER_CLOSED || state == AT_INTERPRETER_LEFT) {
-            owner_join(interpreter);
-            return 0;
-        }
-        int result =
-            at_park_wait(&interpreter->state, state, deadline_ns, AT_PARK_PRIVATE);
-        if (result < 0 && at_interpreter_state_now(interpreter) == state) {
-            return result;
-        }
+    int result = at_job_wait(interpreter->end, deadline_ns);
+    if (result == 0) {
+        owner_join(interpreter);
     }
+    return result;
 }
 
 /* ---- visitors ------------------------------------------------------------------- */

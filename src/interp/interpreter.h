@@ -74,6 +74,7 @@ typedef struct at_interpreter {
     bool thread_taken;         /* guarded: lock; somebody joins or detaches `thread` */
 
     at_thread thread; /* the owner's, started by at_interpreter_new */
+    at_job *end;      /* over when the state is CLOSED or LEFT; fixed after init */
     at_bytes report;  /* writer: the owner; what FAILED or LEFT says to the user */
 } at_interpreter;
 

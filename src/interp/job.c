@@ -5,6 +5,19 @@
 #include "base/memory.h"
 #include "interp/interpreter.h"
 #include "sys/park.h"
+#include "sys/wakefd.h"
+
+/* Take the listener out: told that the job is over, or only closed. */
+static void listener_drop(at_job *job, bool over)
+{
+    int descriptor = atomic_exchange(&job->listener, -1);
+    if (descriptor >= 0) {
+        if (over) {
+            at_wakefd_set(descriptor);
+        }
+        at_wakefd_close(descriptor);
+    }
+}
 
 static void job_free(at_shared *thing)
 {
@@ -13,6 +26,7 @@ static void job_free(at_shared *thing)
     at_bytes_fini(&job->reply);
     at_interpreter_unref(job->target);
     at_job_unref(job->parent);
+    listener_drop(job, false);
     at_free(job);
 }
 
@@ -25,6 +39,7 @@ at_job *at_job_new(const void *request, size_t size_bytes)
         return NULL;
     }
     at_shared_init(&job->shared, &job_kind);
+    atomic_init(&job->listener, -1);
     at_bytes_init(&job->request);
     at_bytes_init(&job->reply);
     if (at_bytes_append(&job->request, request, size_bytes) < 0) {
@@ -48,6 +63,29 @@ void at_job_finish(at_job *job, unsigned state)
 {
     atomic_store_explicit(&job->state, state, memory_order_release);
     at_park_wake(&job->state, AT_PARK_ALL, AT_PARK_PRIVATE);
+    /* Sequentially consistent, as in at_job_listen: one of the two sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
+    listener_drop(job, true);
+}
+
+int at_job_listen(at_job *job, at_fault *fault)
+{
+    int mine = at_wakefd_open(fault);
+    if (mine < 0) {
+        return mine;
+    }
+    int theirs = at_wakefd_copy(mine, fault);
+    if (theirs < 0) {
+        at_wakefd_close(mine);
+        return theirs;
+    }
+    listener_drop(job, false);
+    atomic_store(&job->listener, theirs);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (at_job_is_over(job)) {
+        listener_drop(job, true);
+    }
+    return mine;
 }
 
 int at_job_wait(at_job *job, int64_t deadline_ns)

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/contexts.h"
+#include "base/error.h"
 #include "base/shared.h"
 
 /* The values of at_job.state, in the order in which they come. */
@@ -33,6 +34,8 @@ typedef struct at_job {
     at_bytes reply;                /* writer: the owner, before the state is DONE */
     atomic_uint state;             /* the release in at_job_finish pairs with the
                                     * acquire in at_job_is_over */
+    atomic_int listener; /* a descriptor that at_job_finish sets and closes, or -1; who
+                          * takes it out owns it */
 } at_job;
 
 /* A job with a copy of `request` and one reference, the caller's; NULL: out of memory.
@@ -48,6 +51,11 @@ bool at_job_is_over(const at_job *job);
 /* Say that it is over, and wake those who wait. ctx: the owner, or who takes the job
  * off the queue; never under a lock */
 void at_job_finish(at_job *job, unsigned state);
+
+/* Make a descriptor readable when the job is over, for a wait that poll() does. One at
+ * a time. Returns the descriptor. ctx:  any owns: the caller closes it with
+ * at_wakefd_close errs: as at_error_from_errno() */
+int at_job_listen(at_job *job, at_fault *fault);
 
 /* Wait until it is over.
  * ctx:  detached

@@ -296,5 +296,6 @@ void at_owner_main(void *data)
         (void)at_heap_drop(interpreter->id);
     }
     set_state(interpreter, ended ? AT_INTERPRETER_CLOSED : AT_INTERPRETER_LEFT);
+    at_job_finish(interpreter->end, AT_JOB_DONE);
     at_interpreter_unref(interpreter);
 }

@@ -2,6 +2,7 @@
 #include "sys/wakefd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -13,6 +14,15 @@ int at_wakefd_open(at_fault *fault)
         return at_fault_set_system(fault, errno, "opening an eventfd");
     }
     return descriptor;
+}
+
+int at_wakefd_copy(int descriptor, at_fault *fault)
+{
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) {
+        return at_fault_set_system(fault, errno, "copying an eventfd");
+    }
+    return copy;
 }
 
 void at_wakefd_set(int descriptor)

@@ -10,6 +10,12 @@
  * errs: as at_error_from_errno() */
 int at_wakefd_open(at_fault *fault);
 
+/* A second descriptor of the same flag.
+ * ctx:  any
+ * owns: the caller closes it with at_wakefd_close
+ * errs: as at_error_from_errno() */
+int at_wakefd_copy(int descriptor, at_fault *fault);
+
 /* Set it: readable until cleared. Setting it twice is setting it once.
  * ctx: any */
 void at_wakefd_set(int descriptor);

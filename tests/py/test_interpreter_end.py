@@ -1,0 +1,447 @@
+"""The end of interpreters: close with things alive, exit of the process, signals, fork.
+
+Each case that could take the process down runs in a child, whose exit code and standard
+error are part of the check.
+"""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+import atoll
+
+DEADLINE = 60
+
+
+def run(script, *, code=0, stderr=""):
+    """Run `script` in a child; its output, after the checks."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    if stderr is not None:
+        assert done.stderr == stderr
+    return done.stdout
+
+
+# ---- close ------------------------------------------------------------------------
+
+
+def test_atexit_functions_run_and_may_use_threads():
+    out = run(
+        """
+        import atoll
+        with atoll.Interpreter() as one:
+            one.exec('''
+        import atexit, threading
+        def late():
+            t = threading.Thread(target=lambda: print("thread", flush=True))
+            t.start()
+        atexit.register(late)
+        atexit.register(print, "atexit", flush=True)
+        ''')
+        print("closed")
+        """
+    )
+    assert out.split() == ["atexit", "thread", "closed"]
+
+
+def test_close_joins_threads_and_executors():
+    out = run(
+        """
+        import atoll
+        one = atoll.Interpreter()
+        one.exec('''
+        import threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        def work():
+            time.sleep(0.2)
+            print("worked", flush=True)
+        threading.Thread(target=work).start()
+        pool = ThreadPoolExecutor(2)
+        futures = [pool.submit(work) for _ in range(3)]
+        ''')
+        one.close()
+        print(atoll.list_interpreters())
+        """
+    )
+    assert out.split() == ["worked"] * 4 + ["[]"]
+
+
+def test_close_ends_daemon_threads_that_run_python():
+    out = run(
+        """
+        import atoll
+        one = atoll.Interpreter()
+        one.exec('''
+        import threading, time
+        def spin():
+            while True:
+                time.sleep(0.01)
+        threading.Thread(target=spin, daemon=True).start()
+        ''')
+        one.close()
+        print(one)
+        """
+    )
+    assert "closed" in out
+
+
+def test_close_ends_raw_threads_and_open_loops():
+    run(
+        """
+        import atoll
+        one = atoll.Interpreter()
+        one.exec('''
+        import _thread, time, asyncio
+        loop = asyncio.new_event_loop()
+        async def forever():
+            await asyncio.sleep(3600)
+        task = loop.create_task(forever())
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        _thread.start_new_thread(time.sleep, (0.3,))
+        ''')
+        one.close()
+        assert one.closed
+        """,
+        stderr=None,
+    )
+
+
+def test_close_gives_up_on_a_thread_that_stays_and_names_it():
+    out = run(
+        """
+        import atoll, warnings
+        one = atoll.Interpreter()
+        one.exec('''
+        import threading
+        threading.Thread(target=threading.Event().wait, name="stays").start()
+        ''')
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            one.close(timeout=0.3)
+        print(caught[0].category.__name__, caught[0].message, one)
+        """
+    )
+    assert "RuntimeWarning" in out
+    assert "thread 'stays' (native id" in out
+    assert "left>" in out
+
+
+def test_close_gives_up_on_a_daemon_thread_in_a_lock():
+    out = run(
+        """
+        import atoll, warnings
+        one = atoll.Interpreter()
+        one.exec('''
+        import threading
+        lock = threading.Lock(); lock.acquire()
+        threading.Thread(target=lock.acquire, name="stuck", daemon=True).start()
+        ''')
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            one.close(timeout=1)
+        print(caught[0].message)
+        """
+    )
+    assert "daemon thread 'stuck'" in out
+
+
+def test_close_waits_for_calls_and_cancels_what_is_queued():
+    one = atoll.Interpreter()
+    results = []
+
+    def call(source):
+        try:
+            one.exec(source)
+            results.append("done")
+        except BaseException as error:
+            results.append(type(error).__name__)
+
+    def start(source):
+        thread = threading.Thread(target=call, args=(source,))
+        thread.start()
+        return thread
+
+    first = start("while True: pass")
+    while not one.is_running():
+        time.sleep(0.01)
+    second = start("pass")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one.close(timeout=0.5)
+    first.join(DEADLINE)
+    second.join(DEADLINE)
+    assert sorted(results) == ["ClosedError", "KeyboardInterrupt"]
+
+
+def test_an_interpreter_cannot_close_or_call_itself():
+    with atoll.Interpreter() as one:
+        for wrong in ("close()", "call(print)"):
+            with pytest.raises(RuntimeError, match="itself from inside"):
+                one.exec(f"import atoll\natoll.get_current().{wrong}")
+
+
+def test_unclosed_interpreter_is_closed_with_a_warning():
+    one = atoll.Interpreter()
+    number = one.id
+    with pytest.warns(ResourceWarning, match=f"unclosed <atoll.Interpreter {number}"):
+        del one
+    deadline = time.monotonic() + DEADLINE
+    while number in [each.id for each in atoll.list_interpreters()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_no_thread_and_no_descriptor_stays():
+    with atoll.Interpreter():
+        pass
+    before = threads(), descriptors()
+    for _ in range(10):
+        with atoll.Interpreter() as one:
+            one.exec("import json, threading, asyncio")
+    # A thread that was joined is in /proc until the kernel has put it away.
+    deadline = time.monotonic() + DEADLINE
+    while threads() != before[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (threads(), descriptors()) == before
+
+
+# ---- exit of the process ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0, 7])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "pass",
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(0.2,)).start()",
+        "import threading; threading.Thread(target=threading.Event().wait).start()",
+        "import threading, time\n"
+        "def f():\n while True: pass\n"
+        "threading.Thread(target=f, daemon=True).start()",
+        "import threading; l = threading.Lock(); l.acquire()\n"
+        "threading.Thread(target=l.acquire, daemon=True).start()",
+        "import _thread, time; _thread.start_new_thread(time.sleep, (3600,))",
+    ],
+    ids=["idle", "thread", "stuck", "daemon-spins", "daemon-locked", "raw"],
+)
+def test_exit_with_live_interpreters(inside, code):
+    run(
+        f"""
+        import atoll, sys
+        keep = [atoll.Interpreter(), atoll.Interpreter()]
+        for one in keep:
+            one.exec({inside!r})
+        sys.exit({code})
+        """,
+        code=code,
+    )
+
+
+@pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(3600)"])
+def test_exit_while_code_runs(body):
+    run(
+        f"""
+        import atoll, threading
+        one = atoll.Interpreter()
+        def call():
+            try:
+                one.exec({body!r})
+            except KeyboardInterrupt:
+                pass
+        threading.Thread(target=call, daemon=True).start()
+        while not one.is_running():
+            pass
+        """
+    )
+
+
+def test_exit_by_an_error_keeps_its_code():
+    run(
+        "import atoll; one = atoll.Interpreter(); raise ValueError('x')",
+        code=1,
+        stderr=None,
+    )
+
+
+# ---- signals -----------------------------------------------------------------------
+
+
+def interrupt_child(script, *, wait_for="ready"):
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout.readline().strip() == wait_for
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=DEADLINE)
+    finally:
+        child.kill()
+        child.wait()
+    return child.returncode, out, err
+
+
+@pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(3600)"])
+def test_ctrl_c_ends_a_call(body):
+    code, out, err = interrupt_child(
+        f"""
+        import atoll
+        one = atoll.Interpreter()
+        try:
+            one.exec("print('ready', flush=True)\\n" + {body!r})
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    )
+    assert (code, out, err) == (0, "interrupted\n", "")
+
+
+def test_ctrl_c_during_close():
+    code, out, err = interrupt_child(
+        """
+        import atoll, warnings
+        one = atoll.Interpreter()
+        one.exec("import threading;"
+                 "threading.Thread(target=threading.Event().wait).start()")
+        try:
+            print("ready", flush=True)
+            one.close(timeout=3600)
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    )
+    assert (code, out, err) == (0, "interrupted\n", "")
+
+
+def test_interrupt_raises_what_was_asked_for():
+    with atoll.Interpreter() as one:
+        caught = []
+
+        def call():
+            try:
+                one.exec("while True: pass")
+            except BaseException as error:
+                caught.append(type(error))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        while not one.is_running():
+            time.sleep(0.01)
+        one.interrupt(TimeoutError)
+        thread.join(DEADLINE)
+        assert caught == [TimeoutError]
+        # Nothing of it is left for the next call.
+        one.interrupt()
+        assert one.call(eval, "1 + 1") == 2
+
+
+# ---- fork --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fork",
+    [
+        "os.fork()",
+        "os.forkpty()",
+        "pty.fork()",
+        "multiprocessing.get_context('fork').Process(target=print).start()",
+        "subprocess.run(['true'], preexec_fn=print)",
+    ],
+)
+def test_fork_is_refused_while_interpreters_live(fork):
+    out = run(
+        f"""
+        import os, pty, subprocess, multiprocessing
+        import atoll
+        one = atoll.Interpreter()
+        for where in (exec, one.exec):
+            try:
+                where("import os, pty, subprocess, multiprocessing\\n" + {fork!r})
+            except RuntimeError as error:
+                print(error)
+        """
+    )
+    assert len(out.splitlines()) == 2
+    for line in out.splitlines():
+        assert "while interpreters live" in line
+
+
+def test_fork_works_again_when_all_are_closed():
+    out = run(
+        """
+        import os, atoll
+        with atoll.Interpreter():
+            pass
+        child = os.fork()
+        if child == 0:
+            os._exit(5)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    )
+    assert out == "5\n"
+
+
+PROGRAM = """
+import multiprocessing, operator, subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+
+def work(method):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return pool.apply(operator.add, (1, 2))
+
+def executor():
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(operator.add, 3, 4).result()
+
+def program():
+    return subprocess.run(["echo", "hello"], capture_output=True).stdout
+
+def terminated():
+    child = subprocess.Popen(["sleep", "3600"])
+    child.terminate()
+    return child.wait()
+
+if __name__ == "__main__":
+    import atoll
+    with atoll.Interpreter() as one:
+        for call in (lambda f, *a: f(*a), one.call):
+            assert call(program) == b"hello\\n"
+            assert call(terminated) == -15
+            for method in ("spawn", "forkserver"):
+                assert call(work, method) == 3
+            assert call(executor) == 7
+    print("done")
+"""
+
+
+def test_other_ways_to_start_processes_work(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
