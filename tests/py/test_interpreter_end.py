@@ -62,11 +62,11 @@ def test_close_joins_threads_and_executors():
         import atoll
         one = atoll.Interpreter()
         one.exec('''
-        import threading, time
+        import os, threading, time
         from concurrent.futures import ThreadPoolExecutor
         def work():
             time.sleep(0.2)
-            print("worked", flush=True)
+            os.write(1, b"worked ")
         threading.Thread(target=work).start()
         pool = ThreadPoolExecutor(2)
         futures = [pool.submit(work) for _ in range(3)]
