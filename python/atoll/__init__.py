@@ -7,6 +7,7 @@ https://peps.python.org/pep-0734/ for what CPython gives and this package comple
 
 from importlib.metadata import version as _version
 
+from atoll._enable import enable
 from atoll._errors import (
     AtollError,
     ClosedError,
@@ -30,6 +31,7 @@ __all__ = [
     "OwnerDeadError",
     "RemoteTraceback",
     "__version__",
+    "enable",
     "get_current",
     "list_interpreters",
 ]

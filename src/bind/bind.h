@@ -10,5 +10,6 @@ PyMODINIT_FUNC PyInit__atoll(void);
 
 int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
+int at_bind_extension(PyObject *module);
 
 #endif

@@ -10,6 +10,7 @@ static int module_exec(PyObject *module)
     static int (*const additions[])(PyObject *) = {
         at_bind_http,
         at_bind_interpreter,
+        at_bind_extension,
         NULL,
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "interp/attach.h"
+#include "interp/extension.h"
 #include "interp/forget.h"
 #include "sys/clock.h"
 #include "sys/park.h"
@@ -55,6 +56,21 @@ static void finish_python(at_interpreter *interpreter, int64_t deadline_ns) AT_A
     }
     Py_XDECREF(left);
     Py_XDECREF(remote);
+}
+
+/* After the atexit functions, which may still need threads of extensions to come in. */
+static void finish_extensions(at_interpreter *interpreter,
+                              int64_t deadline_ns) AT_ATTACHED
+{
+    at_extensions_left left;
+    at_extensions_prepare_close(interpreter->id, deadline_ns, &left);
+    if (left.foreign_thread_count > 0) {
+        char text[96];
+        (void)snprintf(text, sizeof text, "%zu thread%s of extensions",
+                       left.foreign_thread_count,
+                       left.foreign_thread_count == 1 ? "" : "s");
+        report(interpreter, text);
+    }
 }
 
 /* How many thread states there are besides the caller's. */
@@ -115,6 +131,7 @@ bool at_close_interpreter(at_interpreter *interpreter, PyThreadState *thread_sta
     int64_t deadline_ns = close_deadline(interpreter);
     at_attach(thread_state);
     finish_python(interpreter, deadline_ns);
+    finish_extensions(interpreter, deadline_ns);
     (void)at_detach();
     if (at_interpreter_gate_close(interpreter, deadline_ns) < 0) {
         report(interpreter, "a thread that came in to interrupt it is still there");

@@ -1,8 +1,8 @@
 /* How extension modules are imported into interpreters, and out again.
  *
  * Each interpreter that imports an extension through here has a record: its private
- * images (elf/image.h), its slot in the thunk table (thunks.h), the foreign threads that
- * are inside it, and the functions it gave to Py_AtExit. A record is named by the
+ * images (elf/image.h), its slot in the thunk table (thunks.h), the foreign threads
+ * that are inside it, and the functions it gave to Py_AtExit. A record is named by the
  * interpreter's ID, never by pointer, and is made by whichever import comes first: also
  * in interpreters that atoll did not create.
  *
@@ -11,8 +11,8 @@
  *   2. at_extensions_prepare_close()                  attached, inside it
  *   3. Py_EndInterpreter()                            (the caller)
  *   4. at_extensions_closed()                         from anywhere else
- * A record whose interpreter ended without 2 and 4 is found and retired when the next
- * one is made.
+ * An interpreter that somebody else created does 2 from its atexit and disowns its
+ * record; the record is retired when another one is made and its interpreter is gone.
  */
 #ifndef AT_INTERP_EXTENSION_H
 #define AT_INTERP_EXTENSION_H
@@ -45,20 +45,38 @@ typedef enum at_extension_way {
  * errs: NULL with ImportError or SystemError, worded as CPython's own */
 PyObject *at_extensions_load(PyObject *spec, at_extension_way way) AT_ATTACHED;
 
-/* The interpreter of the caller is about to end: refuse foreign threads from now on, wait
- * for those inside until `deadline_ns` (CLOCK_MONOTONIC), then run its Py_AtExit
- * functions, last first. A second call waits again for those still inside. Fine, and
- * quick, where no extension was ever imported.
- * ctx:  attached, inside the interpreter `interpreter_id`; detaches while it waits
- * errs: never; `left` (may be NULL) says what is still there. With foreign threads left
- *       Py_EndInterpreter would abort the process: do not call it */
+/* Import a module that is compiled into CPython; main's GIL is not taken either. None
+ * where CPython's own importer has to make it.
+ * ctx:  attached, any interpreter but main
+ * owns: a new reference
+ * errs: as at_extensions_load */
+PyObject *at_extensions_load_builtin(PyObject *spec) AT_ATTACHED;
+
+/* The interpreter of the caller is about to end: refuse foreign threads from now on,
+ * wait for those inside until `deadline_ns` (at_clock_ns() time), then run its
+ * Py_AtExit functions, last first. A second call waits again for those still inside.
+ * Fine, and quick, where no extension was ever imported. ctx:  attached, inside the
+ * interpreter `interpreter_id`; detaches while it waits errs: never; `left` (may be
+ * NULL) says what is still there. With foreign threads left Py_EndInterpreter would
+ * abort the process: do not call it */
 void at_extensions_prepare_close(int64_t interpreter_id, int64_t deadline_ns,
-    at_extensions_left *left) AT_ATTACHED;
+                                 at_extensions_left *left) AT_ATTACHED;
+
+/* Leave `state`, with which the caller is attached, in its interpreter until
+ * at_extensions_prepare_close() (compat.h says why).
+ * ctx:  attached
+ * owns: takes `state` on 0
+ * errs: -1 with an exception */
+int at_extensions_anchor(PyThreadState *state) AT_ATTACHED;
+
+/* Nobody will call at_extensions_closed() for this interpreter, which is about to end.
+ * ctx: any */
+void at_extensions_disown(int64_t interpreter_id);
 
 /* The interpreter is destroyed. Unmaps its images, keeps them for the next interpreter,
  * or leaves them mapped for ever, whichever is safe; then its slot is free again unless
- * something of it stays mapped. `owner_thread_ended` says that every thread that ran the
- * interpreter has ended (joined), so that no thread-local destructor of an image is
+ * something of it stays mapped. `owner_thread_ended` says that every thread that ran
+ * the interpreter has ended (joined), so that no thread-local destructor of an image is
  * pending. A no-op for an ID that has no record.
  * ctx:  detached, never on a thread that ran the interpreter if `owner_thread_ended` */
 void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended) AT_DETACHED;

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "interp/attach.h"
+#include "interp/extension.h"
 #include "interp/owner.h"
 #include "interp/runtime.h"
 #include "sys/clock.h"
@@ -122,6 +123,7 @@ int at_interpreter_new(const char *name, at_bytes *path, at_bytes *start,
     }
     if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_FAILED) {
         at_thread_join(&interpreter->thread);
+        at_extensions_closed(interpreter->id, true);
         failed =
             at_fault_set(fault, AT_EINVALID, "%.*s", (int)interpreter->report.size,
                          interpreter->report.size > 0 ? interpreter->report.data : "");
@@ -223,6 +225,9 @@ static void owner_join(at_interpreter *interpreter) AT_DETACHED
     (void)pthread_mutex_unlock(&interpreter->lock);
     if (mine) {
         at_thread_join(&interpreter->thread);
+        if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSED) {
+            at_extensions_closed(interpreter->id, true);
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 #include "interp/attach.h"
 #include "interp/close.h"
 #include "interp/heap.h"
+#include "interp/install.h"
 #include "interp/interpreter.h"
 #include "interp/runtime.h"
 #include "sys/clock.h"
@@ -37,53 +38,6 @@ static int set_path(at_interpreter *interpreter) AT_ATTACHED
     }
     int failed = PySys_SetObject("path", path);
     Py_DECREF(path);
-    return failed;
-}
-
-/* The importer's own finishing touches (__file__, __spec__, __loader__). */
-static int module_finish(PyObject *bootstrap, PyObject *spec, PyObject *module,
-                         PyModuleDef *definition) AT_ATTACHED
-{
-    PyObject *done =
-        PyObject_CallMethod(bootstrap, "_init_module_attrs", "OO", spec, module);
-    if (done == NULL) {
-        return -1;
-    }
-    Py_DECREF(done);
-    if (PyModule_ExecDef(module, definition) < 0) {
-        return -1;
-    }
-    return PyDict_SetItemString(PyImport_GetModuleDict(), definition->m_name, module);
-}
-
-/* sys.modules["atoll._atoll"]: CPython's importer runs the init of every extension in
- * main first, and would wait for main's GIL here. */
-static int put_module(void) AT_ATTACHED
-{
-    const char *file;
-    PyModuleDef *definition = at_runtime_module(&file);
-    PyObject *bootstrap = PyImport_ImportModule("_frozen_importlib");
-    PyObject *external = PyImport_ImportModule("_frozen_importlib_external");
-    PyObject *spec = NULL;
-    PyObject *module = NULL;
-    int failed = -1;
-    if (bootstrap == NULL || external == NULL) {
-        goto done;
-    }
-    spec = PyObject_CallMethod(external, "spec_from_file_location", "ss",
-                               definition->m_name, file);
-    if (spec == NULL) {
-        goto done;
-    }
-    module = PyModule_FromDefAndSpec(definition, spec);
-    if (module != NULL) {
-        failed = module_finish(bootstrap, spec, module, definition);
-    }
-done:
-    Py_XDECREF(module);
-    Py_XDECREF(spec);
-    Py_XDECREF(external);
-    Py_XDECREF(bootstrap);
     return failed;
 }
 
@@ -142,7 +96,8 @@ static int owner_start(at_interpreter *interpreter) AT_UNCHECKED
     char name[32];
     (void)snprintf(name, sizeof name, "atoll-%lld", (long long)interpreter->id);
     at_thread_rename(name);
-    if (set_path(interpreter) < 0 || put_module() < 0 || call_start(interpreter) < 0) {
+    if (set_path(interpreter) < 0 || at_install_here(false) < 0 ||
+        call_start(interpreter) < 0) {
         report_exception(interpreter);
         Py_EndInterpreter(thread_state);
         return AT_EINVALID;

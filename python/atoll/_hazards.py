@@ -1,0 +1,105 @@
+"""What CPython does that can hurt a process with several interpreters, by version.
+
+Each was measured on the versions it names. `remedy` is what atoll does about it, or
+what the program has to do where atoll cannot.
+"""
+
+import sys
+from dataclasses import dataclass
+
+__all__ = ["HAZARDS", "Hazard", "hazards_here"]
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """One way in which interpreters hurt, and what is done about it.
+
+    Attributes:
+        name: short and stable, for `atoll doctor --json`.
+        what: what happens without the remedy.
+        remedy: what atoll does, or what the program must do.
+        first: the first version of CPython that has it.
+        last: the last one, or None where it is in the newest.
+    """
+
+    name: str
+    what: str
+    remedy: str
+    first: tuple[int, int] = (3, 13)
+    last: tuple[int, int] | None = None
+
+    def applies_to(self, version: tuple[int, int]) -> bool:
+        """Does CPython `version` (major, minor) have it?"""
+        return self.first <= version and (self.last is None or version <= self.last)
+
+
+HAZARDS = (
+    Hazard(
+        "import-in-main",
+        "CPython's importer runs the init function of an extension in the main "
+        "interpreter first: it waits for main's GIL, up to a deadlock.",
+        "atoll imports in place, extensions and built-in modules both.",
+    ),
+    Hazard(
+        "extension-table",
+        "A refused import of an extension leaves it half initialised in a table of "
+        "the whole process; the next import of it may succeed and then crash.",
+        "CPython's importer is never tried first.",
+    ),
+    Hazard(
+        "foreign-threads",
+        "A thread that an extension started runs its callbacks in the main "
+        "interpreter, and the process crashes at exit.",
+        "Images get a PyGILState_Ensure that goes to their own interpreter.",
+    ),
+    Hazard(
+        "datetime",
+        "Two interpreters that import datetime at once corrupt the heap: its static "
+        "types belong to whichever came first.",
+        "Main imports datetime before the first interpreter starts.",
+        last=(3, 13),
+    ),
+    Hazard(
+        "fork",
+        "The child of a fork crashes while any other interpreter lives.",
+        "Use subprocess, or multiprocessing's forkserver or spawn.",
+    ),
+    Hazard(
+        "tracemalloc",
+        "Closing an interpreter while tracemalloc traces crashes.",
+        "Stop tracing before an interpreter closes.",
+        first=(3, 14),
+    ),
+    Hazard(
+        "last-thread",
+        "Destroying an interpreter in which a thread still is aborts the process.",
+        "atoll waits for the threads up to a deadline, then leaves the interpreter "
+        "standing and says so.",
+    ),
+    Hazard(
+        "async-exception",
+        "PyThreadState_SetAsyncExc reaches threads of the caller's own interpreter "
+        "only.",
+        "Running code is interrupted from inside its interpreter.",
+    ),
+    Hazard(
+        "signals",
+        "Signals are not delivered while another interpreter runs on the main thread, "
+        "and asyncio's add_signal_handler raises in one.",
+        "Interpreters never run on the main thread; signals are received there.",
+    ),
+    Hazard(
+        "thread-stacks",
+        "Some libraries (OpenBLAS) need more stack than 2 MiB, and each image of them "
+        "has a thread pool of its own.",
+        "Threads of interpreters get 8 MiB; set OPENBLAS_NUM_THREADS and the like to "
+        "cores divided by interpreters.",
+    ),
+)
+
+
+def hazards_here() -> tuple[Hazard, ...]:
+    """The hazards of the version that runs."""
+    return tuple(
+        hazard for hazard in HAZARDS if hazard.applies_to(sys.version_info[:2])
+    )

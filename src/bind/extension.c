@@ -1,0 +1,147 @@
+/* Private functions of _atoll for the importer (python/atoll/_importer.py). */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "bind/bind.h"
+#include "bind/error.h"
+#include "elf/image.h"
+#include "interp/extension.h"
+#include "interp/install.h"
+#include "sys/clock.h"
+
+PyDoc_STRVAR(load_extension_doc,
+             "load_extension(spec, private, /)\n--\n\n"
+             "The extension module of `spec`, created in this interpreter: from a "
+             "private image of its file, or from the file itself.");
+
+static PyObject *load_extension(PyObject *module, PyObject *args) AT_UNCHECKED;
+static PyObject *load_extension(PyObject *module, PyObject *args)
+{
+    PyObject *spec;
+    int private;
+    if (!PyArg_ParseTuple(args, "Op:load_extension", &spec, &private)) {
+        return NULL;
+    }
+    return at_extensions_load(spec, private ? AT_EXTENSION_IMAGE : AT_EXTENSION_SHARED);
+}
+
+PyDoc_STRVAR(load_builtin_doc,
+             "load_builtin(spec, /)\n--\n\n"
+             "The module of `spec` that is compiled into CPython, created in this "
+             "interpreter, or None where only CPython can.");
+
+static PyObject *load_builtin(PyObject *module, PyObject *spec) AT_UNCHECKED;
+static PyObject *load_builtin(PyObject *module, PyObject *spec)
+{
+    return at_extensions_load_builtin(spec);
+}
+
+PyDoc_STRVAR(
+    prepare_close_doc,
+    "prepare_close_extensions(timeout, /)\n--\n\n"
+    "Refuse foreign threads, wait up to `timeout` seconds for those inside this "
+    "interpreter, and run its Py_AtExit functions: for an interpreter whose end nobody "
+    "tells of. Returns how many foreign "
+    "threads are still inside, and how many came too late and sleep for ever.");
+
+static PyObject *prepare_close(PyObject *module, PyObject *timeout) AT_UNCHECKED;
+static PyObject *prepare_close(PyObject *module, PyObject *timeout)
+{
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!(seconds >= 0 && seconds < 1e9)) {
+        PyErr_SetString(PyExc_ValueError, "timeout must be 0 or more seconds");
+        return NULL;
+    }
+    int64_t interpreter_id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    at_extensions_left left;
+    at_extensions_prepare_close(interpreter_id,
+                                at_clock_deadline((int64_t)(seconds * 1e9)), &left);
+    at_extensions_disown(interpreter_id);
+    return Py_BuildValue("nn", (Py_ssize_t)left.foreign_thread_count,
+                         (Py_ssize_t)left.hung_thread_count);
+}
+
+PyDoc_STRVAR(extensions_closed_doc,
+             "extensions_closed(interpreter_id, threads_ended, /)\n--\n\n"
+             "The interpreter is destroyed: let go of its images. `threads_ended` says "
+             "that every thread that ran it was joined.");
+
+static PyObject *extensions_closed(PyObject *module, PyObject *args) AT_UNCHECKED;
+static PyObject *extensions_closed(PyObject *module, PyObject *args)
+{
+    long long interpreter_id;
+    int threads_ended;
+    if (!PyArg_ParseTuple(args, "Lp:extensions_closed", &interpreter_id,
+                          &threads_ended)) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS at_extensions_closed(interpreter_id, threads_ended != 0);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    install_importer_doc,
+    "install_importer(interpreter_id, /)\n--\n\n"
+    "Make extensions import in an idle interpreter that atoll did not create.");
+
+static PyObject *install_importer(PyObject *module, PyObject *id) AT_UNCHECKED;
+static PyObject *install_importer(PyObject *module, PyObject *id)
+{
+    long long interpreter_id = PyLong_AsLongLong(id);
+    if ((interpreter_id == -1 && PyErr_Occurred()) ||
+        at_install_in(interpreter_id, true) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(set_image_policy_doc,
+             "set_image_policy(private_names, shared_names, /)\n--\n\n"
+             "Libraries that must be private, or shared: base names with ':' between.");
+
+static PyObject *set_image_policy(PyObject *module, PyObject *args)
+{
+    const char *private_names;
+    const char *shared_names;
+    if (!PyArg_ParseTuple(args, "zz:set_image_policy", &private_names, &shared_names)) {
+        return NULL;
+    }
+    int result = at_image_set_policy(private_names, shared_names);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(image_stats_doc, "image_stats()\n--\n\n"
+                              "Counts of images and bytes in this process, a dict.");
+
+static PyObject *image_stats(PyObject *module, PyObject *unused)
+{
+    at_image_stats stats = at_image_get_stats();
+    return Py_BuildValue(
+        "{sn sn sn sn sn sn}", "loaded_count", (Py_ssize_t)stats.loaded_count,
+        "reused_count", (Py_ssize_t)stats.reused_count, "parked_count",
+        (Py_ssize_t)stats.parked_count, "unmapped_count",
+        (Py_ssize_t)stats.unmapped_count, "bytes_copied",
+        (Py_ssize_t)stats.bytes_copied, "bytes_shared", (Py_ssize_t)stats.bytes_shared);
+}
+
+static PyMethodDef functions[] = {
+    {"load_extension", load_extension, METH_VARARGS, load_extension_doc},
+    {"load_builtin", load_builtin, METH_O, load_builtin_doc},
+    {"prepare_close_extensions", prepare_close, METH_O, prepare_close_doc},
+    {"extensions_closed", extensions_closed, METH_VARARGS, extensions_closed_doc},
+    {"install_importer", install_importer, METH_O, install_importer_doc},
+    {"set_image_policy", set_image_policy, METH_VARARGS, set_image_policy_doc},
+    {"image_stats", image_stats, METH_NOARGS, image_stats_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int at_bind_extension(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}

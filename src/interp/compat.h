@@ -1,0 +1,57 @@
+/* What differs between CPython 3.13, 3.14 and 3.15, in one place.
+ *
+ * Three groups: functions that CPython exports for its own extension modules but
+ * declares in internal headers only (declared here again, checked with `nm -D` on each
+ * version), constants that came later, and the switches that the rest of the code asks
+ * for by name instead of by version number.
+ */
+#ifndef AT_INTERP_COMPAT_H
+#define AT_INTERP_COMPAT_H
+
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030d0000
+#error "atoll needs CPython 3.13 or newer"
+#endif
+
+/* Modules described by a PySlot array (PEP 793): PyModExport_NAME beside PyInit_NAME.
+ */
+#if PY_VERSION_HEX >= 0x030f0000
+#define AT_HAVE_MODULE_EXPORT 1
+#else
+#define AT_HAVE_MODULE_EXPORT 0
+#endif
+
+/* 3.13 keeps the first thread state of an interpreter in the interpreter itself and
+ * takes it again whenever the list of thread states is empty; it is put back to its
+ * initial values after it left the list, without the lock. Two threads that come and go
+ * while no other is inside corrupt it ("init_threadstate: thread state already
+ * initialized"). An interpreter of atoll's has its owner's; others get one that stays,
+ * an anchor. */
+#if PY_VERSION_HEX < 0x030e0000
+#define AT_NEEDS_ANCHOR 1
+#else
+#define AT_NEEDS_ANCHOR 0
+#endif
+
+/* Exported by libpython for its shared extension modules (_interpreters and
+ * _testinternalcapi), so they stay; declared in internal headers only. Weak: where one
+ * is missing the caller does without and says so. */
+
+/* The interpreter with this ID, or NULL with InterpreterNotFoundError set. */
+extern PyInterpreterState *_PyInterpreterState_LookUpID(int64_t id)
+    __attribute__((weak));
+
+/* 0, or nonzero when the queue of that interpreter is full. ctx: any */
+extern int _PyEval_AddPendingCall(PyInterpreterState *interpreter,
+                                  int (*function)(void *), void *argument, int flags)
+    __attribute__((weak));
+
+/* Py_mod_multiple_interpreters is slot 3 in every version; 3.15 gave it a second number
+ * and takes both. */
+static inline int at_compat_is_multiple_interpreters(int slot)
+{
+    return slot == 3 || slot == Py_mod_multiple_interpreters;
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* What stands in for which symbol; see hooks.h. */
+#include "interp/hooks.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+#include "interp/compat.h"
+#include "interp/gilstate.h"
+#include "interp/module.h"
+#include "interp/thunks.h"
+
+typedef struct hook {
+    const char *symbol;
+    void *function; /* the same for every interpreter, or NULL: */
+    at_thunk thunk;
+} hook;
+
+static const hook hooks[] = {
+    {"PyGILState_Ensure", NULL, AT_THUNK_ENSURE},
+    {"PyGILState_Release", (void *)at_gilstate_release, 0},
+    {"PyGILState_Check", NULL, AT_THUNK_CHECK},
+    {"PyInterpreterState_Main", NULL, AT_THUNK_MAIN},
+    {"Py_AtExit", NULL, AT_THUNK_AT_EXIT},
+    {"Py_AddPendingCall", NULL, AT_THUNK_PENDING_CALL},
+    {"Py_IsInitialized", NULL, AT_THUNK_IS_INITIALIZED},
+    {"PyModule_Create2", (void *)at_module_create, 0},
+    {"PyModule_FromDefAndSpec2", (void *)at_module_from_def, 0},
+#if AT_HAVE_MODULE_EXPORT
+    {"PyModule_FromSlotsAndSpec", (void *)at_module_from_slots, 0},
+#endif
+    {"dlopen", NULL, AT_THUNK_DLOPEN},
+};
+
+void *at_hook_replacement(void *slot, const char *symbol)
+{
+    if (symbol[0] != 'P' && symbol[0] != 'd') {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++) {
+        if (strcmp(hooks[i].symbol, symbol) == 0) {
+            return hooks[i].function != NULL
+                       ? hooks[i].function
+                       : at_thunk_address(at_slot_index(slot), hooks[i].thunk);
+        }
+    }
+    return NULL;
+}
+
+PyInterpreterState *at_hook_main(at_slot *slot)
+{
+    return slot->interpreter;
+}
+
+int at_hook_at_exit(at_slot *slot, void (*function)(void))
+{
+    return at_slot_add_exit(slot, function) == 0 ? 0 : -1;
+}
+
+int at_hook_pending_call(at_slot *slot, int (*function)(void *), void *argument)
+{
+    if (_PyEval_AddPendingCall == NULL || !at_slot_enter(slot)) {
+        return -1;
+    }
+    int result = _PyEval_AddPendingCall(slot->interpreter, function, argument, 0);
+    at_slot_leave(slot);
+    return result != 0 ? -1 : 0;
+}
+
+int at_hook_is_initialized(at_slot *slot)
+{
+    return !at_slot_is_closing(slot) || at_gilstate_check(slot);
+}
+
+void *at_hook_dlopen(at_slot *slot, const char *name, int flags, const void *caller)
+{
+    /* Inside the gate, so that the space cannot be ended meanwhile. A thread that is
+     * left over from a closed interpreter gets the process's own libraries. */
+    if (!at_slot_enter(slot)) {
+        return dlopen(name, flags);
+    }
+    void *handle = at_image_dlopen(slot->space, name, flags, caller);
+    at_slot_leave(slot);
+    return handle;
+}

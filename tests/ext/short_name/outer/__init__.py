@@ -1,0 +1,1 @@
+"""A package with an extension whose definition says `short`, not `outer.short`."""
