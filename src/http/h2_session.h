@@ -1,0 +1,86 @@
+/* What the files of HTTP/2 share; see h2.h. */
+#ifndef AT_HTTP_H2_SESSION_H
+#define AT_HTTP_H2_SESSION_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "http/h2.h"
+
+/* A field as it is kept while `text` still grows and moves: offsets into it. */
+typedef struct h2_field {
+    uint32_t name_at;
+    uint32_t name_size;
+    uint32_t value_at;
+    uint32_t value_size;
+} h2_field;
+
+typedef enum h2_pseudo {
+    H2_METHOD,
+    H2_SCHEME,
+    H2_PATH,
+    H2_AUTHORITY,
+    H2_PROTOCOL,
+    H2_PSEUDO_COUNT,
+} h2_pseudo;
+
+typedef struct h2_stream {
+    at_h2_stream handle; /* first: what the caller sees */
+    at_h2 *h2;           /* fixed after new */
+    struct h2_stream *next;
+    struct h2_stream *previous;
+
+    /* the request */
+    at_bytes text;   /* names and values of all fields */
+    at_bytes fields; /* h2_field, without pseudo fields and cookies */
+    at_bytes cookie;
+    at_h1_header *headers; /* made of fields when the head is complete */
+    h2_field pseudo[H2_PSEUDO_COUNT];
+    bool has_pseudo[H2_PSEUDO_COUNT];
+    size_t field_count;
+    size_t header_bytes;
+    int refused_status;  /* answered here, without on_request; or 0 */
+    size_t unread_bytes; /* of the request's body, whose window is not given back */
+    bool is_told;        /* on_request was called, so on_close must be */
+    bool head_is_read;   /* what comes now are trailers */
+
+    /* the response */
+    at_bytes body; /* what is unsent begins at sent_bytes */
+    size_t sent_bytes;
+    bool is_begun;
+    bool is_ended;        /* by the caller: `body` is all that is left */
+    nghttp2_nv *trailers; /* one block with their text; submitted behind the data */
+    size_t trailer_count;
+    bool is_waiting; /* the data provider was deferred */
+    bool is_sent;    /* with its END_STREAM */
+    bool is_reset;   /* by the caller */
+    bool resets_when_sent;
+} h2_stream;
+
+struct at_h2 {
+    nghttp2_session *session;
+    at_h2_limits limits; /* fixed after new */
+    at_h2_events events; /* fixed after new */
+    h2_stream *streams;  /* all that are open, in no order */
+    size_t stream_count;
+    uint32_t resets_left; /* until the next tick */
+    uint32_t control_left;
+    int failure; /* AT_ELIMIT or AT_ENOMEM out of a callback, or 0 */
+};
+
+/* Read the complete head of `stream` into *request.
+ * ctx:   any
+ * gives: 0, or a status to refuse it with
+ * errs:  AT_ENOMEM */
+int at_h2_read_request(h2_stream *stream, at_h2_request *request);
+
+/* Keep one field of a head that comes.
+ * ctx:   any
+ * gives: 0
+ * errs:  AT_ELIMIT (far too much), AT_ENOMEM */
+int at_h2_keep_field(h2_stream *stream, at_span name, at_span value);
+
+/* Submit a response without body, of the server's own making.
+ * ctx: any */
+int at_h2_refuse(at_h2 *h2, h2_stream *stream, int status);
+
+#endif
