@@ -6,6 +6,7 @@
 #include "elf/image.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -416,9 +417,7 @@ void at_image_space_end(at_image_space *space, at_image_fate fate)
 static void *fail_with(const char *text)
 {
     char path[sizeof((at_fault *)0)->text + 1];
-    path[0] = '/';
-    (void)strncpy(path + 1, text, sizeof path - 2);
-    path[sizeof path - 1] = '\0';
+    (void)snprintf(path, sizeof path, "/%s", text);
     return dlopen(path, RTLD_LAZY);
 }
 
