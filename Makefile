@@ -81,7 +81,7 @@ asan: $(BUILD)/asan/build.ninja  ## the C tests under AddressSanitizer and UBSan
 		$(VENV)/bin/meson test -C $(BUILD)/asan --print-errorlogs
 
 tsan: $(BUILD)/tsan/build.ninja  ## the C tests under ThreadSanitizer
-	TSAN_OPTIONS=halt_on_error=1 \
+	TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/c/tsan.supp \
 		setarch -R $(VENV)/bin/meson test -C $(BUILD)/tsan --print-errorlogs
 
 # The Python-free parts with their tests, as a debug build of their own.
