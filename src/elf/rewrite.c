@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/memory.h"
+#include "sys/clock.h"
 
 /* ---- names --------------------------------------------------------------------- */
 
@@ -54,8 +55,9 @@ static int name_in_cache(char *path, size_t size_bytes, unsigned serial,
         folder = own;
         below = "";
     }
-    return snprintf(path, size_bytes, "%s%s/%d-%u-%s", folder, below, (int)getpid(),
-                    serial, library);
+    /* The time, because processes in containers may share the folder and the ID. */
+    return snprintf(path, size_bytes, "%s%s/%d-%lld-%u-%s", folder, below,
+                    (int)getpid(), (long long)at_clock_ns(), serial, library);
 }
 
 int at_copy_open(const at_elf_file *file, at_copy_place place, at_copy *copy,
@@ -69,20 +71,29 @@ int at_copy_open(const at_elf_file *file, at_copy_place place, at_copy *copy,
     *copy = (at_copy){.descriptor = -1, .place = place};
     if (place == AT_COPY_IN_MEMORY) {
         copy->descriptor = at_file_new_anonymous(library, fault);
+        if (copy->descriptor < 0) {
+            return copy->descriptor;
+        }
         length = name_in_memory(path, sizeof path, serial, copy->descriptor);
     } else {
         length = name_in_cache(path, sizeof path, serial, library);
-        copy->descriptor = at_file_new(path, fault);
-    }
-    if (copy->descriptor < 0) {
-        return copy->descriptor;
     }
     if (length > 0 && (size_t)length < sizeof path) {
         copy->path = at_strdup(path);
     }
     if (copy->path == NULL) {
-        at_copy_close(copy);
+        at_file_close(copy->descriptor);
+        copy->descriptor = -1;
         return at_fault_set(fault, AT_ENOMEM, "%s: out of memory", file->path);
+    }
+    if (place == AT_COPY_IN_CACHE) {
+        copy->descriptor = at_file_new(copy->path, fault);
+        if (copy->descriptor < 0) {
+            int result = copy->descriptor;
+            at_free(copy->path); /* and leave alone what stands there */
+            *copy = (at_copy){.descriptor = -1, .place = place};
+            return result;
+        }
     }
     return 0;
 }
