@@ -7,6 +7,7 @@ https://peps.python.org/pep-0734/ for what CPython gives and this package comple
 
 from importlib.metadata import version as _version
 
+from atoll._channel import Channel, select
 from atoll._enable import enable
 from atoll._errors import (
     AtollError,
@@ -22,6 +23,7 @@ from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 __all__ = [
     "AtollError",
+    "Channel",
     "ClosedError",
     "Empty",
     "Full",
@@ -34,6 +36,7 @@ __all__ = [
     "enable",
     "get_current",
     "list_interpreters",
+    "select",
 ]
 
 __version__: str = _version("atoll")

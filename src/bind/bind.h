@@ -8,8 +8,10 @@
 /* The module's entry point, for the importer. */
 PyMODINIT_FUNC PyInit__atoll(void);
 
+int at_bind_channel(PyObject *module);
 int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
+int at_bind_wakeups(PyObject *module);
 
 #endif

@@ -211,21 +211,23 @@ typedef struct selection {
 static int attempt_select(void *context)
 {
     selection *wanted = context;
+    size_t closed_count = 0;
     for (size_t i = 0; i < wanted->count; i++) {
         size_t place = (wanted->start + i) % wanted->count;
         int result = at_ring_try_pop(&wanted->channels[place]->ring, &wanted->item);
-        if (result != AT_EEMPTY) {
+        if (result == 0) {
             wanted->chosen = place;
-            return result;
+            return 0;
         }
+        closed_count += result == AT_ECLOSED;
     }
-    return AT_EAGAIN;
+    return closed_count == wanted->count ? AT_ECLOSED : AT_EAGAIN;
 }
 
 static int selection_end(selection *wanted, int result, void **item, size_t *chosen)
 {
-    *chosen = wanted->chosen;
     if (result == 0) {
+        *chosen = wanted->chosen;
         at_channel *channel = wanted->channels[wanted->chosen];
         *item = wanted->item;
         at_wait_notify(&channel->senders, 1);

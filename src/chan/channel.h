@@ -84,15 +84,15 @@ int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit);
 
 /* Receive from the first of `count` channels that has something; `*chosen` is its
  * index. Where several have, `start` says which is looked at first, so that a caller
- * who moves it on starves none. A closed and drained channel counts as having
- * something. ctx:  detached errs: AT_ECLOSED for channels[*chosen]; those of at_wait();
- * AT_ELIMIT above AT_SELECT_LIMIT channels */
+ * who varies it starves none. Closed and drained channels are passed over. ctx:
+ * detached errs: AT_ECLOSED when all are closed and drained; AT_ELIMIT above
+ * AT_SELECT_LIMIT channels; those of at_wait() */
 int at_channel_select(at_channel **channels, size_t count, size_t start, void **item,
                       size_t *chosen, const at_patience *patience) AT_DETACHED;
 
 /* The same without waiting.
  * ctx:  any
- * errs: AT_EEMPTY */
+ * errs: AT_EEMPTY, AT_ECLOSED */
 int at_channel_try_select(at_channel **channels, size_t count, size_t start,
                           void **item, size_t *chosen);
 

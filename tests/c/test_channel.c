@@ -243,9 +243,14 @@ static void select_alone(void)
     patience = forever();
     CHECK(at_channel_select(channels, 3, 1, &item, &chosen, &patience) == 0);
     CHECK(chosen == 0 && item == item_of(8));
+    (void)at_channel_close(channels[0]);
     (void)at_channel_close(channels[1]);
+    CHECK(at_channel_try_select(channels, 3, 0, &item, &chosen) == AT_EEMPTY);
+    CHECK(at_channel_try_send(channels[2], item_of(7)) == 0);
+    (void)at_channel_close(channels[2]);
+    CHECK(at_channel_select(channels, 3, 0, &item, &chosen, &patience) == 0);
+    CHECK(chosen == 2 && item == item_of(7));
     CHECK(at_channel_select(channels, 3, 0, &item, &chosen, &patience) == AT_ECLOSED);
-    CHECK(chosen == 1);
     CHECK(at_channel_select(channels, AT_SELECT_LIMIT + 1, 0, &item, &chosen,
                             &patience) == AT_ELIMIT);
     for (int i = 0; i < 3; i++) {

@@ -1,0 +1,640 @@
+/* atoll.Channel: objects through chan/channel.h.
+ *
+ * A send or receive is tried while attached, and only when it would have to wait does
+ * the thread let its GIL go: the fast path takes no lock and makes no system call.
+ */
+#define PY_SSIZE_T_CLEAN
+#include "bind/channel.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "bind/bind.h"
+#include "bind/error.h"
+#include "bind/object.h"
+#include "bind/type.h"
+#include "bind/wait.h"
+#include "chan/message.h"
+#include "interp/attach.h"
+#include "sys/clock.h"
+
+enum { DEFAULT_CAPACITY = 1024, MANY_LIMIT = 256 };
+
+static at_channel_object *self_of(PyObject *object)
+{
+    return (at_channel_object *)object;
+}
+
+/* ---- life ---------------------------------------------------------------------- */
+
+static void drop_message(void *item)
+{
+    at_message_unref(item);
+}
+
+PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel)
+{
+    at_peer *peer = at_bind_peer();
+    if (peer == NULL) {
+        return NULL;
+    }
+    at_channel_member *member;
+    int result = at_channel_member_join((at_channel *)channel, peer, &member);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    at_channel_object *self = (at_channel_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        at_channel_member_leave(member);
+        return NULL;
+    }
+    at_shared_ref(channel);
+    at_shared_ref(&peer->shared);
+    self->channel = (at_channel *)channel;
+    self->peer = peer;
+    self->member = member;
+    return (PyObject *)self;
+}
+
+AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *arguments,
+                                          PyObject *keywords)
+{
+    static char *names[] = {"capacity", "keep_open", NULL};
+    Py_ssize_t capacity = DEFAULT_CAPACITY;
+    int keep_open = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|n$p:Channel", names,
+                                     &capacity, &keep_open)) {
+        return NULL;
+    }
+    if (capacity < 1) {
+        PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
+        return NULL;
+    }
+    at_channel_options options = {(size_t)capacity, drop_message, keep_open != 0};
+    at_channel *channel;
+    int result = at_channel_new(&options, &channel);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    PyObject *self = at_channel_object_wrap(type, (at_shared *)channel);
+    at_shared_unref((at_shared *)channel);
+    return self;
+}
+
+static void channel_dealloc(PyObject *object)
+{
+    at_channel_object *self = self_of(object);
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->channel != NULL) {
+        at_channel_member_leave(self->member);
+        at_shared_unref((at_shared *)self->channel);
+        at_shared_unref(&self->peer->shared);
+    }
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ---- sending ------------------------------------------------------------------- */
+
+static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
+{
+    if (at_channel_is_orphaned(self->channel)) {
+        return at_raise_format(
+            AT_ECLOSED,
+            "the channel closed with the last interpreter on its other side");
+    }
+    return at_raise_format(AT_ECLOSED, "the channel is closed");
+}
+
+static PyObject *raise_for(at_channel_object *self, int result) AT_ATTACHED
+{
+    return result == AT_ECLOSED ? raise_closed(self) : at_bind_wait_failed(result);
+}
+
+static int send_waiting(at_channel_object *self, void *message,
+                        int64_t deadline_ns) AT_ATTACHED
+{
+    at_patience patience = {deadline_ns, self->peer};
+    int result;
+    do {
+        PyThreadState *state = at_detach();
+        result = at_channel_send(self->channel, message, &patience);
+        at_attach(state);
+    } while (at_bind_wait_again(&result));
+    return result;
+}
+
+AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *arguments,
+                                           Py_ssize_t count, PyObject *keyword_names)
+{
+    at_channel_object *self = self_of(object);
+    PyObject *values[2] = {NULL, NULL};
+    static const char *const names[] = {"obj", "timeout"};
+    if (at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
+                          values) < 0) {
+        return NULL;
+    }
+    at_message *message;
+    if (at_object_pack(values[0], &message) < 0) {
+        return NULL;
+    }
+    at_channel_member_sends(self->member);
+    int result = at_channel_try_send(self->channel, message);
+    if (result == AT_EFULL) {
+        int64_t deadline_ns;
+        if (at_bind_deadline(values[1], &deadline_ns) < 0) {
+            at_message_unref(message);
+            return NULL;
+        }
+        result = send_waiting(self, message, deadline_ns);
+    }
+    if (result != 0) {
+        at_message_unref(message);
+        return raise_for(self, result);
+    }
+    Py_RETURN_NONE;
+}
+
+AT_UNCHECKED static PyObject *channel_try_send(PyObject *object, PyObject *value)
+{
+    at_channel_object *self = self_of(object);
+    at_message *message;
+    if (at_object_pack(value, &message) < 0) {
+        return NULL;
+    }
+    at_channel_member_sends(self->member);
+    int result = at_channel_try_send(self->channel, message);
+    if (result != 0) {
+        at_message_unref(message);
+        return raise_for(self, result);
+    }
+    Py_RETURN_NONE;
+}
+
+static void drop_messages(void **messages, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        at_message_unref(messages[i]);
+    }
+}
+
+/* Send `count` messages, all of which are taken or dropped. Returns how many were sent,
+ * or -1 with an exception set when it was not all. */
+static Py_ssize_t send_batch(at_channel_object *self, void **messages, size_t count,
+                             int64_t deadline_ns) AT_ATTACHED
+{
+    size_t sent = 0;
+    int result = 0;
+    while (sent < count) {
+        result = at_channel_try_send_many(self->channel, messages + sent, count - sent);
+        if (result > 0) {
+            sent += (size_t)result;
+            continue;
+        }
+        if (result == AT_EFULL) {
+            result = send_waiting(self, messages[sent], deadline_ns);
+        }
+        if (result != 0) {
+            break;
+        }
+        sent++;
+    }
+    if (sent < count) {
+        drop_messages(messages + sent, count - sent);
+        raise_for(self, result);
+        return -1;
+    }
+    return (Py_ssize_t)sent;
+}
+
+AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *arguments,
+                                                PyObject *keywords)
+{
+    static char *names[] = {"objects", "timeout", NULL};
+    at_channel_object *self = self_of(object);
+    PyObject *objects;
+    PyObject *timeout = NULL;
+    int64_t deadline_ns;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:send_many", names,
+                                     &objects, &timeout) ||
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(objects);
+    if (iterator == NULL) {
+        return NULL;
+    }
+    at_channel_member_sends(self->member);
+    Py_ssize_t total = 0;
+    bool more = true;
+    while (more) {
+        void *messages[MANY_LIMIT];
+        size_t packed = 0;
+        PyObject *item = NULL;
+        while (packed < MANY_LIMIT && (item = PyIter_Next(iterator)) != NULL) {
+            at_message *message;
+            int failed = at_object_pack(item, &message);
+            Py_DECREF(item);
+            if (failed < 0) {
+                break;
+            }
+            messages[packed++] = message;
+        }
+        more = packed == MANY_LIMIT;
+        /* What stands before the one that cannot be packed is sent all the same. */
+        PyObject *error = PyErr_GetRaisedException();
+        Py_ssize_t sent = send_batch(self, messages, packed, deadline_ns);
+        if (sent < 0 || error != NULL) {
+            if (sent < 0) {
+                Py_XDECREF(error);
+            } else {
+                PyErr_SetRaisedException(error);
+            }
+            Py_DECREF(iterator);
+            return NULL;
+        }
+        total += sent;
+    }
+    Py_DECREF(iterator);
+    return PyLong_FromSsize_t(total);
+}
+
+/* ---- receiving ------------------------------------------------------------------- */
+
+PyObject *at_channel_unpack(void *item)
+{
+    at_message *message = item;
+    PyObject *value = at_object_unpack(message);
+    at_message_unref(message);
+    return value;
+}
+
+static int recv_waiting(at_channel_object *self, void **message,
+                        int64_t deadline_ns) AT_ATTACHED
+{
+    at_patience patience = {deadline_ns, self->peer};
+    int result;
+    do {
+        PyThreadState *state = at_detach();
+        result = at_channel_recv(self->channel, message, &patience);
+        at_attach(state);
+    } while (at_bind_wait_again(&result));
+    return result;
+}
+
+AT_UNCHECKED static PyObject *channel_recv(PyObject *object, PyObject *const *arguments,
+                                           Py_ssize_t count, PyObject *keyword_names)
+{
+    at_channel_object *self = self_of(object);
+    PyObject *values[1] = {NULL};
+    static const char *const names[] = {"timeout"};
+    if (at_bind_arguments("recv", names, 0, 1, arguments, count, keyword_names,
+                          values) < 0) {
+        return NULL;
+    }
+    at_channel_member_receives(self->member);
+    void *message;
+    int result = at_channel_try_recv(self->channel, &message);
+    if (result == AT_EEMPTY) {
+        int64_t deadline_ns;
+        if (at_bind_deadline(values[0], &deadline_ns) < 0) {
+            return NULL;
+        }
+        result = recv_waiting(self, &message, deadline_ns);
+    }
+    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
+}
+
+AT_UNCHECKED static PyObject *channel_try_recv(PyObject *object, PyObject *unused)
+{
+    at_channel_object *self = self_of(object);
+    at_channel_member_receives(self->member);
+    void *message;
+    int result = at_channel_try_recv(self->channel, &message);
+    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
+}
+
+/* The objects of `count` messages, all of which are unref'd. */
+static PyObject *unpack_batch(void **messages, size_t count) AT_ATTACHED
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *value = at_object_unpack(messages[i]);
+        if (value == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, (Py_ssize_t)i, value);
+    }
+    drop_messages(messages, count);
+    return list;
+}
+
+AT_UNCHECKED static PyObject *channel_recv_many(PyObject *object, PyObject *arguments,
+                                                PyObject *keywords)
+{
+    static char *names[] = {"limit", "timeout", NULL};
+    at_channel_object *self = self_of(object);
+    Py_ssize_t limit = MANY_LIMIT;
+    PyObject *timeout = NULL;
+    int64_t deadline_ns;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|nO:recv_many", names,
+                                     &limit, &timeout) ||
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    if (limit < 1) {
+        PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
+        return NULL;
+    }
+    at_channel_member_receives(self->member);
+    void *messages[MANY_LIMIT];
+    size_t wanted = limit < MANY_LIMIT ? (size_t)limit : MANY_LIMIT;
+    int result = at_channel_try_recv_many(self->channel, messages, wanted);
+    if (result == AT_EEMPTY) {
+        result = recv_waiting(self, messages, deadline_ns);
+        if (result == 0) {
+            int more =
+                at_channel_try_recv_many(self->channel, messages + 1, wanted - 1);
+            result = 1 + (more > 0 ? more : 0);
+            return unpack_batch(messages, (size_t)result);
+        }
+        return raise_for(self, result);
+    }
+    return result > 0 ? unpack_batch(messages, (size_t)result)
+                      : raise_for(self, result);
+}
+
+AT_UNCHECKED static PyObject *channel_next(PyObject *object)
+{
+    at_channel_object *self = self_of(object);
+    at_channel_member_receives(self->member);
+    void *message;
+    int result = at_channel_try_recv(self->channel, &message);
+    if (result == AT_EEMPTY) {
+        result = recv_waiting(self, &message, AT_NEVER);
+    }
+    if (result == AT_ECLOSED) {
+        return NULL; /* the end of the iteration */
+    }
+    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
+}
+
+/* ---- on an event loop ---------------------------------------------------------------
+ */
+
+/* Call `name` of atoll._aio, whose coroutines these methods return. */
+static PyObject *call_aio(const char *name, PyObject *object, PyObject *arguments,
+                          PyObject *keywords) AT_ATTACHED
+{
+    PyObject *module = PyImport_ImportModule("atoll._aio");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *function = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    if (function == NULL) {
+        return NULL;
+    }
+    PyObject *method = PyMethod_New(function, object);
+    Py_DECREF(function);
+    if (method == NULL) {
+        return NULL;
+    }
+    PyObject *coroutine = PyObject_Call(method, arguments, keywords);
+    Py_DECREF(method);
+    return coroutine;
+}
+
+AT_UNCHECKED static PyObject *channel_send_async(PyObject *object, PyObject *arguments,
+                                                 PyObject *keywords)
+{
+    return call_aio("send", object, arguments, keywords);
+}
+
+AT_UNCHECKED static PyObject *channel_recv_async(PyObject *object, PyObject *arguments,
+                                                 PyObject *keywords)
+{
+    return call_aio("recv", object, arguments, keywords);
+}
+
+AT_UNCHECKED static PyObject *channel_anext(PyObject *object)
+{
+    PyObject *none = PyTuple_New(0);
+    if (none == NULL) {
+        return NULL;
+    }
+    PyObject *coroutine = call_aio("next_item", object, none, NULL);
+    Py_DECREF(none);
+    return coroutine;
+}
+
+/* ---- looking and closing
+ * -------------------------------------------------------------- */
+
+AT_UNCHECKED static PyObject *channel_close(PyObject *object, PyObject *unused)
+{
+    (void)at_channel_close(self_of(object)->channel);
+    Py_RETURN_NONE;
+}
+
+AT_UNCHECKED static PyObject *channel_exit(PyObject *object, PyObject *arguments)
+{
+    return channel_close(object, NULL);
+}
+
+AT_UNCHECKED static PyObject *channel_enter(PyObject *object, PyObject *unused)
+{
+    return Py_NewRef(object);
+}
+
+static Py_ssize_t channel_length(PyObject *object)
+{
+    return (Py_ssize_t)at_channel_count(self_of(object)->channel);
+}
+
+/* An empty channel is not false: it is there. */
+static int channel_bool(PyObject *object)
+{
+    return 1;
+}
+
+AT_UNCHECKED static PyObject *channel_closed(PyObject *object, void *unused)
+{
+    return PyBool_FromLong(at_channel_is_closed(self_of(object)->channel));
+}
+
+AT_UNCHECKED static PyObject *channel_capacity(PyObject *object, void *unused)
+{
+    return PyLong_FromSize_t(at_channel_capacity(self_of(object)->channel));
+}
+
+AT_UNCHECKED static PyObject *channel_repr(PyObject *object)
+{
+    at_channel *channel = self_of(object)->channel;
+    return PyUnicode_FromFormat("<atoll.Channel %p: %zu of %zu%s>", (void *)channel,
+                                at_channel_count(channel), at_channel_capacity(channel),
+                                at_channel_is_closed(channel) ? ", closed" : "");
+}
+
+/* Two handles are equal when they are of one channel. */
+AT_UNCHECKED static PyObject *channel_compare(PyObject *left, PyObject *right,
+                                              int operation)
+{
+    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    bool same = self_of(left)->channel == self_of(right)->channel;
+    return PyBool_FromLong(same == (operation == Py_EQ));
+}
+
+static Py_hash_t channel_hash(PyObject *object)
+{
+    return at_bind_hash_pointer(self_of(object)->channel);
+}
+
+static PyMethodDef channel_methods[] = {
+    {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"try_send", channel_try_send, METH_O, NULL},
+    {"send_many", (PyCFunction)(void (*)(void))channel_send_many,
+     METH_VARARGS | METH_KEYWORDS, NULL},
+    {"recv", (PyCFunction)(void (*)(void))channel_recv, METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"try_recv", channel_try_recv, METH_NOARGS, NULL},
+    {"recv_many", (PyCFunction)(void (*)(void))channel_recv_many,
+     METH_VARARGS | METH_KEYWORDS, NULL},
+    {"send_async", (PyCFunction)(void (*)(void))channel_send_async,
+     METH_VARARGS | METH_KEYWORDS, NULL},
+    {"recv_async", (PyCFunction)(void (*)(void))channel_recv_async,
+     METH_VARARGS | METH_KEYWORDS, NULL},
+    {"close", channel_close, METH_NOARGS, NULL},
+    {"__enter__", channel_enter, METH_NOARGS, NULL},
+    {"__exit__", channel_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef channel_attributes[] = {
+    {"closed", channel_closed, NULL, NULL, NULL},
+    {"capacity", channel_capacity, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot channel_slots[] = {
+    {Py_tp_new, channel_new},         {Py_tp_dealloc, channel_dealloc},
+    {Py_tp_methods, channel_methods}, {Py_tp_getset, channel_attributes},
+    {Py_tp_repr, channel_repr},       {Py_tp_richcompare, channel_compare},
+    {Py_tp_hash, channel_hash},       {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, channel_next},   {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, channel_anext},     {Py_sq_length, channel_length},
+    {Py_nb_bool, channel_bool},       {0, NULL},
+};
+
+static PyType_Spec channel_spec = {
+    .name = "atoll.Channel",
+    .basicsize = sizeof(at_channel_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = channel_slots,
+};
+
+at_channel_object *at_channel_object_from(PyObject *object)
+{
+    if (Py_TYPE(object)->tp_dealloc != channel_dealloc) {
+        PyErr_Format(PyExc_TypeError, "expected a Channel, not %.100s",
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
+    return self_of(object);
+}
+
+/* ---- select -------------------------------------------------------------------------
+ */
+
+/* A new reference to (channel, object). */
+static PyObject *selected(PyObject *channel, void *message) AT_ATTACHED
+{
+    PyObject *value = at_channel_unpack(message);
+    if (value == NULL) {
+        return NULL;
+    }
+    PyObject *pair = PyTuple_Pack(2, channel, value);
+    Py_DECREF(value);
+    return pair;
+}
+
+/* select(channels: tuple, timeout) */
+AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *arguments)
+{
+    PyObject *tuple;
+    PyObject *timeout;
+    int64_t deadline_ns;
+    if (!PyArg_ParseTuple(arguments, "O!O:select", &PyTuple_Type, &tuple, &timeout) ||
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    size_t count = (size_t)PyTuple_GET_SIZE(tuple);
+    if (count == 0 || count > AT_SELECT_LIMIT) {
+        return PyErr_Format(PyExc_ValueError, "select takes 1 to %d channels, not %zu",
+                            AT_SELECT_LIMIT, count);
+    }
+    at_channel *channels[AT_SELECT_LIMIT];
+    at_patience patience = {deadline_ns, NULL};
+    for (size_t i = 0; i < count; i++) {
+        at_channel_object *channel =
+            at_channel_object_from(PyTuple_GET_ITEM(tuple, (Py_ssize_t)i));
+        if (channel == NULL) {
+            return NULL;
+        }
+        at_channel_member_receives(channel->member);
+        channels[i] = channel->channel;
+        patience.peer = channel->peer;
+    }
+    size_t start = (size_t)at_clock_ns() % count;
+    void *message;
+    size_t chosen;
+    int result = at_channel_try_select(channels, count, start, &message, &chosen);
+    if (result == AT_EEMPTY) {
+        do {
+            PyThreadState *state = at_detach();
+            result =
+                at_channel_select(channels, count, start, &message, &chosen, &patience);
+            at_attach(state);
+        } while (at_bind_wait_again(&result));
+    }
+    if (result == AT_ECLOSED) {
+        return at_raise_format(AT_ECLOSED, "every channel is closed");
+    }
+    if (result != 0) {
+        return at_bind_wait_failed(result);
+    }
+    return selected(PyTuple_GET_ITEM(tuple, (Py_ssize_t)chosen), message);
+}
+
+static PyMethodDef functions[] = {
+    {"select", select_channels, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- the module
+ * ----------------------------------------------------------------------- */
+
+static at_shared *thing_of(PyObject *object)
+{
+    return (at_shared *)self_of(object)->channel;
+}
+
+static const at_object_handle channel_handle = {
+    .kind = &at_channel_kind,
+    .thing_of = thing_of,
+    .wrap = at_channel_object_wrap,
+};
+
+AT_UNCHECKED int at_bind_channel(PyObject *module)
+{
+    PyTypeObject *type = at_bind_add_type(module, &channel_spec);
+    if (type == NULL) {
+        return -1;
+    }
+    int result = at_object_register_handle(type, &channel_handle);
+    Py_DECREF(type);
+    return result == 0 ? PyModule_AddFunctions(module, functions) : -1;
+}

@@ -1,0 +1,25 @@
+/* Small things that every type of the module needs. */
+#ifndef AT_BIND_TYPE_H
+#define AT_BIND_TYPE_H
+
+#include <Python.h>
+
+#include "base/contexts.h"
+
+/* Make the type of `spec` for this interpreter and add it to `module`. A new reference,
+ * or NULL with an exception set.
+ * ctx: attached */
+PyTypeObject *at_bind_add_type(PyObject *module, PyType_Spec *spec) AT_ATTACHED;
+
+/* The arguments of a METH_FASTCALL | METH_KEYWORDS function into `values`, borrowed, by
+ * position or by one of the `limit` names; those not given stay as they are.
+ * ctx:  attached
+ * errs: -1 with TypeError */
+int at_bind_arguments(const char *function, const char *const *names, size_t required,
+                      size_t limit, PyObject *const *arguments, Py_ssize_t count,
+                      PyObject *keyword_names, PyObject **values) AT_ATTACHED;
+
+/* A hash of an address, whose low bits say nothing. ctx: any */
+Py_hash_t at_bind_hash_pointer(const void *pointer);
+
+#endif

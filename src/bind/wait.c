@@ -1,0 +1,87 @@
+/* What every type that waits needs; see wait.h. */
+#include "bind/wait.h"
+
+#include "base/error.h"
+#include "bind/error.h"
+#include "sys/clock.h"
+
+#define PEER_KEY "atoll._atoll.peer"
+
+/* A signal handler raised, and its exception is set. */
+enum { SIGNAL_RAISED = 1 };
+
+static void peer_capsule_free(PyObject *capsule)
+{
+    at_peer *peer = PyCapsule_GetPointer(capsule, PEER_KEY);
+    at_shared_unref(&peer->shared);
+}
+
+static at_peer *peer_make(PyObject *dict) AT_ATTACHED
+{
+    at_peer *peer;
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    int result = at_peer_join(id, &peer);
+    if (result < 0) {
+        at_raise(result);
+        return NULL;
+    }
+    PyObject *capsule = PyCapsule_New(peer, PEER_KEY, peer_capsule_free);
+    if (capsule == NULL) {
+        at_shared_unref(&peer->shared);
+        return NULL;
+    }
+    int stored = PyDict_SetItemString(dict, PEER_KEY, capsule);
+    Py_DECREF(capsule);
+    return stored == 0 ? peer : NULL;
+}
+
+at_peer *at_bind_peer(void)
+{
+    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    if (dict == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the interpreter is being destroyed");
+        return NULL;
+    }
+    PyObject *capsule = PyDict_GetItemString(dict, PEER_KEY);
+    if (capsule == NULL) {
+        return peer_make(dict);
+    }
+    return PyCapsule_GetPointer(capsule, PEER_KEY);
+}
+
+int at_bind_deadline(PyObject *timeout, int64_t *deadline_ns)
+{
+    *deadline_ns = AT_NEVER;
+    if (timeout == NULL || timeout == Py_None) {
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (seconds != seconds) {
+        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+        return -1;
+    }
+    if (seconds < 9e9) { /* more nanoseconds than that do not fit */
+        *deadline_ns = at_clock_deadline(seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
+    }
+    return 0;
+}
+
+bool at_bind_wait_again(int *result)
+{
+    if (*result != AT_EINTERRUPTED) {
+        return false;
+    }
+    if (PyErr_CheckSignals() < 0) {
+        *result = SIGNAL_RAISED;
+        return false;
+    }
+    return true;
+}
+
+PyObject *at_bind_wait_failed(int result)
+{
+    return result == SIGNAL_RAISED ? NULL : at_raise(result);
+}

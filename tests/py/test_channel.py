@@ -1,0 +1,357 @@
+"""Channels: sending, waiting, closing, select and event loops."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import atoll
+from atoll import Channel, ClosedError, Empty, Full, select
+
+DEADLINE = 60.0
+
+
+def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """A future of `function(*args)` on a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(function, *args)
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_objects_arrive_in_order() -> None:
+    channel = Channel()
+    sent = [None, 1, 2.5, "text", b"bytes", [1, [2]], {"a": (1, 2)}, {1, 2}]
+    for obj in sent:
+        channel.send(obj)
+    assert len(channel) == len(sent)
+    assert [channel.recv() for _ in sent] == sent
+    assert len(channel) == 0
+    assert channel  # an empty channel is not false
+
+
+def test_received_is_a_copy() -> None:
+    channel = Channel()
+    original = [1, 2]
+    channel.send(original)
+    original.append(3)
+    assert channel.recv() == [1, 2]
+
+
+def test_try_and_timeouts() -> None:
+    channel = Channel(1)
+    with pytest.raises(Empty) as empty:
+        channel.try_recv()
+    assert isinstance(empty.value, queue.Empty)
+    channel.try_send(1)
+    with pytest.raises(Full) as full:
+        channel.try_send(2)
+    assert isinstance(full.value, queue.Full)
+    with pytest.raises(TimeoutError):
+        channel.send(2, timeout=0.01)
+    assert channel.recv(timeout=0) == 1
+    before = time.monotonic()
+    with pytest.raises(TimeoutError):
+        channel.recv(timeout=0.05)
+    assert time.monotonic() - before >= 0.05
+    with pytest.raises(TimeoutError):
+        channel.recv(-1)
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_capacity_must_be_positive(capacity: int) -> None:
+    with pytest.raises(ValueError):
+        Channel(capacity)
+
+
+def test_wrong_arguments() -> None:
+    channel = Channel()
+    with pytest.raises(TypeError):
+        channel.send()  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        channel.send(1, timout=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        channel.send(1, 2, timeout=1)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        channel.recv("soon")  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        channel.recv(float("nan"))
+    with pytest.raises(TypeError):
+        select(channel, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        select()
+    with pytest.raises(ValueError):
+        channel.recv_many(0)
+
+
+def test_what_cannot_be_packed_is_not_sent() -> None:
+    channel = Channel()
+    with pytest.raises(TypeError):
+        channel.send(_thread.allocate_lock())
+    assert len(channel) == 0
+    with pytest.raises(TypeError):
+        channel.send_many([1, 2, _thread.allocate_lock(), 3])
+    assert channel.recv_many() == [1, 2]
+
+
+def test_close_delivers_what_was_accepted() -> None:
+    channel = Channel(capacity=8)
+    channel.send_many([1, 2, 3])
+    channel.close()
+    channel.close()
+    assert channel.closed
+    with pytest.raises(ClosedError):
+        channel.send(4)
+    with pytest.raises(ClosedError):
+        channel.try_send(4)
+    assert list(channel) == [1, 2, 3]
+    with pytest.raises(ClosedError):
+        channel.recv()
+    with pytest.raises(ClosedError):
+        channel.recv_many()
+
+
+def test_leaving_the_block_closes() -> None:
+    with Channel() as channel:
+        channel.send(1)
+    assert channel.closed
+    assert list(channel) == [1]
+
+
+def test_many() -> None:
+    channel = Channel(capacity=1000)
+    assert channel.send_many(range(700)) == 700
+    assert channel.recv_many(10) == list(range(10))
+    received = channel.recv_many(1000)
+    assert received == list(range(10, 10 + len(received)))
+    while len(received) < 690:
+        received += channel.recv_many()
+    assert received == list(range(10, 700))
+    with pytest.raises(TimeoutError):
+        channel.recv_many(timeout=0.01)
+
+
+def test_send_many_waits_for_room() -> None:
+    channel = Channel(capacity=3)
+    sending = in_thread(channel.send_many, range(1000))
+    assert [channel.recv(timeout=DEADLINE) for _ in range(1000)] == list(range(1000))
+    assert sending.result(DEADLINE) == 1000
+
+
+def test_receiver_waits() -> None:
+    channel = Channel()
+    receiving = in_thread(channel.recv, DEADLINE)
+    channel.send("there")
+    assert receiving.result(DEADLINE) == "there"
+
+
+def test_close_wakes_waiters() -> None:
+    empty, full = Channel(), Channel(1)
+    full.send(0)
+    waiting = [
+        in_thread(empty.recv, DEADLINE),
+        in_thread(full.send, 1, DEADLINE),
+        in_thread(list, empty),
+        in_thread(select, empty, empty),
+    ]
+    empty.close()
+    full.close()
+    for future in waiting[:2] + waiting[3:]:
+        with pytest.raises(ClosedError):
+            future.result(DEADLINE)
+    assert waiting[2].result(DEADLINE) == []
+    assert full.recv() == 0
+
+
+def test_producers_and_consumers() -> None:
+    channel = Channel(capacity=16)
+    count = 2000
+
+    def produce(name: int) -> None:
+        for i in range(count):
+            channel.send((name, i), timeout=DEADLINE)
+
+    producers = [in_thread(produce, name) for name in range(3)]
+    consumers = [in_thread(list, channel) for _ in range(3)]
+    for producer in producers:
+        producer.result(DEADLINE)
+    channel.close()
+    received = [consumer.result(DEADLINE) for consumer in consumers]
+    for got in received:
+        for name in range(3):
+            of_one = [i for producer, i in got if producer == name]
+            assert of_one == sorted(of_one)
+    everything = sorted(item for got in received for item in got)
+    assert everything == [(name, i) for name in range(3) for i in range(count)]
+
+
+def test_channel_through_a_channel() -> None:
+    outer, inner = Channel(), Channel()
+    outer.send(inner)
+    received = outer.recv()
+    assert received == inner and received is not inner
+    assert hash(received) == hash(inner)
+    assert received != outer
+    received.send("through")
+    assert inner.recv() == "through"
+
+
+class Woken(Exception):
+    """Raised by the signal handler below."""
+
+
+@pytest.mark.parametrize("how", ["recv", "send", "select", "next"])
+def test_a_signal_ends_the_wait(how: str) -> None:
+    empty, full = Channel(), Channel(1)
+    full.send(0)
+    waits = {
+        "recv": empty.recv,
+        "send": lambda: full.send(1),
+        "select": lambda: select(empty),
+        "next": lambda: next(empty),
+    }
+    woken = threading.Event()
+
+    def handler(number: int, frame: object) -> None:
+        if not woken.is_set():
+            woken.set()
+            raise Woken
+
+    def poke() -> None:
+        while not woken.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(Woken):
+            poking = in_thread(poke)
+            waits[how]()
+        poking.result(DEADLINE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_returns_lets_the_wait_go_on() -> None:
+    channel = Channel()
+    handled = threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
+    try:
+
+        def poke() -> None:
+            while not handled.wait(0.01):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            channel.send("still there")
+
+        poking = in_thread(poke)
+        assert channel.recv(timeout=DEADLINE) == "still there"
+        poking.result(DEADLINE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_select() -> None:
+    first, second, third = Channel(), Channel(), Channel()
+    with pytest.raises(TimeoutError):
+        select(first, second, third, timeout=0)
+    with pytest.raises(TimeoutError):
+        select(first, second, timeout=0.01)
+    second.send("second")
+    assert select(first, second, third) == (second, "second")
+    waiting = in_thread(lambda: select(first, second, third, timeout=DEADLINE))
+    third.send("third")
+    channel, value = waiting.result(DEADLINE)
+    assert channel is third and value == "third"
+    first.close()
+    second.send("left")
+    second.close()
+    assert select(first, second) == (second, "left")
+    with pytest.raises(ClosedError):
+        select(first, second)
+
+
+def test_select_starves_nobody() -> None:
+    busy, quiet = Channel(10_000), Channel()
+    busy.send_many(range(5000))
+    quiet.send("heard")
+    chosen = [select(busy, quiet)[0] is quiet for _ in range(5000)]
+    assert any(chosen)
+
+
+# ---- event loops -----------------------------------------------------------------
+
+
+def test_async_send_and_receive() -> None:
+    async def main() -> list[int]:
+        channel = Channel(capacity=2)
+
+        async def produce() -> None:
+            for i in range(500):
+                await channel.send_async(i, timeout=DEADLINE)
+            channel.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(produce())
+            return [value async for value in channel]
+
+    assert asyncio.run(main()) == list(range(500))
+
+
+def test_async_across_threads() -> None:
+    there, back = Channel(4), Channel(4)
+
+    async def echo() -> None:
+        async for value in there:
+            await back.send_async(value)
+        back.close()
+
+    echoing = in_thread(asyncio.run, echo())
+    sending = in_thread(there.send_many, range(2000))
+    assert [back.recv(timeout=DEADLINE) for _ in range(2000)] == list(range(2000))
+    assert sending.result(DEADLINE) == 2000
+    there.close()
+    assert list(back) == []
+    echoing.result(DEADLINE)
+
+
+def test_async_timeout_and_cancel_lose_nothing() -> None:
+    async def main() -> None:
+        channel = Channel()
+        with pytest.raises(TimeoutError):
+            await channel.recv_async(timeout=0.01)
+        first = asyncio.create_task(channel.recv_async())
+        second = asyncio.create_task(channel.recv_async())
+        await asyncio.sleep(0)
+        # The send tells the first, which is cancelled before it can look.
+        channel.send("for the second")
+        first.cancel()
+        assert await asyncio.wait_for(second, DEADLINE) == "for the second"
+        assert first.cancelled()
+
+    asyncio.run(main())
+
+
+def test_async_waiters_leave_the_loop_alone_when_done() -> None:
+    async def main() -> None:
+        channel = Channel()
+        task = asyncio.create_task(channel.recv_async())
+        await asyncio.sleep(0)
+        channel.send(1)
+        assert await task == 1
+        loop = asyncio.get_running_loop()
+        selector = loop._selector  # type: ignore[attr-defined]
+        assert len(selector.get_map()) == 1  # the loop's own pipe
+
+    asyncio.run(main())
+
+
+def test_public_names() -> None:
+    assert {"Channel", "select"} <= set(atoll.__all__)
