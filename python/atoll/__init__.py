@@ -5,8 +5,6 @@ extension imports in each of them. See https://peps.python.org/pep-0684/ and
 https://peps.python.org/pep-0734/ for what CPython gives and this package completes.
 """
 
-from importlib.metadata import version as _version
-
 from atoll._channel import Channel, select
 from atoll._enable import enable
 from atoll._errors import (
@@ -39,4 +37,13 @@ __all__ = [
     "select",
 ]
 
-__version__: str = _version("atoll")
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    # importlib.metadata is the largest import of all, and each interpreter would pay.
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("atoll")

@@ -10,6 +10,7 @@ wrapped, and `multiprocessing`, whose default method on Linux is fork before CPy
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -62,23 +63,59 @@ def _wrap(module: Any, name: str, wrap: Callable[..., Any]) -> None:
         setattr(module, name, wrap(original))
 
 
-def _prefer_forkserver() -> None:
+def _prefer_forkserver(context: Any) -> None:
     if sys.version_info >= (3, 14):
         return
-    from multiprocessing import context as public
-
-    context: Any = public
     default = context._default_context
     # Only where nobody has chosen: set_start_method() stays possible.
     if default._actual_context is None and default._default_context is not None:
         default._default_context = context._concrete_contexts["forkserver"]
 
 
+def _refuse_preexec(subprocess: Any) -> None:
+    _wrap(subprocess, "_fork_exec", _refusing_preexec)
+
+
+_ACTIONS = {
+    "subprocess": _refuse_preexec,
+    "multiprocessing.context": _prefer_forkserver,
+}
+
+
+class _Afterwards:
+    """A finder that does something to modules right after their import."""
+
+    def __init__(self, actions: dict[str, Callable[[Any], None]]) -> None:
+        self.actions = actions
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        action = self.actions.pop(name, None)
+        if action is None:
+            return None
+        spec: Any = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        loader = spec.loader
+        original = loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            loader.__dict__.pop("exec_module", None)
+            original(module)
+            action(module)
+
+        loader.exec_module = exec_module
+        return spec
+
+
 def install() -> None:
     """Refuse fork in this interpreter from now on, while any interpreter lives."""
-    import subprocess
-
     _wrap(os, "fork", _refusing)
     _wrap(os, "forkpty", _refusing)
-    _wrap(subprocess, "_fork_exec", _refusing_preexec)
-    _prefer_forkserver()
+    later = {}
+    for name, action in _ACTIONS.items():
+        if name in sys.modules:
+            action(sys.modules[name])
+        else:
+            later[name] = action
+    # Both are large: whoever needs them imports them.
+    sys.meta_path.insert(0, _Afterwards(later))

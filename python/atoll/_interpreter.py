@@ -242,6 +242,7 @@ class Interpreter:
             return
         if _atoll.interpreter_state(self._id) in ("idle", "running"):
             _atoll.interpreter_close_begin(self._id, 10.0)
+            _atoll.interpreter_reap(self._id)
             _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
 
@@ -355,6 +356,8 @@ def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
         except ClosedError:
             pass
         state, report = _atoll.interpreter_close_wait(interpreter_id, _FINISH_GRACE)
+    if state == "closing":
+        _atoll.interpreter_reap(interpreter_id)
     return state, report
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib
-import linecache
 import pickle
 import sys
 import threading
 import time
-import traceback
 import types
 import warnings
 from collections.abc import Callable
@@ -102,6 +100,8 @@ def exec_code(source: str | types.CodeType) -> None:
     """Run `source` in this interpreter's `__main__`."""
     if isinstance(source, str):
         # The traceback shows the lines of the last code that was run.
+        import linecache
+
         linecache.cache[_EXEC_FILE] = (
             len(source),
             None,
@@ -149,6 +149,8 @@ def reply(result: Any) -> bytes:
 
 def error(exception: BaseException) -> bytes:
     """The reply that carries `exception`: itself where it can be packed, its words."""
+    import traceback
+
     where = exception.__traceback__
     while where is not None and where.tb_frame.f_code.co_filename == __file__:
         where = where.tb_next
@@ -215,7 +217,7 @@ def _thread_exits() -> None:
         try:
             function()
         except Exception:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
 
 
 def _join(deadline: _Deadline) -> None:

@@ -36,7 +36,7 @@ PyObject *at_error_class(const char *name)
 }
 
 /* Steals `text`, which may be NULL with an exception set. */
-static PyObject *raise_text(int code, int system_error, PyObject *text)
+static PyObject *raise_text(int code, int system_error, PyObject *text) AT_ATTACHED
 {
     PyObject *class = text != NULL ? at_error_class(exception_name(code)) : NULL;
     if (class == NULL) {

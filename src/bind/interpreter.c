@@ -42,8 +42,11 @@ static int deadline_from(PyObject *timeout, int64_t *deadline_ns) AT_ATTACHED
 static at_interpreter *find_open(long long id) AT_ATTACHED
 {
     at_interpreter *interpreter = at_runtime_find(id);
-    if (interpreter == NULL) {
+    if (interpreter == NULL ||
+        at_interpreter_state_now(interpreter) > AT_INTERPRETER_CLOSING) {
+        at_interpreter_unref(interpreter);
         at_raise_format(AT_ECLOSED, "interpreter %lld is closed", id);
+        return NULL;
     }
     return interpreter;
 }
@@ -307,6 +310,19 @@ AT_UNCHECKED static PyObject *interpreter_close_begin(PyObject *module,
     Py_RETURN_NONE;
 }
 
+AT_UNCHECKED static PyObject *interpreter_reap(PyObject *module, PyObject *argument)
+{
+    long long id = PyLong_AsLongLong(argument);
+    if (id == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    at_fault fault = {0};
+    at_interpreter *interpreter = at_runtime_find(id);
+    int failed = interpreter != NULL ? at_interpreter_reap(interpreter, &fault) : 0;
+    at_interpreter_unref(interpreter);
+    return failed < 0 ? at_raise_fault(&fault) : Py_NewRef(Py_None);
+}
+
 /* (state, report) of an interpreter. */
 static PyObject *outcome(at_interpreter *interpreter) AT_ATTACHED
 {
@@ -353,9 +369,12 @@ AT_UNCHECKED static PyObject *interpreter_close_wait(PyObject *module,
 AT_UNCHECKED static PyObject *interpreter_end(PyObject *module, PyObject *argument)
 {
     long long id = PyLong_AsLongLong(argument);
-    at_interpreter *interpreter = id == -1 && PyErr_Occurred() ? NULL : find_open(id);
-    if (interpreter == NULL) {
+    if (id == -1 && PyErr_Occurred()) {
         return NULL;
+    }
+    at_interpreter *interpreter = at_runtime_find(id);
+    if (interpreter == NULL) {
+        return at_raise_format(AT_ECLOSED, "interpreter %lld is closed", id);
     }
     at_job *end = interpreter->end;
     PyObject *capsule = PyCapsule_New(end, JOB_CAPSULE, job_capsule_free);
@@ -420,7 +439,7 @@ AT_UNCHECKED static PyObject *interpreter_here(PyObject *module, PyObject *unuse
     return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Get()));
 }
 
-static PyObject *heap_install(PyObject *module, PyObject *ignored)
+AT_UNCHECKED static PyObject *heap_install(PyObject *module, PyObject *ignored)
 {
     at_heap_install();
     Py_RETURN_NONE;
@@ -445,6 +464,7 @@ static PyMethodDef functions[] = {
      "interpreter_close_begin(id, timeout)"},
     {"interpreter_close_wait", interpreter_close_wait, METH_VARARGS,
      "interpreter_close_wait(id, timeout) -> (state, report)"},
+    {"interpreter_reap", interpreter_reap, METH_O, "Put it away when it has ended."},
     {"interpreter_freeze", interpreter_freeze, METH_VARARGS,
      "interpreter_freeze(id, timeout) -> bool"},
     {"heap_install", heap_install, METH_NOARGS, "Keep ledgers from now on."},

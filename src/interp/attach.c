@@ -27,3 +27,8 @@ void at_detach_delete(PyThreadState *thread_state)
     PyThreadState_Clear(thread_state);
     PyThreadState_DeleteCurrent();
 }
+
+AT_UNCHECKED void at_attach_end(PyThreadState *thread_state)
+{
+    Py_EndInterpreter(thread_state);
+}

@@ -32,4 +32,8 @@ PyThreadState *at_attach_new(PyInterpreterState *interpreter) AT_UNCHECKED;
  * ctx: attached, the same thread */
 void at_detach_delete(PyThreadState *thread_state) AT_UNCHECKED;
 
+/* Destroy the interpreter of `thread_state`, which must be its only one.
+ * ctx: attached, its owner; nothing is attached afterwards */
+void at_attach_end(PyThreadState *thread_state) AT_DETACHES;
+
 #endif

@@ -153,7 +153,7 @@ bool at_close_interpreter(at_interpreter *interpreter, PyThreadState *thread_sta
         return false;
     }
     interpreter->report.size = 0;
-    Py_EndInterpreter(thread_state);
+    at_attach_end(thread_state);
     return true;
 }
 

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "interp/attach.h"
 #include "interp/extension.h"
+#include "interp/heap.h"
 #include "interp/owner.h"
 #include "interp/runtime.h"
 #include "sys/clock.h"
@@ -215,19 +216,22 @@ void at_interpreter_close_begin(at_interpreter *interpreter, int64_t deadline_ns
     ring(interpreter);
 }
 
-/* The first who sees the end joins the owner: only when the thread is gone, with its
- * thread-local destructors, may anything of the interpreter be unmapped. */
-static void owner_join(at_interpreter *interpreter) AT_DETACHED
+/* The first who sees the end joins the owner. Only when that thread is gone, with its
+ * thread-local destructors, may the images and the heap of the interpreter go. */
+static void put_away(at_interpreter *interpreter) AT_DETACHED
 {
     (void)pthread_mutex_lock(&interpreter->lock);
     bool mine = !interpreter->thread_taken;
     interpreter->thread_taken = true;
     (void)pthread_mutex_unlock(&interpreter->lock);
-    if (mine) {
-        at_thread_join(&interpreter->thread);
-        if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSED) {
-            at_extensions_closed(interpreter->id, true);
-        }
+    if (!mine) {
+        return;
+    }
+    at_thread_join(&interpreter->thread);
+    if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSED) {
+        at_extensions_closed(interpreter->id, true);
+        (void)at_heap_drop(interpreter->id);
+        at_runtime_remove(interpreter);
     }
 }
 
@@ -235,9 +239,30 @@ int at_interpreter_close_wait(at_interpreter *interpreter, int64_t deadline_ns)
 {
     int result = at_job_wait(interpreter->end, deadline_ns);
     if (result == 0) {
-        owner_join(interpreter);
+        put_away(interpreter);
     }
     return result;
+}
+
+static void reaper_main(void *data)
+{
+    at_interpreter *interpreter = data;
+    (void)at_interpreter_close_wait(interpreter, AT_NEVER);
+    at_interpreter_unref(interpreter);
+}
+
+int at_interpreter_reap(at_interpreter *interpreter, at_fault *fault)
+{
+    at_thread thread;
+    at_interpreter_ref(interpreter);
+    int failed =
+        at_thread_start(&thread, "atoll-reaper", reaper_main, interpreter, fault);
+    if (failed < 0) {
+        at_interpreter_unref(interpreter);
+        return failed;
+    }
+    at_thread_detach(&thread);
+    return 0;
 }
 
 /* ---- visitors ------------------------------------------------------------------- */

@@ -124,6 +124,12 @@ void at_interpreter_close_begin(at_interpreter *interpreter, int64_t deadline_ns
 int at_interpreter_close_wait(at_interpreter *interpreter,
                               int64_t deadline_ns) AT_DETACHED;
 
+/* Have the end of a closing interpreter waited for by nobody in particular: a helper
+ * thread puts away what it leaves.
+ * ctx:  any
+ * errs: AT_EAGAIN, AT_ENOMEM */
+int at_interpreter_reap(at_interpreter *interpreter, at_fault *fault);
+
 /* Keep the PyInterpreterState alive: true, and then at_interpreter_leave() must follow,
  * or false when it is closing.
  * ctx: any */

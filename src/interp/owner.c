@@ -14,7 +14,6 @@
 
 #include "interp/attach.h"
 #include "interp/close.h"
-#include "interp/heap.h"
 #include "interp/install.h"
 #include "interp/interpreter.h"
 #include "interp/runtime.h"
@@ -149,14 +148,24 @@ static PyObject *run_request(at_interpreter *interpreter, PyObject *remote,
     return result;
 }
 
+/* remote.name(argument); PyObject_CallMethod() would spread out a tuple. */
+static PyObject *call_with(PyObject *remote, const char *name,
+                           PyObject *argument) AT_ATTACHED
+{
+    PyObject *method = PyObject_GetAttrString(remote, name);
+    PyObject *result = method != NULL ? PyObject_CallOneArg(method, argument) : NULL;
+    Py_XDECREF(method);
+    return result;
+}
+
 /* The reply as bytes, or NULL with an exception set. */
 static PyObject *make_reply(PyObject *remote, PyObject *result) AT_ATTACHED
 {
     if (result != NULL) {
-        return PyObject_CallMethod(remote, "reply", "O", result);
+        return call_with(remote, "reply", result);
     }
     PyObject *exception = PyErr_GetRaisedException();
-    PyObject *reply = PyObject_CallMethod(remote, "error", "O", exception);
+    PyObject *reply = call_with(remote, "error", exception);
     Py_DECREF(exception);
     return reply;
 }
@@ -246,10 +255,6 @@ void at_owner_main(void *data)
     set_state(interpreter, AT_INTERPRETER_IDLE);
     owner_serve(interpreter, thread_state);
     bool ended = at_close_interpreter(interpreter, thread_state);
-    if (ended) {
-        at_runtime_remove(interpreter);
-        (void)at_heap_drop(interpreter->id);
-    }
     set_state(interpreter, ended ? AT_INTERPRETER_CLOSED : AT_INTERPRETER_LEFT);
     at_job_finish(interpreter->end, AT_JOB_DONE);
     at_interpreter_unref(interpreter);

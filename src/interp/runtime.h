@@ -1,6 +1,7 @@
 /* The process: its one writable global of this part, the list of interpreters.
  *
- * Those that are alive or were left are on it. It holds a reference to each.
+ * On it are those that are alive, those that were left, and those that are closed until
+ * their owner thread is joined. It holds a reference to each.
  */
 #ifndef AT_INTERP_RUNTIME_H
 #define AT_INTERP_RUNTIME_H

@@ -1,6 +1,10 @@
 """`atoll.Interpreter`: values, errors, wrong uses."""
 
+import pickle
+import sys
 import threading
+import types
+import warnings
 
 import pytest
 
@@ -72,3 +76,196 @@ def test_twenty_at_once():
     for thread in threads:
         thread.join(60)
     assert sorted(results) == list(range(1, 21))
+
+
+# ---- errors -----------------------------------------------------------------------
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def raise_unpicklable():
+    raise Unpicklable("text of it", 2)
+
+
+def raise_group():
+    raise BaseExceptionGroup("two", [ValueError(1), KeyboardInterrupt()])
+
+
+def test_error_that_cannot_be_rebuilt_comes_in_words(interpreter):
+    with pytest.raises(atoll.InterpreterError, match=r"Unpicklable: text of it"):
+        interpreter.call(raise_unpicklable)
+
+
+def test_error_of_a_class_that_exists_only_there(interpreter):
+    with pytest.raises(atoll.InterpreterError, match="Local: only here"):
+        interpreter.exec("class Local(Exception): pass\nraise Local('only here')")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("raise KeyboardInterrupt", KeyboardInterrupt),
+        ("raise GeneratorExit(1)", GeneratorExit),
+        ("import json; json.loads('{')", ValueError),
+        ("import no_such_module", ModuleNotFoundError),
+        ("a b", SyntaxError),
+        ("open('/no/such/file')", FileNotFoundError),
+    ],
+)
+def test_errors_keep_their_type(interpreter, source, kind):
+    with pytest.raises(kind) as caught:
+        interpreter.exec(source)
+    assert isinstance(caught.value.__cause__, atoll.RemoteTraceback)
+
+
+def test_exception_group(interpreter):
+    with pytest.raises(BaseExceptionGroup) as caught:
+        interpreter.call(raise_group)
+    kinds = [type(each) for each in caught.value.exceptions]
+    assert kinds == [ValueError, KeyboardInterrupt]
+
+
+def test_sys_exit_ends_only_the_call(interpreter):
+    with pytest.raises(atoll.InterpreterError, match="SystemExit: 3"):
+        interpreter.exec("import sys; sys.exit(3)")
+    assert interpreter.call(add, 1) == 1
+
+
+def test_result_and_argument_that_cannot_be_sent(interpreter):
+    with pytest.raises(atoll.NotShareableError, match="lock"):
+        interpreter.call(threading.Lock)
+    with pytest.raises(TypeError, match="lock"):
+        interpreter.call(add, threading.Lock())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda one: one.call(3),
+        lambda one: one.exec(3),
+        lambda one: one.interrupt(3),
+        lambda one: one.set(3),
+    ],
+)
+def test_wrong_arguments(interpreter, wrong):
+    with pytest.raises(TypeError):
+        wrong(interpreter)
+
+
+# ---- the setting ------------------------------------------------------------------
+
+
+def setting():
+    return (
+        list(sys.path),
+        list(sys.argv),
+        tuple(sys.flags),
+        sys.getrecursionlimit(),
+        [(each[0], each[2], each[4]) for each in warnings.filters],
+    )
+
+
+def test_it_is_set_up_like_its_creator():
+    sys.path.append("/made/up")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "some text", DeprecationWarning, "x.y", 3)
+            with atoll.Interpreter() as one:
+                assert one.call(setting) == setting()
+    finally:
+        sys.path.remove("/made/up")
+
+
+def test_it_has_a_gil_of_its_own(interpreter):
+    # A loop that never lets go of its GIL's interpreter does not stop another.
+    with atoll.Interpreter() as busy:
+        thread = threading.Thread(target=spin, args=(busy,))
+        thread.start()
+        assert interpreter.call(add, 1, 2) == 3
+        busy.interrupt()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def spin(one):
+    try:
+        one.exec("while True: pass")
+    except KeyboardInterrupt:
+        pass
+
+
+# ---- handles, and interpreters among themselves --------------------------------------
+
+
+def test_handles_are_equal_and_survive_pickling(interpreter):
+    (found,) = [one for one in atoll.list_interpreters() if one == interpreter]
+    copy = pickle.loads(pickle.dumps(found))
+    assert copy == interpreter
+    assert (copy.id, copy.name) == (interpreter.id, "test")
+    assert len({copy, found, interpreter}) == 1
+    del copy, found
+    assert interpreter.call(add, 2) == 2
+
+
+def test_no_current_interpreter_in_main():
+    assert atoll.get_current() is None
+
+
+def make_and_use(number):
+    import atoll as inner
+
+    with inner.Interpreter() as one:
+        return one.call(pow, 2, number), inner.get_current() is not None
+
+
+def test_an_interpreter_makes_another(interpreter):
+    assert interpreter.call(make_and_use, 5) == (32, True)
+
+
+def call_through(one, function, *args):
+    return one.call(function, *args)
+
+
+def test_one_calls_another(interpreter):
+    with atoll.Interpreter() as other:
+        assert interpreter.call(call_through, other, add, 1, 2) == 3
+        with pytest.raises(ZeroDivisionError):
+            interpreter.call(call_through, other, divmod, 1, 0)
+
+
+def test_a_circle_of_calls_is_refused_not_waited_for(interpreter):
+    with atoll.Interpreter() as other:
+        with pytest.raises(RuntimeError, match="would wait for ever"):
+            interpreter.call(call_through, other, call_through, interpreter, add, 1)
+        assert interpreter.call(add, 1) == 1
+
+
+def test_calls_from_many_threads_queue_up(interpreter):
+    interpreter.exec("order = []\ndef note(n):\n    order.append(n)\n    return n")
+    note = "lambda n: __import__('__main__').note(n)"
+    results = []
+
+    def work(number):
+        results.append(interpreter.call(eval, f"({note})({number})"))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(results) == list(range(10))
+    assert interpreter.call(eval, "len(order)") == 10
+
+
+def test_code_objects_and_sources(interpreter):
+    code = compile("value = 3", "somewhere.py", "exec")
+    assert isinstance(code, types.CodeType)
+    interpreter.exec(code)
+    assert interpreter.call(eval, "value") == 3
+
+
+def test_repr_tells_the_state(interpreter):
+    assert repr(interpreter) == f"<atoll.Interpreter {interpreter.id} 'test' idle>"
