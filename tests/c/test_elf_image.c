@@ -411,6 +411,32 @@ static void faults_name_the_file(void)
     at_image_space_end(space, AT_IMAGE_UNMAP);
 }
 
+/* Last, because the C library may not get the room back. */
+static void static_tls_runs_out(void)
+{
+    enum { SPACES = 64 };
+    at_image_space *spaces[SPACES];
+    at_fault fault = {.text = ""};
+    int count = 0, result = 0;
+    while (count < SPACES && result == 0) {
+        at_image *image;
+        spaces[count] = space_new();
+        result = at_image_load(spaces[count], LIBRARY("libstatic_tls.so"), false,
+                               &image, &fault);
+        CHECK(result < 0 || call(image, "static_tls_first") == '!');
+        count++;
+    }
+    /* 64 times 600 bytes are more than any C library has to spare, unless told. */
+    if (getenv("GLIBC_TUNABLES") == NULL) {
+        CHECK(result == AT_EUNSUPPORTED && count > 1);
+        CHECK(strstr(fault.text, "libstatic_tls.so") != NULL);
+        CHECK(strstr(fault.text, "glibc.rtld.optional_static_tls") != NULL);
+    }
+    while (count-- > 0) {
+        at_image_space_end(spaces[count], AT_IMAGE_UNMAP);
+    }
+}
+
 int main(void)
 {
     RUN(state_is_private);
@@ -430,5 +456,6 @@ int main(void)
     RUN(one_image_for_many_threads);
     RUN(faults_name_the_file);
     RUN_FAILING(load_failing);
+    RUN(static_tls_runs_out);
     return 0;
 }

@@ -1,0 +1,11 @@
+/* Thread-local data that the loader must place in every thread's static block, where it
+ * has little room to spare. */
+enum { BLOCK_BYTES = 600 };
+static __thread char block[BLOCK_BYTES] __attribute__((tls_model("initial-exec"))) =
+    "!";
+
+int static_tls_first(void);
+int static_tls_first(void)
+{
+    return block[0];
+}
