@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "bind/bind.h"
 #include "http/h1.h"
+#include "http/websocket.h"
+#include "http/websocket_deflate.h"
 
 static PyObject *bytes_of(at_span span)
 {
@@ -154,8 +156,149 @@ static PyObject *h1_parse(PyObject *module, PyObject *argument)
     return result;
 }
 
+/* ---- WebSocket ------------------------------------------------------------ */
+
+static int append_event(PyObject *list, const at_ws_event *event)
+{
+    PyObject *item =
+        Py_BuildValue("(iNi)", event->opcode, bytes_of(event->data),
+                      event->opcode == AT_WS_CLOSE ? event->close_code : 0);
+    if (item == NULL) {
+        return -1;
+    }
+    int result = PyList_Append(list, item);
+    Py_DECREF(item);
+    return result;
+}
+
+/* Read all events out of data, which is unmasked in place. Returns (events, error). */
+static PyObject *read_events(at_ws_reader *reader, char *data, size_t size)
+{
+    PyObject *list = PyList_New(0);
+    size_t at = 0;
+    int result = 1;
+    while (list != NULL && result == 1) {
+        size_t used;
+        at_ws_event event = {0};
+        result = at_ws_read(reader, data + at, size - at, &used, &event);
+        at += used;
+        if (result == 1 && append_event(list, &event) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    if (list == NULL) {
+        return NULL;
+    }
+    if (result == AT_ENOMEM) {
+        Py_DECREF(list);
+        return PyErr_NoMemory();
+    }
+    if (result == AT_EFORMAT || result == AT_ELIMIT) {
+        return Py_BuildValue("(N(is))", list, reader->error_code, reader->error_text);
+    }
+    return Py_BuildValue("(NO)", list, Py_None);
+}
+
+/* A stream with default windows where `wanted`. Returns 0 or -1 with an exception. */
+static int open_deflate(int wanted, at_ws_deflate **deflate)
+{
+    at_ws_deflate_options options;
+    at_ws_deflate_options_init(&options);
+    options.client_window_bits = 15;
+    *deflate = NULL;
+    if (wanted && at_ws_deflate_new(&options, deflate) != 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(ws_read_doc,
+             "ws_read(data, message_bytes_max, deflate, /)\n--\n\n"
+             "Read what a WebSocket client sent.\n\n"
+             "Returns:\n"
+             "    (events, error): a list of (opcode, data, close code), and None or\n"
+             "    (close code, text) where the rest is refused.");
+
+static PyObject *ws_read(PyObject *module, PyObject *arguments)
+{
+    Py_buffer buffer;
+    Py_ssize_t message_bytes_max;
+    int wants_deflate;
+    if (!PyArg_ParseTuple(arguments, "y*np:ws_read", &buffer, &message_bytes_max,
+                          &wants_deflate)) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    at_ws_deflate *deflate = NULL;
+    at_bytes copy;
+    at_bytes_init(&copy);
+    if (open_deflate(wants_deflate, &deflate) == 0) {
+        if (at_bytes_append(&copy, buffer.buf, (size_t)buffer.len) != 0) {
+            PyErr_NoMemory();
+        } else {
+            at_ws_reader reader;
+            at_ws_reader_init(&reader, (size_t)message_bytes_max, deflate);
+            result = read_events(&reader, copy.data, copy.size);
+            at_ws_reader_fini(&reader);
+        }
+    }
+    at_bytes_fini(&copy);
+    at_ws_deflate_free(deflate);
+    PyBuffer_Release(&buffer);
+    return result;
+}
+
+static int write_messages(at_bytes *out, at_ws_deflate *deflate, PyObject *messages)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(messages); i++) {
+        int opcode;
+        const char *data;
+        Py_ssize_t size;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(messages, i), "iy#", &opcode, &data,
+                              &size)) {
+            return -1;
+        }
+        int result = at_ws_write_message(out, deflate, (at_ws_opcode)opcode,
+                                         (at_span){data, (size_t)size});
+        if (result != 0) {
+            PyErr_SetString(PyExc_ValueError, at_error_text(result));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(ws_write_doc, "ws_write(messages, deflate, /)\n--\n\n"
+                           "The frames of a tuple of (opcode, data), as bytes.");
+
+static PyObject *ws_write(PyObject *module, PyObject *arguments)
+{
+    PyObject *messages;
+    int wants_deflate;
+    if (!PyArg_ParseTuple(arguments, "O!p:ws_write", &PyTuple_Type, &messages,
+                          &wants_deflate)) {
+        return NULL;
+    }
+    at_ws_deflate *deflate;
+    if (open_deflate(wants_deflate, &deflate) < 0) {
+        return NULL;
+    }
+    at_bytes out;
+    at_bytes_init(&out);
+    PyObject *result = NULL;
+    if (write_messages(&out, deflate, messages) == 0) {
+        result = bytes_of((at_span){out.data, out.size});
+    }
+    at_bytes_fini(&out);
+    at_ws_deflate_free(deflate);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"h1_parse", h1_parse, METH_O, h1_parse_doc},
+    {"ws_read", ws_read, METH_VARARGS, ws_read_doc},
+    {"ws_write", ws_write, METH_VARARGS, ws_write_doc},
     {0},
 };
 
