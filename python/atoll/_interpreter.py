@@ -349,12 +349,7 @@ def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
         pass
     state, report = _atoll.interpreter_close_wait(interpreter_id, 0)
     if state == "closing":
-        try:
-            _atoll.interpreter_interrupt(
-                interpreter_id, None, "builtins:KeyboardInterrupt"
-            )
-        except ClosedError:
-            pass
+        _atoll.interpreter_close_hurry(interpreter_id)
         state, report = _atoll.interpreter_close_wait(interpreter_id, _FINISH_GRACE)
     if state == "closing":
         _atoll.interpreter_reap(interpreter_id)
@@ -387,12 +382,7 @@ def _exit_process() -> None:
     _atoll.interpreters_stop()
     for interpreter_id in _atoll.interpreter_left():
         _atoll.interpreter_close_begin(interpreter_id, _EXIT_TIMEOUT)
-        try:
-            _atoll.interpreter_interrupt(
-                interpreter_id, None, "builtins:KeyboardInterrupt"
-            )
-        except ClosedError:
-            pass
+        _atoll.interpreter_close_hurry(interpreter_id)
     for interpreter_id in _atoll.interpreter_left():
         state, _ = _atoll.interpreter_close_wait(
             interpreter_id, _EXIT_TIMEOUT + _FINISH_GRACE

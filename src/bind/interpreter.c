@@ -323,6 +323,21 @@ AT_UNCHECKED static PyObject *interpreter_reap(PyObject *module, PyObject *argum
     return failed < 0 ? at_raise_fault(&fault) : Py_NewRef(Py_None);
 }
 
+AT_UNCHECKED static PyObject *interpreter_close_hurry(PyObject *module,
+                                                      PyObject *argument)
+{
+    long long id = PyLong_AsLongLong(argument);
+    if (id == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    at_fault fault = {0};
+    at_interpreter *interpreter = at_runtime_find(id);
+    int failed =
+        interpreter != NULL ? at_interpreter_close_hurry(interpreter, &fault) : 0;
+    at_interpreter_unref(interpreter);
+    return failed < 0 ? at_raise_fault(&fault) : Py_NewRef(Py_None);
+}
+
 /* (state, report) of an interpreter. */
 static PyObject *outcome(at_interpreter *interpreter) AT_ATTACHED
 {
@@ -464,6 +479,8 @@ static PyMethodDef functions[] = {
      "interpreter_close_begin(id, timeout)"},
     {"interpreter_close_wait", interpreter_close_wait, METH_VARARGS,
      "interpreter_close_wait(id, timeout) -> (state, report)"},
+    {"interpreter_close_hurry", interpreter_close_hurry, METH_O,
+     "Interrupt what still runs in a closing interpreter."},
     {"interpreter_reap", interpreter_reap, METH_O, "Put it away when it has ended."},
     {"interpreter_freeze", interpreter_freeze, METH_VARARGS,
      "interpreter_freeze(id, timeout) -> bool"},

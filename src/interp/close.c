@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/memory.h"
+#include "chan/peer.h"
 #include "interp/attach.h"
 #include "interp/extension.h"
 #include "interp/forget.h"
@@ -129,6 +130,8 @@ static unsigned wait_for_threads(at_interpreter *interpreter,
 bool at_close_interpreter(at_interpreter *interpreter, PyThreadState *thread_state)
 {
     int64_t deadline_ns = close_deadline(interpreter);
+    /* Threads that wait at a channel or a lock are woken: they have to end. */
+    at_channels_interpreter_closing(interpreter->id);
     at_attach(thread_state);
     finish_python(interpreter, deadline_ns);
     finish_extensions(interpreter, deadline_ns);

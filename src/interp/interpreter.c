@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "chan/peer.h"
 #include "interp/attach.h"
 #include "interp/extension.h"
 #include "interp/heap.h"
@@ -391,4 +392,11 @@ int at_interpreter_interrupt(at_interpreter *interpreter, at_job *job,
     }
     at_thread_detach(&thread);
     return 0;
+}
+
+int at_interpreter_close_hurry(at_interpreter *interpreter, at_fault *fault)
+{
+    at_channels_interpreter_closing(interpreter->id);
+    return at_interpreter_interrupt(interpreter, NULL, "builtins:KeyboardInterrupt",
+                                    fault);
 }

@@ -118,6 +118,12 @@ int at_interpreter_interrupt(at_interpreter *interpreter, at_job *job,
  * ctx: any */
 void at_interpreter_close_begin(at_interpreter *interpreter, int64_t deadline_ns);
 
+/* The deadline of the close has come: end the waits at channels and locks of the code
+ * that still runs, and interrupt it.
+ * ctx:  any
+ * errs: as at_interpreter_interrupt() */
+int at_interpreter_close_hurry(at_interpreter *interpreter, at_fault *fault);
+
 /* Wait until it is CLOSED or LEFT.
  * ctx:  detached, not on a thread of this interpreter
  * errs: AT_ETIMEOUT; AT_EINTERRUPTED when a signal handler ran */

@@ -24,6 +24,9 @@ enum {
     AT_JOB_CANCELLED, /* its interpreter closed before it could run */
 };
 
+/* How long both sides look before they sleep: a short call takes less. */
+enum { AT_JOB_SPIN_NS = 15000 };
+
 typedef struct at_job {
     at_shared shared;
     struct at_interpreter *target; /* fixed after post, a reference; NULL before */

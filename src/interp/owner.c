@@ -232,7 +232,7 @@ static void owner_serve(at_interpreter *interpreter,
             job_over(interpreter, job, AT_JOB_DONE);
         } else if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSING) {
             return;
-        } else {
+        } else if (!at_park_spin(&interpreter->bell, bell, AT_JOB_SPIN_NS)) {
             (void)at_park_wait(&interpreter->bell, bell, AT_NEVER, AT_PARK_PRIVATE);
         }
     }

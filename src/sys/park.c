@@ -69,3 +69,18 @@ bool at_park_can_spin(void)
     }
     return several_cpus;
 }
+
+bool at_park_spin(atomic_uint *word, uint32_t expected, int64_t budget_ns)
+{
+    enum { LOOKS_PER_CLOCK = 32 };
+    int64_t until_ns = at_park_can_spin() ? at_clock_ns() + budget_ns : 0;
+    do {
+        for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
+            if (atomic_load_explicit(word, memory_order_acquire) != expected) {
+                return true;
+            }
+            at_park_relax();
+        }
+    } while (until_ns != 0 && at_clock_ns() < until_ns);
+    return false;
+}

@@ -49,4 +49,9 @@ static inline void at_park_relax(void)
  * ctx: any */
 bool at_park_can_spin(void);
 
+/* Look at `*word` for up to `budget_ns` while it is `expected`, where that can help;
+ * true when it has changed. For waits that are mostly over at once: the sleep and the
+ * wake of at_park_wait() cost more than such a spin. ctx: detached */
+bool at_park_spin(atomic_uint *word, uint32_t expected, int64_t budget_ns) AT_DETACHED;
+
 #endif

@@ -186,6 +186,28 @@ def test_close_waits_for_calls_and_cancels_what_is_queued():
     assert sorted(results) == ["ClosedError", "KeyboardInterrupt"]
 
 
+def test_close_ends_waits_at_channels():
+    out = run(
+        """
+        import atoll
+        one = atoll.Interpreter()
+        one.exec('''
+        import os, threading, atoll
+        channel = atoll.Channel()
+        def wait():
+            try:
+                channel.recv()
+            except Exception as error:
+                os.write(1, type(error).__name__.encode() + b" ")
+        threading.Thread(target=wait).start()
+        ''')
+        one.close(timeout=30)
+        print(one.closed, atoll.list_interpreters())
+        """
+    )
+    assert out.split() == ["ClosedError", "True", "[]"]
+
+
 def test_an_interpreter_cannot_close_or_call_itself():
     with atoll.Interpreter() as one:
         for wrong in ("close()", "call(print)"):
