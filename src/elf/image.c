@@ -386,7 +386,7 @@ static bool is_quiet_after_destructors(const at_image_space *space, at_image *im
     return !at_image_space_has_threads(space);
 }
 
-void at_image_space_end(at_image_space *space, at_image_fate fate)
+bool at_image_space_end(at_image_space *space, at_image_fate fate)
 {
     at_image *images = detach_images(space);
     for (at_image *image = images; image != NULL; image = image->next) {
@@ -396,11 +396,11 @@ void at_image_space_end(at_image_space *space, at_image_fate fate)
     }
     if (fate == AT_IMAGE_KEEP || !is_quiet_after_destructors(space, images)) {
         space_free(space);
-        return;
+        return images == NULL;
     }
     if (fate == AT_IMAGE_REUSE) {
         park(space, images);
-        return;
+        return true;
     }
     size_t unmapped = unmap(images);
     size_t unused = unmap(space->spare);
@@ -409,6 +409,7 @@ void at_image_space_end(at_image_space *space, at_image_fate fate)
     all.stats.parked_count -= unused;
     pthread_mutex_unlock(&all.lock);
     space_free(space);
+    return true;
 }
 
 /* ---- dlopen -------------------------------------------------------------------- */

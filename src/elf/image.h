@@ -96,13 +96,14 @@ at_image *at_image_next(at_image_space *space, at_image *after);
  * theirs in their destructors: at_image_space_end asks again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
-/* End the space; its interpreter is gone and `fate` becomes of the images. Where code
- * of the space has started a thread, AT_IMAGE_KEEP does, whatever `fate` says. The
- * library's own destructors (DT_FINI, DT_FINI_ARRAY) run for REUSE and UNMAP, never for
+/* End the space; its interpreter is gone and `fate` becomes of the images. Where a
+ * thread that code of the space started still lives when the destructors have run,
+ * AT_IMAGE_KEEP does, whatever `fate` says. Returns whether no code of the images can
+ * run any more, so that what the hooks lead to may go. The library's own destructors (DT_FINI, DT_FINI_ARRAY) run for REUSE and UNMAP, never for
  * KEEP and never at the exit of the process.
  * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
  * owns: frees the space */
-void at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
+bool at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
 
 /* Libraries that must be private, or shared, against the policy: base names without the
  * version ("libfoo.so"), ':' between them; NULL for none. Before the first load.

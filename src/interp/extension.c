@@ -263,11 +263,11 @@ void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended)
         return;
     }
     at_slot_close(slot);
-    /* Whoever may still run code of the images, now or in a thread-local destructor. */
+    /* A thread-local destructor of an image may be pending on a thread that ran the
+     * interpreter, and a thread that sleeps for ever stands in its code. */
     bool quiet = owner_thread_ended && at_slot_inside_count(slot) == 0 &&
-                 atomic_load(&slot->hung_count) == 0 &&
-                 !at_image_space_has_threads(slot->space);
-    bool keep = !quiet && at_image_next(slot->space, NULL) != NULL;
-    at_image_space_end(slot->space, keep ? AT_IMAGE_KEEP : AT_IMAGE_UNMAP);
-    at_slot_give(slot, keep);
+                 atomic_load(&slot->hung_count) == 0;
+    bool gone =
+        at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
+    at_slot_give(slot, !gone);
 }

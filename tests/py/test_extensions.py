@@ -458,3 +458,35 @@ with InterpreterPoolExecutor(2) as pool:
 """,
         PYTHONPATH=str(build("global_state")),
     )
+
+
+CYCLES = """
+import atoll
+from atoll import _atoll
+for _ in range({count}):
+    with atoll.Interpreter() as interpreter:
+        interpreter.exec("import global_state; assert global_state.add() == 1")
+stats = _atoll.image_stats()
+assert stats["loaded_count"] + stats["reused_count"] >= {count}, stats
+assert stats["unmapped_count"] + stats["parked_count"] > 0, stats
+print(sum(line.endswith(".so\\n") for line in open("/proc/self/maps")))
+"""
+
+
+def test_images_of_closed_interpreters_go():
+    folder = str(build("global_state"))
+    few, many = (
+        int(run_child("-c", CYCLES.format(count=count), PYTHONPATH=folder))
+        for count in (5, 25)
+    )
+    assert many <= few + 5
+
+
+@pytest.mark.slow
+def test_more_interpreters_than_there_are_slots():
+    run_child(
+        "-c",
+        CYCLES.format(count=600),
+        timeout=280,
+        PYTHONPATH=str(build("global_state")),
+    )
