@@ -1,0 +1,196 @@
+/* Stream sockets; see stream.h. */
+#include "sys/stream.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { PIECES_MAX = 8 };
+
+static void describe(const struct sockaddr_storage *raw, at_address *address)
+{
+    address->host[0] = '\0';
+    address->port = -1;
+    if (raw->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)raw;
+        (void)inet_ntop(AF_INET, &v4->sin_addr, address->host, sizeof address->host);
+        address->port = ntohs(v4->sin_port);
+    } else if (raw->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)raw;
+        (void)inet_ntop(AF_INET6, &v6->sin6_addr, address->host, sizeof address->host);
+        address->port = ntohs(v6->sin6_port);
+    } else if (raw->ss_family == AF_UNIX) {
+        const struct sockaddr_un *local = (const struct sockaddr_un *)raw;
+        (void)snprintf(address->host, sizeof address->host, "%.*s",
+                       (int)sizeof local->sun_path, local->sun_path);
+    }
+}
+
+/* Open one listener at `at`. Returns the descriptor, or -1 with errno. */
+static int listen_at(const struct addrinfo *at, int port, int backlog)
+{
+    int descriptor = socket(
+        at->ai_family, at->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, at->ai_protocol);
+    if (descriptor < 0) {
+        return -1;
+    }
+    struct sockaddr_storage address = {0};
+    memcpy(&address, at->ai_addr, at->ai_addrlen);
+    int one = 1;
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    /* Accepted sockets inherit it: no system call for each connection. */
+    (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (at->ai_family == AF_INET6) {
+        (void)setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)port);
+    } else {
+        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)port);
+    }
+    if (bind(descriptor, (struct sockaddr *)&address, at->ai_addrlen) < 0 ||
+        listen(descriptor, backlog) < 0) {
+        int reason = errno;
+        (void)close(descriptor);
+        errno = reason;
+        return -1;
+    }
+    return descriptor;
+}
+
+int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
+                     int most, at_fault *fault)
+{
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_ADDRCONFIG,
+                             .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    int answer = getaddrinfo(host[0] != '\0' ? host : NULL, "0", &hints, &found);
+    if (answer == EAI_ADDRFAMILY || answer == EAI_NONAME) {
+        /* AI_ADDRCONFIG hides loopback names where no other interface is up. */
+        hints.ai_flags = AI_PASSIVE;
+        answer = getaddrinfo(host[0] != '\0' ? host : NULL, "0", &hints, &found);
+    }
+    if (answer != 0) {
+        return at_fault_set(fault, AT_ENOTFOUND, "cannot listen on %s: %s", host,
+                            gai_strerror(answer));
+    }
+    int count = 0;
+    int reason = 0;
+    for (struct addrinfo *at = found; at != NULL && count < most; at = at->ai_next) {
+        int descriptor = listen_at(at, port, backlog);
+        if (descriptor < 0) {
+            reason = errno;
+            /* A machine without IPv6 still names it in its hosts file. */
+            if (reason == EAFNOSUPPORT || reason == EADDRNOTAVAIL) {
+                continue;
+            }
+            break;
+        }
+        descriptors[count++] = descriptor;
+        reason = 0;
+        if (port == 0) {
+            at_address chosen;
+            at_socket_name(descriptor, &chosen);
+            port = chosen.port;
+        }
+    }
+    freeaddrinfo(found);
+    if (count == 0 ||
+        (reason != 0 && reason != EAFNOSUPPORT && reason != EADDRNOTAVAIL)) {
+        while (count > 0) {
+            at_socket_close(descriptors[--count]);
+        }
+        return at_fault_set_system(fault, reason, "cannot listen on %s port %d", host,
+                                   port);
+    }
+    return count;
+}
+
+int at_socket_accept(int listener, at_address *peer)
+{
+    struct sockaddr_storage raw;
+    for (;;) {
+        socklen_t size = sizeof raw;
+        raw.ss_family = AF_UNSPEC;
+        int descriptor = accept4(listener, (struct sockaddr *)&raw, &size,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0) {
+            describe(&raw, peer);
+            return descriptor;
+        }
+        switch (errno) {
+        case EINTR:
+        case ECONNABORTED: /* that one gave up while it waited */
+        case EPROTO:
+            continue;
+        case EMFILE:
+        case ENFILE:
+            return AT_ELIMIT;
+        case ENOBUFS:
+        case ENOMEM:
+            return AT_ENOMEM;
+        default:
+            return AT_EAGAIN;
+        }
+    }
+}
+
+void at_socket_name(int descriptor, at_address *address)
+{
+    struct sockaddr_storage raw = {0};
+    socklen_t size = sizeof raw;
+    (void)getsockname(descriptor, (struct sockaddr *)&raw, &size);
+    describe(&raw, address);
+}
+
+long at_socket_receive(int descriptor, void *data, size_t size_bytes)
+{
+    ssize_t got;
+    do {
+        got = recv(descriptor, data, size_bytes, 0);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? at_error_from_errno(errno) : got;
+}
+
+long at_socket_send(int descriptor, const at_span *pieces, int count)
+{
+    ssize_t taken;
+    if (count == 1) {
+        do {
+            taken = send(descriptor, pieces->data, pieces->size, MSG_NOSIGNAL);
+        } while (taken < 0 && errno == EINTR);
+        return taken < 0 ? at_error_from_errno(errno) : taken;
+    }
+    struct iovec parts[PIECES_MAX];
+    for (int i = 0; i < count; i++) {
+        parts[i].iov_base = (void *)pieces[i].data;
+        parts[i].iov_len = pieces[i].size;
+    }
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+    do {
+        taken = sendmsg(descriptor, &message, MSG_NOSIGNAL);
+    } while (taken < 0 && errno == EINTR);
+    return taken < 0 ? at_error_from_errno(errno) : taken;
+}
+
+void at_socket_shut_write(int descriptor)
+{
+    (void)shutdown(descriptor, SHUT_WR);
+}
+
+void at_socket_reset_on_close(int descriptor)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+void at_socket_close(int descriptor)
+{
+    (void)close(descriptor);
+}
