@@ -1,0 +1,172 @@
+/* A connection and its HTTP/1.1 state: what reactor.c, connection.c and h1.c share.
+ *
+ *   IDLE ──first byte──▶ HEAD ──whole head──▶ ACTIVE ──both ends done──▶ IDLE
+ *     │                   │ bad                 │ must close
+ *     └── timeout, EOF ──▶ CLOSED ◀── EOF ── LINGER
+ *
+ * Input is a view: bytes [start, end) of `data`, which is the reactor's scratch buffer
+ * while a read is being worked off and `in` otherwise, so that an idle connection holds
+ * no buffer. The first `body_ready` bytes of the view are decoded body, what follows is
+ * raw; raw bytes follow only when the body has ended (the next request, pipelined).
+ *
+ * Output goes to the socket at once when nothing waits before it; what the socket does
+ * not take, and small answers while a read is worked off, wait in `out`.
+ *
+ * A connection is registered edge-triggered once and for all. `readable` remembers an
+ * edge that was not read to its end because the layer above is behind.
+ */
+#ifndef AT_NET_CONNECTION_H
+#define AT_NET_CONNECTION_H
+
+#include "base/bytes.h"
+#include "net/reactor.h"
+
+typedef enum at_phase {
+    AT_PHASE_IDLE,
+    AT_PHASE_HEAD,
+    AT_PHASE_ACTIVE,
+    AT_PHASE_LINGER,
+    AT_PHASE_CLOSED,
+} at_phase;
+
+/* Kinds of deadline, each with one length and so one ordered list. */
+typedef enum at_deadline_kind {
+    AT_DEADLINE_NONE = -1,
+    AT_DEADLINE_HEAD,
+    AT_DEADLINE_BODY,
+    AT_DEADLINE_IDLE,
+    AT_DEADLINE_WRITE,
+    AT_DEADLINE_LINGER,
+    AT_DEADLINE_KINDS,
+} at_deadline_kind;
+
+enum { AT_SCRATCH_BYTES = 64 << 10 };
+
+typedef struct at_connection {
+    at_reactor *reactor; /* whose thread owns it */
+    int descriptor;
+    at_phase phase;
+    bool readable;   /* there may be bytes in the socket */
+    bool peer_shut;  /* the peer sends no more; there may be bytes before the end */
+    bool eof;        /* that end was read */
+    bool keep_alive; /* another request may follow the present one */
+    bool working;    /* on the stack of a read: small output waits for its end */
+    bool blocked;    /* the socket takes no more for now */
+    bool progress;   /* bytes came or went since the deadline was set */
+    bool scheduled;  /* in the reactor's list of connections to look at */
+    bool local_known;
+    uint64_t requests; /* that came over it */
+
+    /* the present request */
+    at_exchange *exchange; /* a reference of our own; NULL unless ACTIVE */
+    at_h1_framing framing;
+    bool body_ended;     /* all of it has come */
+    uint64_t body_left;  /* bytes of Content-Length still to come */
+    uint64_t body_bytes; /* so far, for the limit */
+    uint64_t discarded;  /* bytes of a body that nobody wanted */
+    at_h1_chunked chunked;
+
+    /* input; see above */
+    char *data;
+    size_t start, end;
+    size_t body_ready;
+    size_t seen; /* bytes of an unfinished head that were parsed already */
+    at_bytes in; /* storage of its own, kept while the view has bytes in it */
+
+    /* output */
+    at_bytes out;
+    size_t out_start;
+
+    /* deadlines */
+    at_deadline_kind deadline_kind;
+    int64_t deadline_ns;
+    struct at_connection *deadline_before, *deadline_after;
+
+    struct at_connection *before, *after; /* all of the reactor */
+    struct at_connection *scheduled_next; /* or the next of the dead */
+
+    void *user; /* the layer above's */
+    at_address peer;
+    at_address local;
+} at_connection;
+
+/* ---- reactor.c ------------------------------------------------------------------- */
+
+/* Let the connection's only deadline be one of `kind` from now. */
+void at_reactor_set_deadline(at_connection *connection, at_deadline_kind kind);
+
+/* Look at the connection soon, from the reactor's own frame: at the end of this batch,
+ * or in one that this call brings about. */
+void at_reactor_schedule(at_connection *connection);
+
+/* Take it out of everything; freed at the end of the batch. */
+void at_reactor_bury(at_connection *connection);
+
+const at_hooks *at_reactor_hooks(at_reactor *reactor);
+void *at_reactor_context(at_reactor *reactor);
+const at_service_limits *at_reactor_limits(at_reactor *reactor);
+char *at_reactor_scratch(at_reactor *reactor);
+bool at_reactor_draining(const at_reactor *reactor);
+at_h1_request *at_reactor_request(at_reactor *reactor);
+void at_reactor_count_request(at_reactor *reactor);
+
+/* ---- connection.c ---------------------------------------------------------------- */
+
+/* Something is ready (AT_POLL_*), or it was scheduled (0). */
+void at_connection_event(at_connection *connection, unsigned ready);
+
+/* Its deadline, of that kind, has come. */
+void at_connection_expired(at_connection *connection, at_deadline_kind kind);
+
+enum { AT_PIECES_MAX = 4 };
+
+/* Send `out` and the pieces behind it, or keep what the socket does not take.
+ * errs: AT_ECLOSED (and the connection is closed) */
+int at_connection_send(at_connection *connection, const at_span *pieces, int count);
+
+/* Give the connection the deadline that its state asks for; where a draining reactor's
+ * connection has nothing left to do, close it. */
+void at_connection_settle(at_connection *connection);
+
+/* Read again, if reading had stopped for the layer above. */
+void at_connection_resume(at_connection *connection);
+
+/* Bytes that wait for the client. */
+static inline size_t at_connection_waiting(const at_connection *connection)
+{
+    return connection->out.size - connection->out_start;
+}
+
+/* Close now; `reset` where the client must not take what it got for the whole. The
+ * running exchange is told. */
+void at_connection_close(at_connection *connection, bool reset);
+
+/* No more requests: send what waits, say so, and close when the client has. */
+void at_connection_finish(at_connection *connection);
+
+/* ---- h1.c --------------------------------------------------------------------------
+ */
+
+/* Work off the view: heads, bodies, until there is not enough. */
+void at_h1_process(at_connection *connection);
+
+/* The response is complete: on to the next request, or the end. */
+void at_h1_responded(at_connection *connection);
+
+/* Would more input be of use now? */
+bool at_h1_wants_input(const at_connection *connection);
+
+/* The peer sends no more. */
+void at_h1_eof(at_connection *connection);
+
+/* The client is too slow, or sends what cannot be understood: answer `status` where no
+ * answer has begun, and end the connection. */
+void at_h1_refuse(at_connection *connection, int status, const char *text);
+
+/* Tell the layer above that the client of the running exchange is lost. */
+void at_h1_lost(at_connection *connection);
+
+/* Let go of the running exchange, if there is one. */
+void at_h1_drop_exchange(at_connection *connection);
+
+#endif

@@ -1,0 +1,119 @@
+/* Exchanges: one request and its response, whatever protocol carries them.
+ *
+ * The reactor tells the layer above of each request through at_hooks; that layer
+ * answers with the functions here. It keeps its reference to the exchange as long as it
+ * likes, longer than the connection lives if need be: everything then says AT_ECLOSED.
+ *
+ * A body comes with backpressure: while the layer above takes nothing, the connection
+ * stops reading above AT_BODY_HIGH_BYTES. A response goes with backpressure: a write
+ * says when what waits for the client is above AT_OUT_HIGH_BYTES, and `writable` is
+ * called when it has gone down.
+ *
+ * All of it happens on the thread of the connection's reactor.
+ */
+#ifndef AT_NET_EXCHANGE_H
+#define AT_NET_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/span.h"
+#include "http/h1.h"
+#include "http/h1_response.h"
+#include "sys/stream.h"
+
+enum {
+    AT_BODY_HIGH_BYTES = 256 << 10,
+    AT_OUT_HIGH_BYTES = 256 << 10,
+    AT_OUT_LOW_BYTES = 64 << 10,
+};
+
+typedef struct at_exchange at_exchange;
+struct at_connection;
+
+/* What the layer above does with what arrives. `context` is the reactor's. None may
+ * free the reactor; all may call every function below. */
+typedef struct at_hooks {
+    /* A request's head has come. `request` and what it points to last until the
+     * return; at_exchange_ref keeps the exchange longer. */
+    void (*request)(void *context, at_exchange *exchange, const at_h1_request *request);
+    /* After at_exchange_want_body: there is body to take, or its end, or the client
+     * has gone. */
+    void (*body)(void *context, at_exchange *exchange);
+    /* After a write that gave 1: room again, or the client has gone. */
+    void (*writable)(void *context, at_exchange *exchange);
+    /* The client has gone, or has said that it sends no more, before the response was
+     * complete. Once for an exchange. */
+    void (*lost)(void *context, at_exchange *exchange);
+    /* The connection is over, or leaves this reactor: let go of what the layer keeps
+     * for it (at_exchange_connection_user). */
+    void (*forget)(void *context, void *connection_user);
+    /* The service asks this reactor to finish (at_service_drain). */
+    void (*drain)(void *context);
+    /* A draining reactor's last connection has gone. */
+    void (*drained)(void *context);
+} at_hooks;
+
+struct at_exchange {
+    struct at_connection *connection; /* NULL when it has gone */
+    void *user;                       /* the layer above's */
+    unsigned references;
+    bool wants_body;
+    bool wants_writable;
+    bool lost;               /* the `lost` hook was called, or needs not be */
+    bool head_request;       /* HEAD: the response has no body */
+    bool http_1_0;           /* the client knows no chunks */
+    bool continue_pending;   /* the client waits for "100 Continue" */
+    bool started;            /* the response's head is on its way */
+    bool complete;           /* the response is */
+    at_h1_body_end body_end; /* how the response's body ends, once started */
+    int status;              /* of the response, once started */
+    uint64_t response_left;  /* bytes of Content-Length still to come */
+    uint64_t sent_bytes;     /* body bytes of the response so far */
+};
+
+/* ctx: any, on the reactor's thread, as all of these */
+at_exchange *at_exchange_ref(at_exchange *exchange);
+void at_exchange_unref(at_exchange *exchange);
+
+/* The body bytes that have come and were not taken, perhaps none; valid until the next
+ * call of this part or the return to the reactor.
+ * gives: 1 (more will come behind them), 0 (they are the last)
+ * errs:  AT_ECLOSED (the client went before the body's end) */
+int at_exchange_body(at_exchange *exchange, at_span *piece);
+
+/* Take the first `size_bytes` of them; the connection may read on. */
+void at_exchange_take_body(at_exchange *exchange, size_t size_bytes);
+
+/* Call the `body` hook, once, when at_exchange_body has something new to say. Sends
+ * "100 Continue" where the client waits for it. */
+void at_exchange_want_body(at_exchange *exchange);
+
+/* Start the response, with the first piece of its body, and the last if not `more`.
+ * Framing (Content-Length, chunks, Connection, Date) is added as needed; headers that
+ * only say framing are taken as wishes.
+ * gives: 0, or 1 (too much waits for the client: `writable` will be called)
+ * errs:  AT_ECLOSED (the client is gone); AT_EBUSY (started before); AT_EINVALID (a
+ *        header or status that may not be sent, *why says which; nothing was sent);
+ *        AT_ELIMIT (more body than the Content-Length); AT_ENOMEM */
+int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count, at_span piece, bool more,
+                        const char **why);
+
+/* The next piece of the body; the last if not `more`. As at_exchange_respond; and
+ * AT_EFORMAT where the end comes before Content-Length is reached: the connection is
+ * then closed, which is how the client learns of it. */
+int at_exchange_write(at_exchange *exchange, at_span piece, bool more);
+
+/* The response cannot be completed: reset the connection. */
+void at_exchange_abort(at_exchange *exchange);
+
+/* The ends of the connection; NULL when it has gone. */
+const at_address *at_exchange_peer(const at_exchange *exchange);
+const at_address *at_exchange_local(const at_exchange *exchange);
+
+/* Where the layer above keeps one pointer for a connection; NULL when it has gone. */
+void **at_exchange_connection_user(at_exchange *exchange);
+
+#endif

@@ -1,0 +1,592 @@
+/* A reactor: batches, deadlines, newcomers; see reactor.h. */
+#include "net/reactor.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "net/connection.h"
+#include "sys/clock.h"
+#include "sys/pollset.h"
+#include "sys/wakefd.h"
+
+enum {
+    ACCEPT_BATCH = 32, /* then others have their turn */
+    ACCEPT_PAUSE_MS = 100,
+};
+
+typedef struct at_deadlines {
+    at_connection *first, *last; /* ordered, since all are of one length */
+    int64_t length_ns;           /* 0: never */
+} at_deadlines;
+
+struct at_reactor {
+    at_service *service;
+    const at_hooks *hooks;
+    void *context;
+
+    int set, wake, timer;
+    int listeners[AT_LISTENERS_MAX];
+    int listener_count;
+    bool listening;
+    int64_t listen_again_ns; /* AT_NEVER unless descriptors had run out */
+
+    bool in_batch, draining, drained_told;
+    int64_t now_ns; /* of the present batch */
+
+    at_connection *connections; /* all that live */
+    at_connection *scheduled, *scheduled_last;
+    at_connection *dead;
+    at_deadlines deadlines[AT_DEADLINE_KINDS];
+    int64_t armed_ns; /* what the timer is set for */
+
+    time_t date_second;
+    char date[AT_HTTP_DATE_BYTES];
+
+    atomic_ullong load; /* connections, those in the inbox included */
+    atomic_ullong accepted;
+    atomic_ullong requests;
+    atomic_bool drain_wanted;
+    pthread_mutex_t mutex;
+    at_newcomer *inbox; /* guarded: mutex */
+    bool inbox_closed;  /* guarded: mutex */
+
+    at_h1_request request; /* the one being parsed */
+    char scratch[AT_SCRATCH_BYTES];
+};
+
+/* ---- deadlines ---------------------------------------------------------------------
+ */
+
+static int64_t now_ns(const at_reactor *reactor)
+{
+    return reactor->in_batch ? reactor->now_ns : at_clock_ns();
+}
+
+static void arm(at_reactor *reactor, int64_t deadline_ns)
+{
+    if (deadline_ns < reactor->armed_ns) {
+        reactor->armed_ns = deadline_ns;
+        at_timerfd_set(reactor->timer, deadline_ns);
+    }
+}
+
+static void forget_deadline(at_connection *connection)
+{
+    if (connection->deadline_kind == AT_DEADLINE_NONE) {
+        return;
+    }
+    at_deadlines *list = &connection->reactor->deadlines[connection->deadline_kind];
+    at_connection *before = connection->deadline_before;
+    at_connection *after = connection->deadline_after;
+    *(before != NULL ? &before->deadline_after : &list->first) = after;
+    *(after != NULL ? &after->deadline_before : &list->last) = before;
+    connection->deadline_kind = AT_DEADLINE_NONE;
+}
+
+void at_reactor_set_deadline(at_connection *connection, at_deadline_kind kind)
+{
+    forget_deadline(connection);
+    at_reactor *reactor = connection->reactor;
+    if (kind == AT_DEADLINE_NONE || reactor->deadlines[kind].length_ns == 0) {
+        return;
+    }
+    at_deadlines *list = &reactor->deadlines[kind];
+    connection->deadline_kind = kind;
+    connection->deadline_ns = now_ns(reactor) + list->length_ns;
+    connection->deadline_before = list->last;
+    connection->deadline_after = NULL;
+    *(list->last != NULL ? &list->last->deadline_after : &list->first) = connection;
+    list->last = connection;
+    arm(reactor, connection->deadline_ns);
+}
+
+static void listen_start(at_reactor *reactor);
+
+static void expire(at_reactor *reactor)
+{
+    reactor->armed_ns = AT_NEVER;
+    at_timerfd_set(reactor->timer, AT_NEVER);
+    if (reactor->listen_again_ns <= reactor->now_ns) {
+        reactor->listen_again_ns = AT_NEVER;
+        listen_start(reactor);
+    }
+    int64_t earliest = reactor->listen_again_ns;
+    for (int kind = 0; kind < AT_DEADLINE_KINDS; kind++) {
+        at_deadlines *list = &reactor->deadlines[kind];
+        while (list->first != NULL && list->first->deadline_ns <= reactor->now_ns) {
+            at_connection *connection = list->first;
+            forget_deadline(connection);
+            at_connection_expired(connection, (at_deadline_kind)kind);
+        }
+    }
+    for (int kind = 0; kind < AT_DEADLINE_KINDS; kind++) {
+        at_connection *first = reactor->deadlines[kind].first;
+        if (first != NULL && first->deadline_ns < earliest) {
+            earliest = first->deadline_ns;
+        }
+    }
+    arm(reactor, earliest);
+}
+
+/* ---- connections come and go
+ * --------------------------------------------------------- */
+
+/* Takes `descriptor` in any case; the connection is in the load already. */
+static void attach(at_reactor *reactor, int descriptor, const at_address *peer)
+{
+    at_connection *connection = at_calloc(1, sizeof *connection);
+    const unsigned interest =
+        AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
+    if (connection == NULL ||
+        at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
+        at_free(connection);
+        at_socket_close(descriptor);
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        return;
+    }
+    connection->reactor = reactor;
+    connection->descriptor = descriptor;
+    connection->peer = *peer;
+    connection->deadline_kind = AT_DEADLINE_NONE;
+    connection->after = reactor->connections;
+    if (reactor->connections != NULL) {
+        reactor->connections->before = connection;
+    }
+    reactor->connections = connection;
+    at_reactor_set_deadline(connection, AT_DEADLINE_HEAD);
+}
+
+void at_reactor_schedule(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    if (connection->scheduled) {
+        return;
+    }
+    connection->scheduled = true;
+    connection->scheduled_next = NULL;
+    if (reactor->scheduled == NULL) {
+        reactor->scheduled = connection;
+    } else {
+        reactor->scheduled_last->scheduled_next = connection;
+    }
+    reactor->scheduled_last = connection;
+    if (!reactor->in_batch) {
+        at_wakefd_set(reactor->wake);
+    }
+}
+
+void at_reactor_bury(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    forget_deadline(connection);
+    if (connection->before != NULL) {
+        connection->before->after = connection->after;
+    } else {
+        reactor->connections = connection->after;
+    }
+    if (connection->after != NULL) {
+        connection->after->before = connection->before;
+    }
+    at_socket_close(connection->descriptor); /* and so out of the epoll set */
+    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    connection->before = NULL;
+    connection->after = reactor->dead;
+    reactor->dead = connection;
+    if (reactor->draining && reactor->connections == NULL && !reactor->in_batch) {
+        at_wakefd_set(reactor->wake); /* for `drained` */
+    }
+}
+
+/* Events of the batch, and frames of the layer above, may name a dead connection until
+ * the batch is over. */
+static void free_dead(at_reactor *reactor)
+{
+    if (reactor->dead == NULL) {
+        return;
+    }
+    at_connection *list = reactor->scheduled;
+    reactor->scheduled = NULL;
+    while (list != NULL) {
+        at_connection *connection = list;
+        list = list->scheduled_next;
+        connection->scheduled = false;
+        if (connection->phase != AT_PHASE_CLOSED) {
+            at_reactor_schedule(connection);
+        }
+    }
+    while (reactor->dead != NULL) {
+        at_connection *connection = reactor->dead;
+        reactor->dead = connection->after;
+        at_bytes_fini(&connection->in);
+        at_bytes_fini(&connection->out);
+        at_free(connection);
+    }
+}
+
+/* ---- listening
+ * ------------------------------------------------------------------------ */
+
+static void listen_start(at_reactor *reactor)
+{
+    if (reactor->listening || reactor->draining) {
+        return;
+    }
+    reactor->listening = true;
+    for (int i = 0; i < reactor->listener_count; i++) {
+        (void)at_poll_add(reactor->set, reactor->listeners[i],
+                          AT_POLL_READABLE | AT_POLL_EXCLUSIVE, &reactor->listeners[i]);
+    }
+}
+
+static void listen_stop(at_reactor *reactor)
+{
+    if (reactor->listening) {
+        reactor->listening = false;
+        for (int i = 0; i < reactor->listener_count; i++) {
+            at_poll_remove(reactor->set, reactor->listeners[i]);
+        }
+    }
+}
+
+static void accept_batch(at_reactor *reactor, int listener)
+{
+    for (int i = 0; i < ACCEPT_BATCH && reactor->listening; i++) {
+        at_address peer;
+        int descriptor = at_socket_accept(listener, &peer);
+        if (descriptor == AT_EAGAIN) {
+            return;
+        }
+        if (descriptor < 0) {
+            /* Out of descriptors or memory: the backlog keeps them while we look away;
+             * the listener would stay ready and keep us busy. */
+            listen_stop(reactor);
+            reactor->listen_again_ns =
+                reactor->now_ns + (int64_t)ACCEPT_PAUSE_MS * 1000000;
+            arm(reactor, reactor->listen_again_ns);
+            return;
+        }
+        atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
+        if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
+            atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+            attach(reactor, descriptor, &peer);
+        }
+    }
+}
+
+/* ---- the inbox
+ * ------------------------------------------------------------------------ */
+
+int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    bool closed = reactor->inbox_closed;
+    if (!closed) {
+        newcomer->next = reactor->inbox;
+        reactor->inbox = newcomer;
+        atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    if (closed) {
+        return AT_ECLOSED;
+    }
+    at_wakefd_set(reactor->wake);
+    return 0;
+}
+
+void at_reactor_post_drain(at_reactor *reactor)
+{
+    /* Pairs with the exchange in take_messages; the wakefd orders the rest. */
+    atomic_store_explicit(&reactor->drain_wanted, true, memory_order_release);
+    at_wakefd_set(reactor->wake);
+}
+
+static at_newcomer *empty_inbox(at_reactor *reactor, bool close)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    at_newcomer *newcomers = reactor->inbox;
+    reactor->inbox = NULL;
+    reactor->inbox_closed = reactor->inbox_closed || close;
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    return newcomers;
+}
+
+static void take_messages(at_reactor *reactor)
+{
+    at_wakefd_clear(reactor->wake);
+    at_newcomer *newcomers = empty_inbox(reactor, false);
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        attach(reactor, newcomer->descriptor, &newcomer->peer);
+        at_free(newcomer);
+    }
+    if (atomic_exchange_explicit(&reactor->drain_wanted, false, memory_order_acquire)) {
+        reactor->hooks->drain(reactor->context);
+    }
+}
+
+uint64_t at_reactor_load(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->load, memory_order_relaxed);
+}
+
+void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
+{
+    stats->connections = at_reactor_load(reactor);
+    stats->accepted = atomic_load_explicit(&reactor->accepted, memory_order_relaxed);
+    stats->requests = atomic_load_explicit(&reactor->requests, memory_order_relaxed);
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------- */
+
+static void reactor_free(at_reactor *reactor)
+{
+    if (reactor->timer >= 0) {
+        at_poll_close(reactor->timer);
+    }
+    if (reactor->wake >= 0) {
+        at_wakefd_close(reactor->wake);
+    }
+    if (reactor->set >= 0) {
+        at_poll_close(reactor->set);
+    }
+    (void)pthread_mutex_destroy(&reactor->mutex);
+    at_service_unref(reactor->service);
+    at_free(reactor);
+}
+
+static void set_lengths(at_reactor *reactor, const at_service_limits *limits)
+{
+    reactor->deadlines[AT_DEADLINE_HEAD].length_ns = limits->head_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_BODY].length_ns = limits->body_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_IDLE].length_ns = limits->idle_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_WRITE].length_ns = limits->write_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_LINGER].length_ns = limits->linger_timeout_ns;
+}
+
+/* The descriptors, watched. Returns 0 or an error. */
+static int open_descriptors(at_reactor *reactor, at_fault *fault)
+{
+    if ((reactor->set = at_poll_open(fault)) < 0) {
+        return reactor->set;
+    }
+    if ((reactor->wake = at_wakefd_open(fault)) < 0) {
+        return reactor->wake;
+    }
+    if ((reactor->timer = at_timerfd_open(fault)) < 0) {
+        return reactor->timer;
+    }
+    int result =
+        at_poll_add(reactor->set, reactor->wake, AT_POLL_READABLE, &reactor->wake);
+    if (result == 0) {
+        result = at_poll_add(reactor->set, reactor->timer, AT_POLL_READABLE,
+                             &reactor->timer);
+    }
+    return result == 0 ? 0 : at_fault_set(fault, result, "watching a descriptor");
+}
+
+int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
+                    void *context, at_fault *fault)
+{
+    at_reactor *reactor = at_calloc(1, sizeof *reactor);
+    if (reactor == NULL) {
+        return at_fault_set(fault, AT_ENOMEM, "out of memory for a reactor");
+    }
+    reactor->service = at_service_ref(service);
+    reactor->hooks = hooks;
+    reactor->context = context;
+    reactor->set = reactor->wake = reactor->timer = -1;
+    reactor->armed_ns = reactor->listen_again_ns = AT_NEVER;
+    (void)pthread_mutex_init(&reactor->mutex, NULL);
+    set_lengths(reactor, at_service_get_limits(service));
+    int result = open_descriptors(reactor, fault);
+    if (result == 0) {
+        result = at_service_join(service, reactor);
+        if (result < 0) {
+            (void)at_fault_set(fault, result, "the service takes no more workers");
+        }
+    }
+    if (result < 0) {
+        reactor_free(reactor);
+        return result;
+    }
+    reactor->listener_count = at_service_listeners(service, reactor->listeners);
+    listen_start(reactor);
+    *out = reactor;
+    return 0;
+}
+
+static void refuse_newcomers(at_reactor *reactor)
+{
+    at_newcomer *newcomers = empty_inbox(reactor, true);
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        at_socket_close(newcomer->descriptor);
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        at_free(newcomer);
+    }
+}
+
+void at_reactor_close(at_reactor *reactor)
+{
+    if (reactor == NULL) {
+        return;
+    }
+    assert(!reactor->in_batch);
+    at_service_leave(reactor->service, reactor);
+    listen_stop(reactor);
+    refuse_newcomers(reactor);
+    at_reactor_abort(reactor);
+    free_dead(reactor);
+    reactor_free(reactor);
+}
+
+void at_reactor_abort(at_reactor *reactor)
+{
+    while (reactor->connections != NULL) {
+        at_connection_close(reactor->connections, true);
+    }
+}
+
+void at_reactor_drain(at_reactor *reactor)
+{
+    if (reactor->draining) {
+        return;
+    }
+    listen_stop(reactor);
+    reactor->draining = true;
+    at_newcomer *newcomers = empty_inbox(reactor, true);
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        attach(reactor, newcomer->descriptor, &newcomer->peer);
+        at_free(newcomer);
+    }
+    /* Each is looked at: an idle one closes, unless a request has just come. */
+    at_connection *connection = reactor->connections;
+    while (connection != NULL) {
+        connection->readable = true;
+        at_reactor_schedule(connection);
+        connection = connection->after;
+    }
+    at_wakefd_set(reactor->wake);
+}
+
+/* ---- a batch
+ * -------------------------------------------------------------------------- */
+
+static void dispatch(at_reactor *reactor, const at_poll_event *event)
+{
+    if (event->user == &reactor->wake) {
+        take_messages(reactor);
+    } else if (event->user == &reactor->timer) {
+        expire(reactor);
+    } else if ((int *)event->user >= reactor->listeners &&
+               (int *)event->user < reactor->listeners + AT_LISTENERS_MAX) {
+        accept_batch(reactor, *(int *)event->user);
+    } else {
+        at_connection *connection = event->user;
+        if (connection->phase != AT_PHASE_CLOSED) {
+            at_connection_event(connection, event->ready);
+        }
+    }
+}
+
+/* One round over what was scheduled; what is scheduled meanwhile waits for the next
+ * batch, so that a client with a long pipeline does not keep the others waiting. */
+static void run_scheduled(at_reactor *reactor)
+{
+    at_connection *list = reactor->scheduled;
+    reactor->scheduled = NULL;
+    while (list != NULL) {
+        at_connection *connection = list;
+        list = connection->scheduled_next;
+        connection->scheduled = false;
+        if (connection->phase != AT_PHASE_CLOSED) {
+            at_connection_event(connection, 0);
+        }
+    }
+    if (reactor->scheduled != NULL) {
+        at_wakefd_set(reactor->wake);
+    }
+}
+
+void at_reactor_run(at_reactor *reactor, int timeout_ms)
+{
+    assert(!reactor->in_batch);
+    at_poll_event events[AT_POLL_BATCH];
+    int count = at_poll_wait(reactor->set, events, timeout_ms);
+    reactor->now_ns = at_clock_ns();
+    reactor->in_batch = true;
+    for (int i = 0; i < count; i++) {
+        dispatch(reactor, &events[i]);
+    }
+    if (reactor->scheduled != NULL) {
+        run_scheduled(reactor);
+    }
+    reactor->in_batch = false;
+    free_dead(reactor);
+    if (reactor->draining && reactor->connections == NULL && !reactor->drained_told) {
+        reactor->drained_told = true;
+        reactor->hooks->drained(reactor->context);
+    }
+}
+
+/* ---- what the rest of the part asks
+ * ----------------------------------------------------- */
+
+at_span at_reactor_date(at_reactor *reactor)
+{
+    time_t second = time(NULL);
+    if (second != reactor->date_second) {
+        at_http_date(reactor->date, second);
+        reactor->date_second = second;
+    }
+    return (at_span){reactor->date, AT_HTTP_DATE_BYTES};
+}
+
+int at_reactor_descriptor(const at_reactor *reactor)
+{
+    return reactor->set;
+}
+
+const at_hooks *at_reactor_hooks(at_reactor *reactor)
+{
+    return reactor->hooks;
+}
+
+void *at_reactor_context(at_reactor *reactor)
+{
+    return reactor->context;
+}
+
+const at_service_limits *at_reactor_limits(at_reactor *reactor)
+{
+    return at_service_get_limits(reactor->service);
+}
+
+char *at_reactor_scratch(at_reactor *reactor)
+{
+    return reactor->scratch;
+}
+
+bool at_reactor_draining(const at_reactor *reactor)
+{
+    return reactor->draining;
+}
+
+at_h1_request *at_reactor_request(at_reactor *reactor)
+{
+    return &reactor->request;
+}
+
+void at_reactor_count_request(at_reactor *reactor)
+{
+    atomic_fetch_add_explicit(&reactor->requests, 1, memory_order_relaxed);
+}

@@ -1,0 +1,63 @@
+/* A reactor: one worker's part of a service, driven by the worker's own thread.
+ *
+ * It owns an epoll set, which the worker's event loop watches as one descriptor: when
+ * it is readable, the loop calls at_reactor_run, and a batch of whatever happened is
+ * worked off in it. Nothing else runs it; no thread of its own, no clock that ticks:
+ * deadlines are kept in one first-in-first-out list for each kind, all of one length,
+ * so the head of a list is its earliest and moving a connection costs two pointers; one
+ * timerfd is armed for the earliest and, when it comes late, armed again. A request
+ * costs no system call for its timeouts.
+ *
+ * Threads: everything on the owner's thread but what says otherwise. Others reach it
+ * through the inbox (guarded by its mutex) and the wakefd.
+ */
+#ifndef AT_NET_REACTOR_H
+#define AT_NET_REACTOR_H
+
+#include "net/exchange.h"
+#include "net/service.h"
+
+typedef struct at_reactor at_reactor;
+
+/* Open a reactor in `service` and start to accept.
+ * owns: the caller closes it; hooks and context must live until then
+ * errs: AT_ENOMEM, AT_ELIMIT, AT_ECLOSED; as at_error_from_errno() */
+int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
+                    void *context, at_fault *fault);
+
+/* The descriptor to watch for readability. */
+int at_reactor_descriptor(const at_reactor *reactor);
+
+/* Work off what is ready, waiting for it up to `timeout_ms` (0 in an event loop;
+ * otherwise the caller must be detached). */
+void at_reactor_run(at_reactor *reactor, int timeout_ms);
+
+/* Stop accepting; let what runs come to its end, close the rest. `drained` is called,
+ * perhaps before the return, when no connection is left. */
+void at_reactor_drain(at_reactor *reactor);
+
+/* Reset every connection that is left; each running exchange is told. */
+void at_reactor_abort(at_reactor *reactor);
+
+/* at_reactor_abort without a word to anyone, and the end.
+ * Not from inside a hook. NULL is allowed. */
+void at_reactor_close(at_reactor *reactor);
+
+/* Bytes of the Date header's value, as of now; valid until the next call. */
+at_span at_reactor_date(at_reactor *reactor);
+
+/* ---- for the service: any thread ---------------------------------------------- */
+
+typedef struct at_newcomer {
+    struct at_newcomer *next;
+    int descriptor;
+    at_address peer;
+} at_newcomer;
+
+/* Put a connection into the inbox. errs: AT_ECLOSED (it drains): the caller keeps it */
+int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer);
+void at_reactor_post_drain(at_reactor *reactor);
+uint64_t at_reactor_load(const at_reactor *reactor);
+void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats);
+
+#endif

@@ -1,0 +1,258 @@
+/* A service: listeners and the table of reactors; see service.h. */
+#include "net/service.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/shared.h"
+#include "net/reactor.h"
+
+struct at_service {
+    at_shared shared;
+    uint64_t number;                 /* fixed after init */
+    at_service_limits limits;        /* fixed after init */
+    int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
+    int listener_count;
+    atomic_bool draining; /* written under mutex */
+    pthread_mutex_t mutex;
+    at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
+    at_service *next;                      /* guarded: known_services.mutex */
+};
+
+/* Every service that lives, so that an interpreter can find one by its number: a number
+ * is never used again, and holds no memory that could have gone. */
+static struct {
+    pthread_mutex_t mutex;
+    at_service *first; /* guarded: mutex */
+    uint64_t count;    /* guarded: mutex */
+} known_services = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static const int64_t SECOND_NS = 1000000000;
+
+void at_service_limits_init(at_service_limits *limits)
+{
+    *limits = (at_service_limits){
+        .body_bytes = 0,
+        .head_timeout_ns = 10 * SECOND_NS,
+        .body_timeout_ns = 30 * SECOND_NS,
+        .idle_timeout_ns = 60 * SECOND_NS,
+        .write_timeout_ns = 30 * SECOND_NS,
+        .linger_timeout_ns = 2 * SECOND_NS,
+    };
+    at_h1_limits_init(&limits->head);
+}
+
+static void service_free(at_shared *thing)
+{
+    at_service *service = (at_service *)thing;
+    (void)pthread_mutex_lock(&known_services.mutex);
+    for (at_service **at = &known_services.first; *at != NULL; at = &(*at)->next) {
+        if (*at == service) {
+            *at = service->next;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&known_services.mutex);
+    for (int i = 0; i < service->listener_count; i++) {
+        at_socket_close(service->listeners[i]);
+    }
+    (void)pthread_mutex_destroy(&service->mutex);
+    at_free(service);
+}
+
+static const at_shared_kind service_kind = {"service", service_free};
+
+at_service *at_service_new(const at_service_limits *limits)
+{
+    at_service *service = at_calloc(1, sizeof *service);
+    if (service == NULL) {
+        return NULL;
+    }
+    at_shared_init(&service->shared, &service_kind);
+    service->limits = *limits;
+    (void)pthread_mutex_init(&service->mutex, NULL);
+    (void)pthread_mutex_lock(&known_services.mutex);
+    service->number = ++known_services.count;
+    service->next = known_services.first;
+    known_services.first = service;
+    (void)pthread_mutex_unlock(&known_services.mutex);
+    return service;
+}
+
+at_service *at_service_ref(at_service *service)
+{
+    return (at_service *)at_shared_ref(&service->shared);
+}
+
+void at_service_unref(at_service *service)
+{
+    at_shared_unref(service != NULL ? &service->shared : NULL);
+}
+
+at_service *at_service_find(uint64_t number)
+{
+    at_service *found = NULL;
+    (void)pthread_mutex_lock(&known_services.mutex);
+    for (at_service *service = known_services.first; service != NULL;
+         service = service->next) {
+        /* One whose last reference is just going is in the list still: it must not be
+         * raised from the dead. */
+        size_t references = atomic_load(&service->shared.references);
+        while (service->number == number && references != 0 && found == NULL) {
+            if (atomic_compare_exchange_weak(&service->shared.references, &references,
+                                             references + 1)) {
+                found = service;
+            }
+        }
+    }
+    (void)pthread_mutex_unlock(&known_services.mutex);
+    return found;
+}
+
+uint64_t at_service_number(const at_service *service)
+{
+    return service->number;
+}
+
+int at_service_listen(at_service *service, const char *host, int port, int backlog,
+                      at_fault *fault)
+{
+    int room = AT_LISTENERS_MAX - service->listener_count;
+    if (room == 0) {
+        return at_fault_set(fault, AT_ELIMIT, "a service has at most %d sockets",
+                            (int)AT_LISTENERS_MAX);
+    }
+    int *place = service->listeners + service->listener_count;
+    int count = at_socket_listen(host, port, backlog, place, room, fault);
+    if (count < 0) {
+        return count;
+    }
+    service->listener_count += count;
+    return 0;
+}
+
+bool at_service_address(const at_service *service, int index, at_address *address)
+{
+    if (index < 0 || index >= service->listener_count) {
+        return false;
+    }
+    at_socket_name(service->listeners[index], address);
+    return true;
+}
+
+const at_service_limits *at_service_get_limits(const at_service *service)
+{
+    return &service->limits;
+}
+
+int at_service_listeners(const at_service *service, int *descriptors)
+{
+    memcpy(descriptors, service->listeners,
+           (size_t)service->listener_count * sizeof *descriptors);
+    return service->listener_count;
+}
+
+int at_service_join(at_service *service, at_reactor *reactor)
+{
+    int result = AT_ELIMIT;
+    (void)pthread_mutex_lock(&service->mutex);
+    if (atomic_load_explicit(&service->draining, memory_order_relaxed)) {
+        result = AT_ECLOSED;
+    }
+    for (int i = 0; i < AT_REACTORS_MAX && result == AT_ELIMIT; i++) {
+        if (service->reactors[i] == NULL) {
+            service->reactors[i] = reactor;
+            result = 0;
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return result;
+}
+
+void at_service_leave(at_service *service, at_reactor *reactor)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        if (service->reactors[i] == reactor) {
+            service->reactors[i] = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+/* What a call on another reactor does happens under the service's mutex: it keeps the
+ * reactor from leaving meanwhile. The reactor's own mutex is a leaf below it. */
+
+void at_service_drain(at_service *service)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    atomic_store_explicit(&service->draining, true, memory_order_relaxed);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        if (service->reactors[i] != NULL) {
+            at_reactor_post_drain(service->reactors[i]);
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+bool at_service_drain_one(at_service *service, int index)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&service->mutex);
+    if (index >= 0 && index < AT_REACTORS_MAX && service->reactors[index] != NULL) {
+        at_reactor_post_drain(service->reactors[index]);
+        found = true;
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return found;
+}
+
+bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
+{
+    *stats = (at_reactor_stats){0};
+    if (index < 0 || index >= AT_REACTORS_MAX) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    if (service->reactors[index] != NULL) {
+        at_reactor_stats_get(service->reactors[index], stats);
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return true;
+}
+
+/* The reactor with fewest connections, `self` where it is one of them. Caller holds the
+ * mutex. */
+static at_reactor *least_loaded(at_service *service, at_reactor *self)
+{
+    at_reactor *best = self;
+    uint64_t least = at_reactor_load(self);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && at_reactor_load(reactor) < least) {
+            best = reactor;
+            least = at_reactor_load(reactor);
+        }
+    }
+    return best;
+}
+
+bool at_service_hand_over(at_service *service, at_reactor *self, int descriptor,
+                          const at_address *peer)
+{
+    at_newcomer *newcomer = at_alloc(sizeof *newcomer);
+    if (newcomer == NULL) {
+        return false;
+    }
+    *newcomer = (at_newcomer){.descriptor = descriptor, .peer = *peer};
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *best = least_loaded(service, self);
+    bool taken = best != self && at_reactor_post(best, newcomer) == 0;
+    (void)pthread_mutex_unlock(&service->mutex);
+    if (!taken) {
+        at_free(newcomer);
+    }
+    return taken;
+}

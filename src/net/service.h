@@ -1,0 +1,102 @@
+/* A service: the listening sockets of a process, and the reactors that share its
+ * connections.
+ *
+ * Connections belong to the process, not to a worker. Every reactor watches the
+ * listeners; whoever accepts a connection hands it to the reactor that has fewest, so
+ * the split is even however the kernel wakes us: with an epoll set inside an event
+ * loop's, EPOLLEXCLUSIVE alone wakes all or favours the last, and SO_REUSEPORT splits
+ * by hash, which with 16 connections leaves one worker most of the work.
+ *
+ * Locks: `mutex` guards the table of reactors and keeps each from leaving while another
+ * thread posts to it; the mutex of a reactor's inbox is a leaf below it.
+ */
+#ifndef AT_NET_SERVICE_H
+#define AT_NET_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+#include "base/error.h"
+#include "http/h1.h"
+#include "sys/stream.h"
+
+/* Bounds on a connection; 0 switches a timeout off. */
+typedef struct at_service_limits {
+    at_h1_limits head;
+    uint64_t body_bytes;      /* over: 413; 0 for no limit */
+    int64_t head_timeout_ns;  /* from the first byte, or the connect, to a whole head */
+    int64_t body_timeout_ns;  /* without a byte of a body that is wanted */
+    int64_t idle_timeout_ns;  /* between two requests */
+    int64_t write_timeout_ns; /* without a byte taken by the client */
+    int64_t linger_timeout_ns; /* after the last answer, for the client to close */
+} at_service_limits;
+
+void at_service_limits_init(at_service_limits *limits);
+
+typedef struct at_service at_service;
+struct at_reactor;
+
+/* What is public about one reactor. */
+typedef struct at_reactor_stats {
+    uint64_t accepted;    /* connections that came to it */
+    uint64_t connections; /* that it has now */
+    uint64_t requests;
+} at_reactor_stats;
+
+/* A service that listens nowhere yet.
+ * ctx:  any
+ * owns: one reference, the caller's */
+at_service *at_service_new(const at_service_limits *limits);
+
+/* References may be taken and dropped by any thread. */
+at_service *at_service_ref(at_service *service);
+void at_service_unref(at_service *service);
+
+/* The service with that number, for another interpreter to find it.
+ * ctx:  any
+ * owns: a reference, the caller's; NULL where there is none */
+at_service *at_service_find(uint64_t number);
+uint64_t at_service_number(const at_service *service);
+
+/* Listen; see at_socket_listen. Before the first reactor is opened.
+ * ctx:  detached
+ * errs: as there; AT_ELIMIT for more sockets than a service may have */
+int at_service_listen(at_service *service, const char *host, int port, int backlog,
+                      at_fault *fault) AT_DETACHED;
+
+/* Where it listens, in order; false past the last. */
+bool at_service_address(const at_service *service, int index, at_address *address);
+
+/* Ask every reactor to finish: its `drain` hook is called on its own thread. Reactors
+ * opened later are asked at once.
+ * ctx: any */
+void at_service_drain(at_service *service);
+
+/* Ask the reactor at `index` only (the order of at_reactor_open; a place is used again
+ * after at_reactor_close). False where there is none.
+ * ctx: any */
+bool at_service_drain_one(at_service *service, int index);
+
+/* ctx: any; false past the last place, zeros for an empty one */
+bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);
+
+/* ---- for the reactors ------------------------------------------------------ */
+
+enum { AT_LISTENERS_MAX = 16, AT_REACTORS_MAX = 256 };
+
+const at_service_limits *at_service_get_limits(const at_service *service);
+int at_service_listeners(const at_service *service, int *descriptors);
+
+/* Take a place in the table.
+ * errs: AT_ELIMIT, AT_ECLOSED (the service drains) */
+int at_service_join(at_service *service, struct at_reactor *reactor);
+void at_service_leave(at_service *service, struct at_reactor *reactor);
+
+/* Give `descriptor` to the reactor with fewest connections: it is put into its inbox,
+ * or, where that is `self`, nothing is done and the caller takes it.
+ * owns: takes `descriptor` on true */
+bool at_service_hand_over(at_service *service, struct at_reactor *self, int descriptor,
+                          const at_address *peer);
+
+#endif
