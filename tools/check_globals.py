@@ -13,20 +13,31 @@ from pathlib import Path
 # Name (a pattern) -> why the process has exactly one of it.
 ALLOWED = {
     r"at_runtime": "the process global",
-    r".*_(kind|type|spec|slots|methods|getset|members|def|module|keywords|table)": (
+    r"known_services": "an interpreter finds a service of the process by its number",
+    r".*_(kind|type|spec|slots|methods|getset|members|def|module|keywords|table|method)": (
         "a constant in CPython's terms; its API takes it without const"
     ),
     r"_parser(\.\d+)?|kwlist(\.\d+)?|keywords(\.\d+)?": "argument names for CPython",
 }
-SYMBOL = re.compile(r"^[0-9a-f]+ ([bBdD]) (\S+)$")
+# "address flags section size name"; a const table of pointers lies in .data.rel.ro, which
+# the loader makes read-only.
+SYMBOL = re.compile(
+    r"^[0-9a-f]+ .{7} (\.(?:data|bss|tdata|tbss)\S*)\t[0-9a-f]+ +(\S+)$"
+)
 
 
 def writable_globals(object_file: Path) -> list[str]:
     """Names of the data and bss symbols of one object file."""
     out = subprocess.run(
-        ["nm", str(object_file)], capture_output=True, text=True, check=True
+        ["objdump", "-t", str(object_file)], capture_output=True, text=True, check=True
     ).stdout
-    return [m[2] for line in out.splitlines() if (m := SYMBOL.match(line))]
+    return [
+        m[2].removeprefix(".hidden ")
+        for line in out.replace(".hidden ", "").splitlines()
+        if (m := SYMBOL.match(line))
+        and not m[1].startswith(".data.rel.ro")
+        and m[1] != m[2]
+    ]
 
 
 def main() -> int:
