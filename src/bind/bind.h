@@ -13,5 +13,6 @@ int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
 int at_bind_wakeups(PyObject *module);
+int at_bind_server(PyObject *module);
 
 #endif

@@ -8,8 +8,13 @@
 static int module_exec(PyObject *module)
 {
     static int (*const additions[])(PyObject *) = {
-        at_bind_channel,   at_bind_http,    at_bind_interpreter,
-        at_bind_extension, at_bind_wakeups, NULL, /* the end */
+        at_bind_channel,
+        at_bind_http,
+        at_bind_interpreter,
+        at_bind_extension,
+        at_bind_wakeups,
+        at_bind_server,
+        NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {
         if (additions[i](module) < 0) {

@@ -1,0 +1,182 @@
+/* The server's types for Python: Service, for the main interpreter, and Worker. */
+#define PY_SSIZE_T_CLEAN
+#include "bind/bind.h"
+
+#include "bind/error.h"
+#include "net/service.h"
+#include "serve/worker.h"
+
+typedef struct service_object {
+    PyObject_HEAD at_service *service; /* a reference */
+} service_object;
+
+static at_service *service_of(PyObject *self)
+{
+    return ((service_object *)self)->service;
+}
+
+static int64_t seconds_to_ns(double seconds)
+{
+    return seconds > 0 && seconds < 9e9 ? (int64_t)(seconds * 1e9) : 0;
+}
+
+static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    static char *keywords[] = {"request_line_bytes", "head_bytes",
+                               "header_count",       "body_bytes",
+                               "head_timeout",       "body_timeout",
+                               "idle_timeout",       "write_timeout",
+                               "linger_timeout",     NULL};
+    at_service_limits limits;
+    at_service_limits_init(&limits);
+    Py_ssize_t line = (Py_ssize_t)limits.head.request_line_bytes;
+    Py_ssize_t head = (Py_ssize_t)limits.head.head_bytes;
+    Py_ssize_t count = (Py_ssize_t)limits.head.header_count;
+    unsigned long long body = limits.body_bytes;
+    double head_s = (double)limits.head_timeout_ns / 1e9;
+    double body_s = (double)limits.body_timeout_ns / 1e9;
+    double idle_s = (double)limits.idle_timeout_ns / 1e9;
+    double write_s = (double)limits.write_timeout_ns / 1e9;
+    double linger_s = (double)limits.linger_timeout_ns / 1e9;
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "|$nnnKddddd:Service", keywords,
+                                     &line, &head, &count, &body, &head_s, &body_s,
+                                     &idle_s, &write_s, &linger_s)) {
+        return NULL;
+    }
+    if (line <= 0 || head <= 0 || count <= 0 || count > AT_H1_HEADERS_MAX) {
+        return PyErr_Format(PyExc_ValueError,
+                            "limits must be positive, and of headers at most %d",
+                            (int)AT_H1_HEADERS_MAX);
+    }
+    limits.head = (at_h1_limits){(size_t)line, (size_t)head, (size_t)count};
+    limits.body_bytes = body;
+    limits.head_timeout_ns = seconds_to_ns(head_s);
+    limits.body_timeout_ns = seconds_to_ns(body_s);
+    limits.idle_timeout_ns = seconds_to_ns(idle_s);
+    limits.write_timeout_ns = seconds_to_ns(write_s);
+    limits.linger_timeout_ns = seconds_to_ns(linger_s);
+    service_object *self = (service_object *)type->tp_alloc(type, 0);
+    if (self != NULL && (self->service = at_service_new(&limits)) == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void service_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    at_service_unref(service_of(self));
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *service_listen(PyObject *self, PyObject *arguments)
+{
+    const char *host;
+    int port, backlog;
+    if (!PyArg_ParseTuple(arguments, "sii:listen", &host, &port, &backlog)) {
+        return NULL;
+    }
+    at_fault fault;
+    int result;
+    PyThreadState *state = PyEval_SaveThread();
+    result = at_service_listen(service_of(self), host, port, backlog, &fault);
+    PyEval_RestoreThread(state);
+    if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *service_addresses(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    at_address address;
+    for (int i = 0; list != NULL && at_service_address(service_of(self), i, &address);
+         i++) {
+        PyObject *pair = Py_BuildValue("(si)", address.host, address.port);
+        if (pair == NULL || PyList_Append(list, pair) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(pair);
+    }
+    return list;
+}
+
+static PyObject *service_drain(PyObject *self, PyObject *unused)
+{
+    at_service_drain(service_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *service_stats(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    at_reactor_stats stats;
+    for (int i = 0; list != NULL && at_service_stats(service_of(self), i, &stats);
+         i++) {
+        if (stats.accepted == 0 && stats.connections == 0 && stats.requests == 0) {
+            continue;
+        }
+        PyObject *entry = Py_BuildValue(
+            "{sisKsKsK}", "place", i, "accepted", (unsigned long long)stats.accepted,
+            "connections", (unsigned long long)stats.connections, "requests",
+            (unsigned long long)stats.requests);
+        if (entry == NULL || PyList_Append(list, entry) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+static PyObject *service_number(PyObject *self, void *unused)
+{
+    return PyLong_FromUnsignedLongLong(at_service_number(service_of(self)));
+}
+
+static PyMethodDef service_methods[] = {
+    {"listen", service_listen, METH_VARARGS,
+     "listen(host, port, backlog): listen on every address of that name."},
+    {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},
+    {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
+    {"stats", service_stats, METH_NOARGS,
+     "What each worker has done: a list of dicts."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef service_getset[] = {
+    {"number", service_number, NULL, "Names the service to a Worker.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot service_slots[] = {
+    {Py_tp_new, service_new},
+    {Py_tp_dealloc, service_dealloc},
+    {Py_tp_methods, service_methods},
+    {Py_tp_getset, service_getset},
+    {0, NULL},
+};
+
+static PyType_Spec service_spec = {
+    .name = "atoll._atoll.Service",
+    .basicsize = sizeof(service_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = service_slots,
+};
+
+static int add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int result = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return result;
+}
+
+int at_bind_server(PyObject *module)
+{
+    return add_type(module, &service_spec) < 0 || add_type(module, &at_worker_spec) < 0
+               ? -1
+               : 0;
+}

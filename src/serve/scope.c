@@ -1,0 +1,220 @@
+/* A request's head becomes an ASGI scope; see worker.h.
+ *
+ * The scope is a copy of a template that has all its keys already, which CPython clones
+ * in one piece; setting a key that is there allocates nothing.
+ */
+#define PY_SSIZE_T_CLEAN
+#include "serve/worker.h"
+
+#include <string.h>
+
+static const char *const METHODS[AT_METHODS_MAX] = {
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+};
+
+static PyObject *make_template(at_worker *worker, PyObject *root_path)
+{
+    at_words *words = &worker->words;
+    PyObject *asgi =
+        Py_BuildValue("{OsOs}", words->version, "3.0", words->spec_version, "2.4");
+    PyObject *extensions = PyDict_New();
+    PyObject *scope = PyDict_New();
+    if (asgi == NULL || extensions == NULL || scope == NULL ||
+        PyDict_SetItem(scope, words->type, words->http) < 0 ||
+        PyDict_SetItem(scope, words->asgi, asgi) < 0 ||
+        PyDict_SetItem(scope, words->http_version, words->version_11) < 0 ||
+        PyDict_SetItem(scope, words->server, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->client, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->scheme, words->http) < 0 ||
+        PyDict_SetItem(scope, words->method, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->root_path, root_path) < 0 ||
+        PyDict_SetItem(scope, words->path, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->raw_path, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->query_string, worker->empty_bytes) < 0 ||
+        PyDict_SetItem(scope, words->headers, Py_None) < 0 ||
+        PyDict_SetItem(scope, words->extensions, extensions) < 0 ||
+        (worker->state != NULL &&
+         PyDict_SetItem(scope, words->state, worker->state) < 0)) {
+        Py_CLEAR(scope);
+    }
+    Py_XDECREF(asgi);
+    Py_XDECREF(extensions);
+    return scope;
+}
+
+int at_scope_prepare(at_worker *worker, PyObject *root_path)
+{
+    for (int i = 0; i < AT_METHODS_MAX; i++) {
+        worker->methods[i] = PyUnicode_InternFromString(METHODS[i]);
+        if (worker->methods[i] == NULL) {
+            return -1;
+        }
+    }
+    worker->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
+    worker->root_path = Py_NewRef(root_path);
+    if (worker->empty_bytes == NULL) {
+        return -1;
+    }
+    worker->scope_template = make_template(worker, root_path);
+    return worker->scope_template != NULL ? 0 : -1;
+}
+
+static PyObject *method_object(at_worker *worker, at_span method)
+{
+    for (int i = 0; i < AT_METHODS_MAX; i++) {
+        if (strlen(METHODS[i]) == method.size &&
+            memcmp(METHODS[i], method.data, method.size) == 0) {
+            return Py_NewRef(worker->methods[i]);
+        }
+    }
+    return PyUnicode_DecodeLatin1(method.data, (Py_ssize_t)method.size, NULL);
+}
+
+/* A bytes object of the header's name: most requests bring the same few. */
+static PyObject *name_object(at_worker *worker, at_span name)
+{
+    unsigned hash = (unsigned)name.size * 31;
+    if (name.size != 0) {
+        hash += (unsigned char)name.data[0] * 7 +
+                (unsigned char)name.data[name.size - 1] * 13 +
+                (unsigned char)name.data[name.size / 2] * 3;
+    }
+    PyObject **slot = &worker->names[hash & (AT_NAME_SLOTS - 1)];
+    if (*slot != NULL && (size_t)PyBytes_GET_SIZE(*slot) == name.size &&
+        memcmp(PyBytes_AS_STRING(*slot), name.data, name.size) == 0) {
+        return Py_NewRef(*slot);
+    }
+    PyObject *made = PyBytes_FromStringAndSize(name.data, (Py_ssize_t)name.size);
+    if (made != NULL && *slot == NULL && name.size <= 32) {
+        /* First come, first kept: bounded, and a client that invents names costs no
+         * more than the miss. */
+        *slot = Py_NewRef(made);
+    }
+    return made;
+}
+
+static PyObject *headers_list(at_worker *worker, const at_h1_request *request)
+{
+    PyObject *list = PyList_New((Py_ssize_t)request->header_count);
+    if (list == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < request->header_count; i++) {
+        const at_h1_header *header = &request->headers[i];
+        PyObject *pair = PyTuple_New(2);
+        PyObject *name = name_object(worker, header->name);
+        PyObject *value = PyBytes_FromStringAndSize(header->value.data,
+                                                    (Py_ssize_t)header->value.size);
+        if (pair == NULL || name == NULL || value == NULL) {
+            Py_XDECREF(pair);
+            Py_XDECREF(name);
+            Py_XDECREF(value);
+            Py_DECREF(list);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(pair, 0, name);
+        PyTuple_SET_ITEM(pair, 1, value);
+        PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
+    }
+    return list;
+}
+
+static PyObject *path_object(at_worker *worker, at_span path)
+{
+    char small[512];
+    char *decoded = small;
+    const char *data = path.data;
+    size_t size = path.size;
+    if (size != 0 && memchr(data, '%', size) != NULL) {
+        if (size > sizeof small && (decoded = PyMem_Malloc(size)) == NULL) {
+            return PyErr_NoMemory();
+        }
+        size = at_h1_decode_path(path, decoded);
+        data = decoded;
+    }
+    PyObject *text = PyUnicode_DecodeUTF8(data, (Py_ssize_t)size, "replace");
+    if (decoded != small) {
+        PyMem_Free(decoded);
+    }
+    if (text != NULL && PyUnicode_GET_LENGTH(worker->root_path) != 0) {
+        /* ASGI: path includes root_path. */
+        PyObject *whole = PyUnicode_Concat(worker->root_path, text);
+        Py_DECREF(text);
+        return whole;
+    }
+    return text;
+}
+
+static PyObject *address_object(const at_address *address)
+{
+    if (address == NULL || address->host[0] == '\0') {
+        Py_RETURN_NONE;
+    }
+    if (address->port < 0) {
+        return Py_BuildValue("(sO)", address->host, Py_None);
+    }
+    return Py_BuildValue("(si)", address->host, address->port);
+}
+
+/* (client, server) of the connection, made with its first request. Borrowed. */
+static PyObject *ends_of(at_exchange *exchange)
+{
+    void **user = at_exchange_connection_user(exchange);
+    if (*user == NULL) {
+        PyObject *client = address_object(at_exchange_peer(exchange));
+        PyObject *server = address_object(at_exchange_local(exchange));
+        if (client != NULL && server != NULL) {
+            *user = PyTuple_Pack(2, client, server);
+        }
+        Py_XDECREF(client);
+        Py_XDECREF(server);
+    }
+    return *user;
+}
+
+/* Set a key to a value whose reference is taken, NULL being an error made before. */
+static int put(PyObject *scope, PyObject *key, PyObject *value)
+{
+    if (value == NULL) {
+        return -1;
+    }
+    int result = PyDict_SetItem(scope, key, value);
+    Py_DECREF(value);
+    return result;
+}
+
+static int put_copy(PyObject *scope, PyObject *key)
+{
+    return put(scope, key, PyDict_Copy(PyDict_GetItemWithError(scope, key)));
+}
+
+PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
+                       const at_h1_request *request)
+{
+    at_words *words = &worker->words;
+    PyObject *ends = ends_of(exchange);
+    PyObject *scope = ends != NULL ? PyDict_Copy(worker->scope_template) : NULL;
+    if (scope == NULL) {
+        return NULL;
+    }
+    if (PyDict_SetItem(scope, words->client, PyTuple_GET_ITEM(ends, 0)) < 0 ||
+        PyDict_SetItem(scope, words->server, PyTuple_GET_ITEM(ends, 1)) < 0 ||
+        (request->version_minor == 0 &&
+         PyDict_SetItem(scope, words->http_version, words->version_10) < 0) ||
+        put(scope, words->method, method_object(worker, request->method)) < 0 ||
+        put(scope, words->path, path_object(worker, request->path)) < 0 ||
+        put(scope, words->raw_path,
+            PyBytes_FromStringAndSize(request->path.data,
+                                      (Py_ssize_t)request->path.size)) < 0 ||
+        (request->query.size != 0 &&
+         put(scope, words->query_string,
+             PyBytes_FromStringAndSize(request->query.data,
+                                       (Py_ssize_t)request->query.size)) < 0) ||
+        put(scope, words->headers, headers_list(worker, request)) < 0 ||
+        put_copy(scope, words->asgi) < 0 || put_copy(scope, words->extensions) < 0 ||
+        (worker->state != NULL && put_copy(scope, words->state) < 0)) {
+        Py_DECREF(scope);
+        return NULL;
+    }
+    return scope;
+}

@@ -1,0 +1,382 @@
+/* The worker: the reactor's hooks and what requests share; see worker.h. */
+#define PY_SSIZE_T_CLEAN
+#include "serve/worker.h"
+
+/* ---- the reactor's hooks ------------------------------------------------------------
+ */
+
+static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
+{
+    at_request_begin(context, exchange, head);
+}
+
+static void on_body(void *context, at_exchange *exchange)
+{
+    if (exchange->user != NULL) {
+        at_awaitable_wake_receivers(exchange->user);
+    }
+}
+
+static void on_writable(void *context, at_exchange *exchange)
+{
+    if (exchange->user != NULL) {
+        at_awaitable_wake_sender(exchange->user);
+    }
+}
+
+static void on_lost(void *context, at_exchange *exchange)
+{
+    if (exchange->user != NULL) {
+        at_request_lost(exchange->user);
+    }
+}
+
+static void on_forget(void *context, void *connection_user)
+{
+    Py_DECREF((PyObject *)connection_user);
+}
+
+static void call(at_worker *worker, PyObject *callback)
+{
+    PyObject *done = PyObject_CallNoArgs(callback);
+    if (done == NULL) {
+        at_worker_report(worker, NULL, "in a callback of the server");
+    }
+    Py_XDECREF(done);
+}
+
+static void on_drain(void *context)
+{
+    at_worker *worker = context;
+    call(worker, worker->on_drain);
+}
+
+static void on_drained(void *context)
+{
+    at_worker *worker = context;
+    call(worker, worker->on_drained);
+}
+
+static const at_hooks worker_hooks = {
+    .request = on_request,
+    .body = on_body,
+    .writable = on_writable,
+    .lost = on_lost,
+    .forget = on_forget,
+    .drain = on_drain,
+    .drained = on_drained,
+};
+
+void at_worker_report(at_worker *worker, PyObject *scope, const char *text)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *done =
+        PyObject_CallFunction(worker->on_error, "OOs", scope != NULL ? scope : Py_None,
+                              exception != NULL ? exception : Py_None, text);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(worker->on_error);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(exception);
+}
+
+/* ---- making one
+ * ----------------------------------------------------------------------- */
+
+static int make_words(at_words *words)
+{
+#define AT_WORD_MAKE(name, text)                                                       \
+    if ((words->name = PyUnicode_InternFromString(text)) == NULL) {                    \
+        return -1;                                                                     \
+    }
+    AT_SERVE_WORDS(AT_WORD_MAKE)
+#undef AT_WORD_MAKE
+    return 0;
+}
+
+static PyTypeObject *make_type(PyType_Spec *spec)
+{
+    return (PyTypeObject *)PyType_FromSpec(spec);
+}
+
+static int make_types(at_worker *worker)
+{
+    worker->request_type = make_type(&at_request_spec);
+    worker->receive_type = make_type(&at_receive_spec);
+    worker->send_type = make_type(&at_send_spec);
+    worker->awaitable_type = make_type(&at_awaitable_spec);
+    return worker->request_type != NULL && worker->receive_type != NULL &&
+                   worker->send_type != NULL && worker->awaitable_type != NULL
+               ? 0
+               : -1;
+}
+
+/* What asyncio gives. */
+static int take_asyncio(at_worker *worker)
+{
+    PyObject *asyncio = PyImport_ImportModule("asyncio");
+    if (asyncio == NULL) {
+        return -1;
+    }
+    worker->task_type = PyObject_GetAttrString(asyncio, "Task");
+    worker->cancelled_class = PyObject_GetAttrString(asyncio, "CancelledError");
+    Py_DECREF(asyncio);
+    worker->task_names = PyTuple_Pack(2, worker->words.loop, worker->words.eager_start);
+    worker->create_future = PyObject_GetAttrString(worker->loop, "create_future");
+    return worker->task_type != NULL && worker->cancelled_class != NULL &&
+                   worker->task_names != NULL && worker->create_future != NULL
+               ? 0
+               : -1;
+}
+
+static PyObject *none_to_null(PyObject *object)
+{
+    return object == Py_None ? NULL : Py_NewRef(object);
+}
+
+static int worker_open(at_worker *worker, unsigned long long number)
+{
+    worker->service = at_service_find(number);
+    if (worker->service == NULL) {
+        PyErr_Format(PyExc_LookupError, "there is no service %llu", number);
+        return -1;
+    }
+    at_fault fault;
+    if (at_reactor_open(&worker->reactor, worker->service, &worker_hooks, worker,
+                        &fault) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, fault.text);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    static char *keywords[] = {"service",   "app",        "loop",     "state",
+                               "root_path", "on_error",   "on_drain", "on_drained",
+                               "on_access", "gone_class", NULL};
+    unsigned long long number;
+    PyObject *app, *loop, *state, *root_path, *error, *drain, *drained, *access, *gone;
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOOOUOOOOO:Worker", keywords,
+                                     &number, &app, &loop, &state, &root_path, &error,
+                                     &drain, &drained, &access, &gone)) {
+        return NULL;
+    }
+    if (state != Py_None && !PyDict_Check(state)) {
+        PyErr_SetString(PyExc_TypeError, "state must be a dict or None");
+        return NULL;
+    }
+    at_worker *worker = (at_worker *)type->tp_alloc(type, 0);
+    if (worker == NULL) {
+        return NULL;
+    }
+    worker->app = Py_NewRef(app);
+    worker->loop = Py_NewRef(loop);
+    worker->state = none_to_null(state);
+    worker->on_error = Py_NewRef(error);
+    worker->on_drain = Py_NewRef(drain);
+    worker->on_drained = Py_NewRef(drained);
+    worker->on_access = none_to_null(access);
+    worker->gone_class = Py_NewRef(gone);
+    if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
+        take_asyncio(worker) < 0 || at_scope_prepare(worker, root_path) < 0 ||
+        (worker->ready = at_awaitable_new(worker, AT_AWAIT_RESULT, Py_None, NULL)) ==
+            NULL ||
+        worker_open(worker, number) < 0) {
+        Py_DECREF(worker);
+        return NULL;
+    }
+    return (PyObject *)worker;
+}
+
+/* ---- methods
+ * ---------------------------------------------------------------------------- */
+
+static at_worker *opened(PyObject *self)
+{
+    at_worker *worker = (at_worker *)self;
+    if (worker->reactor == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the worker is closed");
+        return NULL;
+    }
+    return worker;
+}
+
+static PyObject *worker_run(PyObject *self, PyObject *unused)
+{
+    at_worker *worker = opened(self);
+    if (worker == NULL) {
+        return NULL;
+    }
+    if (worker->in_run) {
+        PyErr_SetString(PyExc_RuntimeError, "run() is running already");
+        return NULL;
+    }
+    worker->in_run = true;
+    (void)Py_NewRef(self);
+    at_reactor_run(worker->reactor, 0);
+    worker->in_run = false;
+    Py_DECREF(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_fileno(PyObject *self, PyObject *unused)
+{
+    at_worker *worker = opened(self);
+    return worker != NULL ? PyLong_FromLong(at_reactor_descriptor(worker->reactor))
+                          : NULL;
+}
+
+static PyObject *worker_drain(PyObject *self, PyObject *unused)
+{
+    at_worker *worker = opened(self);
+    if (worker == NULL) {
+        return NULL;
+    }
+    at_reactor_drain(worker->reactor);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_abort(PyObject *self, PyObject *unused)
+{
+    at_worker *worker = opened(self);
+    if (worker == NULL) {
+        return NULL;
+    }
+    at_request_cancel_all(worker);
+    at_reactor_abort(worker->reactor);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_close(PyObject *self, PyObject *unused)
+{
+    at_worker *worker = (at_worker *)self;
+    if (worker->in_run) {
+        PyErr_SetString(PyExc_RuntimeError, "close() from inside run()");
+        return NULL;
+    }
+    at_reactor *reactor = worker->reactor;
+    worker->reactor = NULL;
+    at_reactor_close(reactor);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_running(PyObject *self, void *unused)
+{
+    return PyLong_FromSize_t(((at_worker *)self)->running_count);
+}
+
+/* ---- the type
+ * ---------------------------------------------------------------------------- */
+
+static int worker_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    at_worker *worker = (at_worker *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(worker->app);
+    Py_VISIT(worker->loop);
+    Py_VISIT(worker->state);
+    Py_VISIT(worker->on_error);
+    Py_VISIT(worker->on_drain);
+    Py_VISIT(worker->on_drained);
+    Py_VISIT(worker->on_access);
+    Py_VISIT(worker->gone_class);
+    Py_VISIT(worker->task_type);
+    Py_VISIT(worker->cancelled_class);
+    Py_VISIT(worker->create_future);
+    Py_VISIT(worker->scope_template);
+    Py_VISIT(worker->ready);
+    Py_VISIT(worker->request_type);
+    Py_VISIT(worker->receive_type);
+    Py_VISIT(worker->send_type);
+    Py_VISIT(worker->awaitable_type);
+    for (at_request *request = worker->running; request != NULL;
+         request = request->after) {
+        Py_VISIT(request);
+    }
+    return 0;
+}
+
+static int worker_clear(PyObject *self)
+{
+    at_worker *worker = (at_worker *)self;
+    /* Not while a request could still need what goes here: each has a reference, so a
+     * worker that is cleared has a reactor whose connections have lost their users. */
+    at_reactor *reactor = worker->reactor;
+    worker->reactor = NULL;
+    at_reactor_close(reactor);
+    Py_CLEAR(worker->app);
+    Py_CLEAR(worker->loop);
+    Py_CLEAR(worker->state);
+    Py_CLEAR(worker->create_future);
+    Py_CLEAR(worker->scope_template);
+    return 0;
+}
+
+static void worker_dealloc(PyObject *self)
+{
+    at_worker *worker = (at_worker *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)worker_clear(self);
+    Py_CLEAR(worker->on_error);
+    Py_CLEAR(worker->on_drain);
+    Py_CLEAR(worker->on_drained);
+    Py_CLEAR(worker->on_access);
+    Py_CLEAR(worker->gone_class);
+    Py_CLEAR(worker->task_type);
+    Py_CLEAR(worker->task_names);
+    Py_CLEAR(worker->cancelled_class);
+    Py_CLEAR(worker->empty_bytes);
+    Py_CLEAR(worker->root_path);
+    Py_CLEAR(worker->ready);
+    Py_CLEAR(worker->request_type);
+    Py_CLEAR(worker->receive_type);
+    Py_CLEAR(worker->send_type);
+    Py_CLEAR(worker->awaitable_type);
+#define AT_WORD_DROP(name, text) Py_CLEAR(worker->words.name);
+    AT_SERVE_WORDS(AT_WORD_DROP)
+#undef AT_WORD_DROP
+    for (int i = 0; i < AT_METHODS_MAX; i++) {
+        Py_CLEAR(worker->methods[i]);
+    }
+    for (int i = 0; i < AT_NAME_SLOTS; i++) {
+        Py_CLEAR(worker->names[i]);
+    }
+    at_service_unref(worker->service);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef worker_methods[] = {
+    {"run", worker_run, METH_NOARGS, "Work off what is ready; called by the loop."},
+    {"fileno", worker_fileno, METH_NOARGS, "The descriptor that the loop watches."},
+    {"drain", worker_drain, METH_NOARGS,
+     "Accept no more; on_drained is called when the last connection has gone."},
+    {"abort", worker_abort, METH_NOARGS,
+     "Cancel the requests that run and reset their connections."},
+    {"close", worker_close, METH_NOARGS, "Close every connection, and the worker."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef worker_getset[] = {
+    {"running", worker_running, NULL, "How many requests wait for something.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot worker_slots[] = {
+    {Py_tp_new, worker_new},
+    {Py_tp_dealloc, worker_dealloc},
+    {Py_tp_traverse, worker_traverse},
+    {Py_tp_clear, worker_clear},
+    {Py_tp_methods, worker_methods},
+    {Py_tp_getset, worker_getset},
+    {0, NULL},
+};
+
+PyType_Spec at_worker_spec = {
+    .name = "atoll._atoll.Worker",
+    .basicsize = sizeof(at_worker),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = worker_slots,
+};
