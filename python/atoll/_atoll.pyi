@@ -1,6 +1,7 @@
 """The C runtime of atoll; each group belongs to one file of src/bind/."""
 
-from collections.abc import Iterable
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -89,3 +90,47 @@ class Wakeups:
     def collect(self) -> list[int]: ...
 
 def disarm(armed: object, used: bool, /) -> None: ...
+# server.c
+
+class Service:
+    def __init__(
+        self,
+        *,
+        request_line_bytes: int = ...,
+        head_bytes: int = ...,
+        header_count: int = ...,
+        body_bytes: int = ...,
+        head_timeout: float = ...,
+        body_timeout: float = ...,
+        idle_timeout: float = ...,
+        write_timeout: float = ...,
+        linger_timeout: float = ...,
+    ) -> None: ...
+    @property
+    def number(self) -> int: ...
+    def listen(self, host: str, port: int, backlog: int, /) -> None: ...
+    def addresses(self) -> list[tuple[str, int]]: ...
+    def drain(self) -> None: ...
+    def stats(self) -> list[dict[str, int]]: ...
+
+class Worker:
+    def __init__(
+        self,
+        service: int,
+        app: Callable[..., Any],
+        loop: AbstractEventLoop,
+        state: dict[str, Any] | None,
+        root_path: str,
+        on_error: Callable[[dict[str, Any] | None, BaseException | None, str], None],
+        on_drain: Callable[[], None],
+        on_drained: Callable[[], None],
+        on_access: Callable[[dict[str, Any], int, int, float], None] | None,
+        gone_class: type[OSError],
+    ) -> None: ...
+    @property
+    def running(self) -> int: ...
+    def run(self) -> None: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...

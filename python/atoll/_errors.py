@@ -8,6 +8,7 @@ import queue
 
 __all__ = [
     "AtollError",
+    "ClientDisconnectedError",
     "ClosedError",
     "Empty",
     "Full",
@@ -63,3 +64,10 @@ class RemoteTraceback(AtollError):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+class ClientDisconnectedError(AtollError, ConnectionError):
+    """An application sends to a client that has closed its connection.
+
+    ASGI asks for an `OSError` here, which frameworks take as the sign to stop.
+    """

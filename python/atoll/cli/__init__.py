@@ -13,6 +13,7 @@ from atoll import __version__
 #: Subcommand to (module below this package, attribute): what `atoll --help` lists.
 COMMANDS = {
     "doctor": ("doctor", "doctor"),
+    "serve": ("serve", "serve"),
 }
 
 

@@ -1,0 +1,64 @@
+"""What a server is told: one frozen record, plain enough to cross interpreters."""
+
+import dataclasses
+from typing import Any, Literal
+
+Lifespan = Literal["auto", "on", "off"]
+Loop = Literal["auto", "asyncio", "uvloop"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to serve one application.
+
+    Attributes:
+        app: Where it is: "module:attribute", the attribute may have dots.
+        app_dir: Folder put first on `sys.path`, or "".
+        factory: Call the attribute to get the application.
+        host: Name or address to listen on; "" for every address of the machine.
+        port: TCP port; 0 lets the system choose.
+        backlog: Connections that may wait to be accepted.
+        workers: How many interpreters serve.
+        loop: Event loop of a worker: "uvloop", "asyncio", or "auto" for uvloop where it
+            is installed.
+        lifespan: Whether the application speaks ASGI's lifespan protocol.
+        root_path: ASGI's `root_path`: the prefix under which a proxy mounts the
+            application.
+        log_level: Name of a `logging` level, lower case.
+        access_log: Log each request.
+        timeout_head: Seconds for a request's head to arrive; 0: no limit, as for all.
+        timeout_body: Seconds without a byte of a body that the application wants.
+        timeout_keep_alive: Seconds between two requests of a connection.
+        timeout_write: Seconds without the client's taking a byte.
+        timeout_drain: Seconds for running requests to end when the server stops.
+        limit_request_line: Bytes of a request's first line.
+        limit_head: Bytes of a request's head.
+        limit_headers: Header fields of a request.
+        limit_body: Bytes of a request's body; 0: no limit.
+    """
+
+    app: str
+    app_dir: str = ""
+    factory: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000
+    backlog: int = 2048
+    workers: int = 1
+    loop: Loop = "auto"
+    lifespan: Lifespan = "auto"
+    root_path: str = ""
+    log_level: str = "info"
+    access_log: bool = False
+    timeout_head: float = 10.0
+    timeout_body: float = 30.0
+    timeout_keep_alive: float = 60.0
+    timeout_write: float = 30.0
+    timeout_drain: float = 30.0
+    limit_request_line: int = 8190
+    limit_head: int = 65536
+    limit_headers: int = 100
+    limit_body: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as a plain dict of str, int, float and bool."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,282 @@
+"""The main interpreter's side: listen, start the workers, pass on the signals.
+
+The application is never imported here. The first worker loads it; when that has
+succeeded the others follow, so an application that cannot start says so once. A worker
+that ends without being asked to is replaced, ever more slowly while it keeps ending.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from atoll import _atoll
+from atoll._server import logs, models
+from atoll._server.settings import Settings
+
+logger = logging.getLogger("atoll.server")
+
+#: Seconds before a worker that died is replaced: the first time, and at most.
+RESTART_FIRST_S, RESTART_MOST_S = 0.5, 30.0
+#: A worker that lived this long starts again without a penalty.
+RESTART_FORGIVEN_S = 60.0
+
+
+class _Worker:
+    """What the supervisor knows of one worker."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.thread: threading.Thread | None = None
+        self.reader = -1
+        self.pending = b""
+        self.ready = False
+        self.started_at = 0.0
+        self.restart_at: float | None = None
+        self.delay = RESTART_FIRST_S
+        self.failure: str | None = None
+
+
+class Supervisor:
+    """Runs one service: `run()` returns the exit code.
+
+    Args:
+        settings: What to serve and how.
+        app: The application itself; only with the "thread" model, which runs in this
+            interpreter.
+        model: "interpreters" or "thread".
+        on_ready: Called with the addresses, [(host, port)], when the first worker
+            serves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: Callable[..., Any] | None = None,
+        model: str = "interpreters",
+        on_ready: Callable[[list[tuple[str, int]]], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.app = app
+        self.model = model
+        self.on_ready = on_ready
+        self.service: Any = None
+        self.workers = [_Worker(index) for index in range(settings.workers)]
+        self._selector = selectors.DefaultSelector()
+        self._served = False
+        self._stopping = False
+        self._exit_code = 0
+        self._wake_read, self._wake_write = socket.socketpair()
+        for end in (self._wake_read, self._wake_write):
+            end.setblocking(False)
+
+    # ---- from other threads ----
+
+    def stop(self) -> None:
+        """Ask the server to drain and end; from any thread."""
+        with contextlib.suppress(OSError):
+            self._wake_write.send(bytes([signal.SIGTERM]))
+
+    # ---- the main loop ----
+
+    def run(self, signals: bool = True) -> int:
+        """Serve until stopped.
+
+        Args:
+            signals: Receive SIGINT and SIGTERM; only on the main thread.
+
+        Returns:
+            0 after an orderly stop, 1 where the server could not start.
+        """
+        logs.set_up(self.settings.log_level)
+        try:
+            self._listen()
+        except OSError as error:
+            logger.error("%s", error)
+            self._close()
+            return 1
+        with self._signals() if signals else contextlib.nullcontext():
+            self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+            self._start(self.workers[0])
+            while self._alive():
+                self._turn()
+        self._close()
+        return self._exit_code
+
+    def _listen(self) -> None:
+        settings = self.settings
+        self.service = _atoll.Service(
+            request_line_bytes=settings.limit_request_line,
+            head_bytes=settings.limit_head,
+            header_count=settings.limit_headers,
+            body_bytes=settings.limit_body,
+            head_timeout=settings.timeout_head,
+            body_timeout=settings.timeout_body,
+            idle_timeout=settings.timeout_keep_alive,
+            write_timeout=settings.timeout_write,
+        )
+        self.service.listen(settings.host, settings.port, settings.backlog)
+
+    def _close(self) -> None:
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+        self.service = None
+
+    def _alive(self) -> bool:
+        return any(
+            w.thread is not None or w.restart_at is not None for w in self.workers
+        )
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and see to it."""
+        moments = [w.restart_at for w in self.workers if w.restart_at is not None]
+        timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                self._take_signals()
+            else:
+                self._take_reports(key.data)
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.restart_at is not None and worker.restart_at <= now:
+                self._start(worker)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM arrive as bytes in the wake-up socket meanwhile."""
+        before = {
+            number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        wakeup = signal.set_wakeup_fd(
+            self._wake_write.fileno(), warn_on_full_buffer=False
+        )
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _take_signals(self) -> None:
+        for number in self._wake_read.recv(64):
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if self._stopping:
+                logger.warning("stopped at once, with requests running")
+                logging.shutdown()
+                os._exit(1)
+            logger.info("stopping: running requests are being finished")
+            self._drain()
+
+    def _drain(self) -> None:
+        self._stopping = True
+        for worker in self.workers:
+            worker.restart_at = None
+        self.service.drain()
+
+    # ---- workers ----
+
+    def _start(self, worker: _Worker) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        worker.reader, worker.pending, worker.ready = reader, b"", False
+        worker.started_at, worker.restart_at = time.monotonic(), None
+        self._selector.register(reader, selectors.EVENT_READ, worker)
+        arguments = (
+            self.settings.to_dict(),
+            self.service.number,
+            worker.index,
+            writer,
+        )
+        worker.thread = threading.Thread(
+            target=self._run_worker,
+            args=(writer, arguments),
+            name=f"atoll-worker-{worker.index}",
+            daemon=True,
+        )
+        worker.thread.start()
+
+    def _run_worker(self, writer: int, arguments: tuple[Any, ...]) -> None:
+        """The body of a worker's thread here; its end closes the pipe."""
+        try:
+            models.run_worker(self.model, arguments, self.app)
+        except BaseException:
+            logger.exception("a worker failed")
+        finally:
+            os.close(writer)
+
+    def _take_reports(self, worker: _Worker) -> None:
+        data = os.read(worker.reader, 65536)
+        if not data:
+            self._ended(worker)
+            return
+        *lines, worker.pending = (worker.pending + data).split(b"\n")
+        for line in lines:
+            report = json.loads(line)
+            if report["event"] == "ready":
+                self._ready(worker)
+            elif report["event"] == "failed":
+                worker.failure = report["text"]
+
+    def _ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        if not self._served:
+            self._served = True
+            self._announce()
+            for other in self.workers:
+                if other is not worker and not self._stopping:
+                    self._start(other)
+
+    def _announce(self) -> None:
+        addresses = self.service.addresses()
+        settings = self.settings
+        for host, port in addresses:
+            where = f"[{host}]" if ":" in host else host
+            logger.info(
+                "listening on http://%s:%d (%s, %d %s)",
+                where,
+                port,
+                settings.app,
+                settings.workers,
+                "worker" if settings.workers == 1 else "workers",
+            )
+        if self.on_ready is not None:
+            self.on_ready(addresses)
+
+    def _ended(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.reader)
+        os.close(worker.reader)
+        if worker.thread is not None:
+            worker.thread.join()
+        worker.thread = None
+        if self._stopping:
+            return
+        if not self._served:
+            logger.error(
+                "%s does not start:\n%s",
+                self.settings.app,
+                worker.failure or "its interpreter ended",
+            )
+            self._exit_code = 1
+            self._drain()
+            return
+        if time.monotonic() - worker.started_at > RESTART_FORGIVEN_S:
+            worker.delay = RESTART_FIRST_S
+        logger.error(
+            "worker %d ended%s; another starts in %g s",
+            worker.index,
+            f":\n{worker.failure}" if worker.failure else "",
+            worker.delay,
+        )
+        worker.failure = None
+        worker.restart_at = time.monotonic() + worker.delay
+        worker.delay = min(worker.delay * 2, RESTART_MOST_S)

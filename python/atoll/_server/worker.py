@@ -1,0 +1,202 @@
+"""One worker: loads the application and serves it on this interpreter's event loop."""
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from atoll import _atoll
+from atoll._errors import ClientDisconnectedError
+from atoll._server import logs
+from atoll._server.lifespan import Lifespan, StartupFailedError
+from atoll._server.loading import AppError, load_app
+from atoll._server.settings import Settings
+
+logger = logging.getLogger("atoll.server")
+
+
+def run(
+    settings_fields: dict[str, Any],
+    service: int,
+    index: int,
+    report_fd: int,
+    app: Callable[..., Any] | None = None,
+) -> bool:
+    """Serve until the service drains; called on the worker's own thread.
+
+    Args:
+        settings_fields: `Settings.to_dict()`.
+        service: Number of the `_atoll.Service`.
+        index: Number of this worker, from 0.
+        report_fd: Pipe to the supervisor, for JSON lines: {"event": "ready"}, or
+            {"event": "failed", "text": why, with a traceback where there is one}.
+        app: The application; None to import it.
+
+    Returns:
+        True when it served and came to its end, False when it could not start.
+    """
+    settings = Settings(**settings_fields)
+    logs.set_up(settings.log_level, index)
+    report = _Reporter(report_fd)
+    try:
+        if app is None:
+            app = load_app(settings.app, settings.app_dir, settings.factory)
+        loop = new_loop(settings.loop)
+    except AppError as error:
+        report(event="failed", text=str(error))
+        return False
+    except BaseException as error:
+        report(event="failed", text=_app_traceback(error))
+        return False
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(_serve(settings, service, app, loop, report))
+    finally:
+        _close_loop(loop)
+
+
+def new_loop(name: str) -> asyncio.AbstractEventLoop:
+    """An event loop of that kind: "asyncio", "uvloop", or "auto"."""
+    if name != "asyncio":
+        try:
+            uvloop = importlib.import_module("uvloop")
+        except ImportError:
+            if name == "uvloop":
+                raise
+        else:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
+
+
+async def _serve(
+    settings: Settings,
+    service: int,
+    app: Callable[..., Any],
+    loop: asyncio.AbstractEventLoop,
+    report: "_Reporter",
+) -> bool:
+    lifespan = Lifespan(app, settings.lifespan)
+    try:
+        await lifespan.startup()
+    except StartupFailedError as error:
+        text = f"the application's startup failed: {error}"
+        if error.cause is not None:
+            text = _app_traceback(error.cause)
+        report(event="failed", text=text)
+        return False
+    stop, drained = asyncio.Event(), asyncio.Event()
+    worker = _atoll.Worker(
+        service=service,
+        app=app,
+        loop=loop,
+        state=lifespan.state,
+        root_path=settings.root_path,
+        on_error=log_failure,
+        on_drain=stop.set,
+        on_drained=drained.set,
+        on_access=logs.log_access if settings.access_log else None,
+        gone_class=ClientDisconnectedError,
+    )
+    loop.add_reader(worker.fileno(), worker.run)
+    report(event="ready")
+    try:
+        await stop.wait()
+        worker.drain()
+        await _drain(worker, drained, settings.timeout_drain)
+    finally:
+        loop.remove_reader(worker.fileno())
+        worker.close()
+        await lifespan.shutdown()
+    return True
+
+
+async def _drain(worker: Any, drained: asyncio.Event, timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout or None):
+            await drained.wait()
+            while worker.running:  # what runs on behind a complete response
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        logger.warning("requests still run after %g s: cancelled", timeout)
+        worker.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=5))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_default_executor(), 5))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def log_failure(
+    scope: dict[str, Any] | None, error: BaseException | None, text: str
+) -> None:
+    """Log what went wrong in a request; called by the C side.
+
+    Args:
+        scope: The request's, or None where there is none.
+        error: What the application raised, or None.
+        text: What is wrong, or where.
+    """
+    what = f"{scope['method']} {scope['path']}: {text}" if scope else text
+    if error is None:
+        logger.error("%s", what)
+    elif _is_disconnect(error):
+        logger.debug("%s: the client went away", what)
+    else:
+        logger.error("%s", what, exc_info=error)
+
+
+def _is_disconnect(error: BaseException | None) -> bool:
+    """True where `error` comes from sending to a client that had gone."""
+    seen = 0
+    while error is not None and seen < 32:
+        if isinstance(error, ClientDisconnectedError):
+            return True
+        error = error.__cause__ or error.__context__
+        seen += 1
+    return False
+
+
+def _app_traceback(error: BaseException) -> str:
+    """The traceback without the server's and the importer's own frames."""
+    frames = error.__traceback__
+    while frames is not None and _is_own(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return "".join(
+        traceback.format_exception(error.with_traceback(frames or error.__traceback__))
+    ).rstrip()
+
+
+def _is_own(filename: str) -> bool:
+    own = str(Path(__file__).parent)
+    return filename.startswith((own, "<frozen importlib")) or (
+        filename == importlib.__file__
+    )
+
+
+class _Reporter:
+    """Writes JSON lines into the pipe to the supervisor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __call__(self, **fields: Any) -> None:
+        line = json.dumps(fields).encode() + b"\n"
+        while line:
+            line = line[os.write(self.descriptor, line) :]

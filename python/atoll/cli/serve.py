@@ -1,0 +1,90 @@
+"""`atoll serve`: an ASGI application on every core, in one process."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from atoll._server.settings import Settings
+from atoll._server.supervisor import Supervisor
+
+_DEFAULTS = Settings(app="")
+
+
+def _option(
+    name: str, field: str, help: str, **extra: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A click option for a field of Settings, with its default and type."""
+    default = getattr(_DEFAULTS, field)
+    return click.option(
+        name,
+        field,
+        default=default,
+        type=extra.pop("type", type(default)),
+        show_default=True,
+        help=help,
+        **extra,
+    )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("app")
+@_option("--host", "host", "Name or address to listen on; '' for all.")
+@_option("--port", "port", "TCP port; 0: any that is free.")
+@_option(
+    "--workers",
+    "workers",
+    "Interpreters that serve, each with its own GIL.",
+    type=click.IntRange(1, 256),
+    envvar="WEB_CONCURRENCY",
+)
+@_option(
+    "--loop",
+    "loop",
+    "Event loop.",
+    type=click.Choice(["auto", "uvloop", "asyncio"]),
+)
+@click.option("--factory", is_flag=True, help="APP is a function that makes the app.")
+@_option("--app-dir", "app_dir", "Folder to import APP from (default: this one).")
+@_option(
+    "--lifespan",
+    "lifespan",
+    "ASGI lifespan.",
+    type=click.Choice(["auto", "on", "off"]),
+)
+@_option("--root-path", "root_path", "Prefix under which a proxy mounts the app.")
+@_option(
+    "--log-level",
+    "log_level",
+    "Least level that is logged.",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+)
+@click.option("--access-log/--no-access-log", help="Log each request.")
+@_option("--backlog", "backlog", "Connections that may wait to be accepted.")
+@_option("--timeout-head", "timeout_head", "Seconds for a request's head; 0: none.")
+@_option("--timeout-body", "timeout_body", "Seconds without a byte of a body.")
+@_option("--timeout-keep-alive", "timeout_keep_alive", "Seconds between two requests.")
+@_option("--timeout-write", "timeout_write", "Seconds without a client's reading.")
+@_option("--timeout-drain", "timeout_drain", "Seconds for requests to end at a stop.")
+@_option("--limit-request-line", "limit_request_line", "Bytes of a request's line.")
+@_option("--limit-head", "limit_head", "Bytes of a request's head.")
+@_option("--limit-headers", "limit_headers", "Header fields of a request.")
+@_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
+@click.option(
+    "--threads",
+    "threads",
+    is_flag=True,
+    hidden=True,
+    help="Serve from a thread of the main interpreter (for debugging).",
+)
+def serve(threads: bool, app_dir: str, **fields: Any) -> None:
+    """Serve the ASGI application APP ("module:attribute").
+
+    Ctrl-C, or SIGTERM, finishes the running requests and ends with 0; a second one ends
+    at once.
+    """
+    settings = Settings(app_dir=app_dir or os.getcwd(), **fields)  # noqa: PTH109
+    model = "thread" if threads else "interpreters"
+    sys.exit(Supervisor(settings, model=model).run())
