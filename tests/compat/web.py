@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -370,7 +369,7 @@ def _() -> None:
 
     numbers = ffi.new("int[]", [3, 1, 2])
     libc.qsort(numbers, 3, ffi.sizeof("int"), compare)
-    assert list(numbers) == [1, 2, 3] and sys.getrefcount(compare) > 1
+    assert list(numbers) == [1, 2, 3]
 
 
 @case("psutil", quick=True)
