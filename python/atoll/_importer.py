@@ -12,8 +12,9 @@ extension comes in by one of two ways:
 
 - *private*: a private image of its file. Every extension that is not part of CPython,
   and those of CPython's that keep state in C globals.
-- *shared*: the file itself, its init function run here. CPython's own importer would
-  run it in main first and wait there for main's GIL.
+- *shared*: the file itself, its init function run here: the rest of CPython's, and
+  what belongs to the process as a whole. CPython's own importer would run it in main
+  first and wait there for main's GIL.
 
 CPython's importer is never tried first: a refused import leaves the module in the
 process-wide table of extensions, half initialised.
@@ -54,6 +55,11 @@ PRIVATE_STDLIB = frozenset(
     }
 )
 
+#: Extensions of packages whose one state is the process's own: a second copy of the
+#: code would fail. setproctitle moves argv and the environment aside, and finds neither
+#: where a copy of it has been.
+SHARED = frozenset({"setproctitle._setproctitle"})
+
 #: Modules compiled into CPython that refuse an interpreter with its own GIL, although
 #: they work in one: each keeps process-wide state on purpose.
 REFUSING_BUILTINS = frozenset({"_suggestions", "_tracemalloc", "faulthandler"})
@@ -84,7 +90,7 @@ def needs_image(name: str, path: str) -> bool:
         path: its file.
     """
     if not is_stdlib(path):
-        return True
+        return name not in SHARED
     return name in PRIVATE_STDLIB or name.startswith("_test")
 
 

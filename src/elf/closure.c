@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "elf/search.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -147,7 +146,8 @@ static void library_free(at_library *library)
     }
 }
 
-static int library_new(walk *w, const char *path, bool as_extension, at_library **made)
+static int library_new(walk *w, const char *path, bool as_extension,
+                       const at_library *loader, at_library **made)
 {
     at_elf_file *file;
     int result = at_elf_file_open(path, &file, w->fault);
@@ -173,6 +173,8 @@ static int library_new(walk *w, const char *path, bool as_extension, at_library 
         }
     }
     library->file = file;
+    library->dependent.file = file;
+    library->dependent.loader = loader != NULL ? &loader->dependent : NULL;
     library->needs = needs;
     library->is_shared = is_shared_by_policy(file, as_extension);
     library->next = w->found;
@@ -183,7 +185,8 @@ static int library_new(walk *w, const char *path, bool as_extension, at_library 
 
 static int walk_needs(walk *w, at_library *library);
 
-static int walk_file(walk *w, const char *path, bool as_extension, at_library **library)
+static int walk_file(walk *w, const char *path, bool as_extension,
+                     const at_library *loader, at_library **library)
 {
     at_file_identity identity;
     int descriptor = at_file_open(path, &identity, w->fault);
@@ -195,7 +198,7 @@ static int walk_file(walk *w, const char *path, bool as_extension, at_library **
     if (*library != NULL) {
         return 0;
     }
-    int result = library_new(w, path, as_extension, library);
+    int result = library_new(w, path, as_extension, loader, library);
     return result == 0 ? walk_needs(w, *library) : result;
 }
 
@@ -207,9 +210,9 @@ static int walk_needs(walk *w, at_library *library)
     for (size_t i = 0; i < library->need_count; i++) {
         at_library_need *need = &library->needs[i];
         char *path = NULL;
-        int result = at_elf_search(library->file, need->name, &path);
+        int result = at_elf_search(&library->dependent, need->name, &path);
         if (result == 0) {
-            result = walk_file(w, path, false, &need->library);
+            result = walk_file(w, path, false, library, &need->library);
         }
         at_free(path);
         if (result == AT_ENOMEM) {
@@ -277,7 +280,7 @@ int at_library_get(const char *path, bool as_extension, at_library **library,
 {
     for (;;) {
         walk w = {.fault = fault};
-        int result = walk_file(&w, path, as_extension, library);
+        int result = walk_file(&w, path, as_extension, NULL, library);
         if (result < 0) {
             drop_all(&w);
             return result;

@@ -20,6 +20,7 @@
 
 #include "base/contexts.h"
 #include "elf/file.h"
+#include "elf/search.h"
 
 typedef struct at_library at_library;
 
@@ -31,6 +32,7 @@ typedef struct at_library_need {
 
 struct at_library {
     const at_elf_file *file;
+    at_elf_dependent dependent; /* for the search: this, and who was first to need it */
     at_library_need *needs;
     size_t need_count;
     bool is_shared;

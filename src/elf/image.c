@@ -452,7 +452,7 @@ void *at_image_dlopen(at_image_space *space, const char *name, int flags,
     void *handle = NULL;
     if (known != NULL) {
         library = known->library;
-    } else if (at_elf_search(opener != NULL ? opener->library->file : NULL, name,
+    } else if (at_elf_search(opener != NULL ? &opener->library->dependent : NULL, name,
                              &path) == 0) {
         at_fault fault;
         if (at_library_get(path, false, &library, &fault) < 0) {

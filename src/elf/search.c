@@ -149,31 +149,52 @@ static int search_cache(const char *name, char **path)
     return result;
 }
 
-int at_elf_search(const at_elf_file *dependent, const char *name, char **path)
+static int search_list(const at_elf_file *owner, const char *list, const char *name,
+                       char **path)
 {
+    return list != NULL && list[0] != '\0' ? search_folders(owner, list, name, path)
+                                           : AT_ENOTFOUND;
+}
+
+/* DT_RPATH: each one's $ORIGIN is its own. */
+static int search_rpaths(const at_elf_dependent *dependent, const char *name,
+                         char **path)
+{
+    int result = AT_ENOTFOUND;
+    if (dependent == NULL || dependent->file->runpath != NULL) {
+        return result;
+    }
+    for (; dependent != NULL && result == AT_ENOTFOUND; dependent = dependent->loader) {
+        const at_elf_file *file = dependent->file;
+        if (file->runpath == NULL) {
+            result = search_list(file, file->rpath, name, path);
+        }
+    }
+    return result;
+}
+
+int at_elf_search(const at_elf_dependent *dependent, const char *name, char **path)
+{
+    const at_elf_file *file = dependent != NULL ? dependent->file : NULL;
     if (strchr(name, '/') != NULL) {
         char expanded[PATH_MAX];
-        if (!expand(expanded, sizeof expanded, name, strlen(name), dependent) ||
+        if (!expand(expanded, sizeof expanded, name, strlen(name), file) ||
             !is_library(expanded)) {
             return AT_ENOTFOUND;
         }
         return at_file_absolute(expanded, path);
     }
-    const char *lists[4] = {NULL, getenv("LD_LIBRARY_PATH"), NULL, NULL};
-    if (dependent != NULL) {
-        lists[0] = dependent->runpath == NULL ? dependent->rpath : NULL;
-        lists[2] = dependent->runpath;
+    int result = search_rpaths(dependent, name, path);
+    if (result == AT_ENOTFOUND) {
+        result = search_list(file, getenv("LD_LIBRARY_PATH"), name, path);
     }
-    int result = AT_ENOTFOUND;
-    for (int i = 0; i < 3 && result == AT_ENOTFOUND; i++) {
-        if (lists[i] != NULL && lists[i][0] != '\0') {
-            result = search_folders(dependent, lists[i], name, path);
-        }
+    if (result == AT_ENOTFOUND && file != NULL) {
+        result = search_list(file, file->runpath, name, path);
     }
     if (result == AT_ENOTFOUND) {
         result = search_cache(name, path);
     }
     return result == AT_ENOTFOUND
-               ? search_folders(dependent, AT_ELF_DEFAULT_FOLDERS, name, path)
+               ? search_folders(file, AT_ELF_DEFAULT_FOLDERS, name, path)
                : result;
 }

@@ -32,7 +32,8 @@ static void search_order(void)
     at_elf_file *file;
     char *path;
     CHECK(at_elf_file_open(LIBRARY("libplain.so"), &file, NULL) == 0);
-    CHECK(at_elf_search(file, "libstate.so", &path) == 0);
+    const at_elf_dependent dependent = {.file = file};
+    CHECK(at_elf_search(&dependent, "libstate.so", &path) == 0);
     CHECK(strstr(path, "libstate.so") != NULL);
     at_free(path);
     CHECK(at_elf_search(NULL, "libstate.so", &path) == AT_ENOTFOUND);
@@ -44,8 +45,26 @@ static void search_order(void)
     CHECK(strcmp(path, LIBRARY("libstate.so")) == 0);
     at_free(path);
     CHECK(unsetenv("LD_LIBRARY_PATH") == 0);
-    CHECK(at_elf_search(file, LIBRARY("meson.build"), &path) == AT_ENOTFOUND);
+    CHECK(at_elf_search(&dependent, LIBRARY("meson.build"), &path) == AT_ENOTFOUND);
     at_elf_file_close(file);
+}
+
+/* DT_RPATH reaches what is brought in further down; DT_RUNPATH ends that. */
+static void inherited_rpath(void)
+{
+    at_elf_file extension = {.path = LIBRARY("extension.so"), .rpath = "$ORIGIN"};
+    at_elf_file library = {.path = "/nowhere/library.so"};
+    const at_elf_dependent loader = {.file = &extension};
+    const at_elf_dependent dependent = {.file = &library, .loader = &loader};
+    char *path;
+    CHECK(at_elf_search(&dependent, "libstate.so", &path) == 0);
+    CHECK(strcmp(path, LIBRARY("libstate.so")) == 0);
+    at_free(path);
+    library.runpath = "/nowhere";
+    CHECK(at_elf_search(&dependent, "libstate.so", &path) == AT_ENOTFOUND);
+    library.runpath = NULL;
+    extension.runpath = "/nowhere";
+    CHECK(at_elf_search(&dependent, "libstate.so", &path) == AT_ENOTFOUND);
 }
 
 static void closure_and_policy(void)
@@ -162,6 +181,7 @@ int main(void)
     CHECK(unsetenv("LD_LIBRARY_PATH") == 0);
     RUN(real_file);
     RUN(search_order);
+    RUN(inherited_rpath);
     RUN(closure_and_policy);
     RUN(cut_anywhere);
     RUN(damaged_anywhere);
