@@ -14,5 +14,6 @@ int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
 int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
+int at_bind_parcel(PyObject *module);
 
 #endif

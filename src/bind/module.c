@@ -14,6 +14,7 @@ static int module_exec(PyObject *module)
         at_bind_extension,
         at_bind_wakeups,
         at_bind_server,
+        at_bind_parcel,
         NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

@@ -1,0 +1,158 @@
+/* Parcels for Python: Message objects, pack and unpack, dumps and loads. */
+#define PY_SSIZE_T_CLEAN
+#include "parcel/parcel.h"
+
+#include "bind/bind.h"
+
+typedef struct message_object {
+    PyObject_HEAD at_message *message;
+} message_object;
+
+static void message_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    at_message_unref(((message_object *)self)->message);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *message_attachments(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(((message_object *)self)->message->attachment_count);
+}
+
+static PyObject *message_sender(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(((message_object *)self)->message->sender);
+}
+
+static Py_ssize_t message_length(PyObject *self)
+{
+    return (Py_ssize_t)((message_object *)self)->message->size_bytes;
+}
+
+static PyGetSetDef message_getset[] = {
+    {"attachments", message_attachments, NULL, "How many shared things it carries.",
+     NULL},
+    {"sender", message_sender, NULL, "The ID of the interpreter that packed it.", NULL},
+    {NULL},
+};
+
+static PyType_Slot message_slots[] = {
+    {Py_tp_doc, "An object on its way; its length is that of its bytes."},
+    {Py_tp_dealloc, message_dealloc},
+    {Py_tp_getset, message_getset},
+    {Py_sq_length, message_length},
+    {0, NULL},
+};
+
+static PyType_Spec message_spec = {
+    .name = "atoll._atoll.Message",
+    .basicsize = sizeof(message_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = message_slots,
+};
+
+static PyObject *message_wrap(PyTypeObject *type, at_shared *thing)
+{
+    message_object *self = (message_object *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->message = (at_message *)at_shared_ref(thing);
+    }
+    return (PyObject *)self;
+}
+
+static at_shared *message_thing(PyObject *self)
+{
+    return &((message_object *)self)->message->shared;
+}
+
+static const at_parcel_handle message_handle = {
+    .kind = &at_message_kind,
+    .thing_of = message_thing,
+    .wrap = message_wrap,
+};
+
+static PyObject *pack(PyObject *module, PyObject *object)
+{
+    at_message *message;
+    PyObject *type = PyObject_GetAttrString(module, "Message");
+    if (type == NULL || at_parcel_pack(object, &message) < 0) {
+        Py_XDECREF(type);
+        return NULL;
+    }
+    PyObject *self = message_wrap((PyTypeObject *)type, &message->shared);
+    at_message_unref(message);
+    Py_DECREF(type);
+    return self;
+}
+
+static PyObject *unpack(PyObject *module, PyObject *object)
+{
+    PyObject *type = PyObject_GetAttrString(module, "Message");
+    if (type == NULL) {
+        return NULL;
+    }
+    bool is_message = Py_TYPE(object) == (PyTypeObject *)type;
+    Py_DECREF(type);
+    if (!is_message) {
+        return PyErr_Format(PyExc_TypeError, "expected a Message, got %T", object);
+    }
+    return at_parcel_unpack(((message_object *)object)->message);
+}
+
+static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
+                       PyObject *keywords)
+{
+    static char *names[] = {"", "name", NULL};
+    PyObject *object;
+    const char *name = "object";
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|s:dumps", names, &object,
+                                     &name)) {
+        return NULL;
+    }
+    return at_parcel_dump(object, name);
+}
+
+static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
+                       PyObject *keywords)
+{
+    static char *names[] = {"", "trusted", NULL};
+    Py_buffer data;
+    int trusted = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "y*|$p:loads", names, &data,
+                                     &trusted)) {
+        return NULL;
+    }
+    PyObject *object = at_parcel_load(data.buf, (size_t)data.len, trusted != 0);
+    PyBuffer_Release(&data);
+    return object;
+}
+
+static PyMethodDef methods[] = {
+    {"pack", pack, METH_O, "pack($module, object, /)\n--\n\nA Message of the object."},
+    {"unpack", unpack, METH_O,
+     "unpack($module, message, /)\n--\n\nThe object that a Message holds."},
+    {"dumps", (PyCFunction)(void (*)(void))dumps, METH_VARARGS | METH_KEYWORDS,
+     "dumps($module, object, /, name='object')\n--\n\n"
+     "The object as bytes, buffers included."},
+    {"loads", (PyCFunction)(void (*)(void))loads, METH_VARARGS | METH_KEYWORDS,
+     "loads($module, data, /, *, trusted=False)\n--\n\n"
+     "The object that bytes from dumps() hold; plain data only unless trusted."},
+    {NULL},
+};
+
+int at_bind_parcel(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &message_spec, NULL);
+    if (type == NULL) {
+        return -1;
+    }
+    int status = PyModule_AddObjectRef(module, "Message", type);
+    if (status == 0) {
+        status = at_parcel_register_handle((PyTypeObject *)type, &message_handle);
+    }
+    Py_DECREF(type);
+    return status == 0 ? PyModule_AddFunctions(module, methods) : -1;
+}

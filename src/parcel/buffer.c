@@ -1,0 +1,151 @@
+/* Buffers in parcels; see buffer.h.
+ *
+ * A loan is a Py_buffer that its own interpreter holds for a block that others look at.
+ * When the last of them lets go, on whatever thread, the loan is pushed onto the stack
+ * of its home, which releases it when it next packs or unpacks anything. */
+#define PY_SSIZE_T_CLEAN
+#include "parcel/buffer.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+struct at_parcel_loan {
+    at_parcel_loan *next;
+    at_parcel_home *home;
+    Py_buffer view;
+};
+
+/* Copying less than this is quicker than letting another thread have the GIL. */
+enum { DETACHED_COPY_BYTES = 1 << 20 };
+
+static void loan_return(void *context)
+{
+    at_parcel_loan *loan = context;
+    at_parcel_home *home = loan->home;
+    at_parcel_loan *head = atomic_load_explicit(&home->returned, memory_order_relaxed);
+    do {
+        loan->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &home->returned, &head, loan, memory_order_release, memory_order_relaxed));
+    /* The loan's reference to its home goes with it, when it is taken; where nobody
+     * takes it any more the home must stay, for the loan lies in its stack. */
+}
+
+void at_parcel_take_returned(at_parcel_home *home)
+{
+    if (atomic_load_explicit(&home->returned, memory_order_relaxed) == NULL) {
+        return;
+    }
+    at_parcel_loan *loan =
+        atomic_exchange_explicit(&home->returned, NULL, memory_order_acquire);
+    while (loan != NULL) {
+        at_parcel_loan *next = loan->next;
+        PyBuffer_Release(&loan->view);
+        at_shared_unref(&loan->home->shared);
+        at_free(loan);
+        loan = next;
+    }
+}
+
+static at_block *lend(at_parcel_state *state, PyObject *exporter)
+{
+    at_parcel_loan *loan = at_calloc(1, sizeof *loan);
+    if (loan == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (PyObject_GetBuffer(exporter, &loan->view, PyBUF_FULL_RO) < 0) {
+        at_free(loan);
+        return NULL;
+    }
+    at_block *block =
+        at_block_borrow(loan->view.buf, (size_t)loan->view.len, loan_return, loan);
+    if (block == NULL) {
+        PyBuffer_Release(&loan->view);
+        at_free(loan);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    loan->home = (at_parcel_home *)at_shared_ref(&state->home->shared);
+    return block;
+}
+
+at_block *at_parcel_block_of(at_parcel_state *state, PyObject *exporter,
+                             const Py_buffer *view)
+{
+    /* Only main lends: the heap of any other interpreter is given back as a whole when
+     * it ends, whoever still looks at it. */
+    if (view->readonly && state->interpreter_id == 0) {
+        return lend(state, exporter);
+    }
+    size_t size_bytes = (size_t)view->len;
+    at_block *block = at_block_new(size_bytes);
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    block->readonly = view->readonly;
+    if (size_bytes < DETACHED_COPY_BYTES) {
+        memcpy(block->data, view->buf, size_bytes);
+    } else {
+        Py_BEGIN_ALLOW_THREADS memcpy(block->data, view->buf, size_bytes);
+        Py_END_ALLOW_THREADS
+    }
+    return block;
+}
+
+typedef struct block_view {
+    PyObject_HEAD at_block *block;
+} block_view;
+
+static int view_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    at_block *block = ((block_view *)self)->block;
+    return PyBuffer_FillInfo(view, self, block->data, (Py_ssize_t)block->size_bytes,
+                             block->readonly, flags);
+}
+
+static Py_ssize_t view_length(PyObject *self)
+{
+    return (Py_ssize_t)((block_view *)self)->block->size_bytes;
+}
+
+static void view_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    at_shared_unref(&((block_view *)self)->block->shared);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot view_slots[] = {
+    {Py_tp_doc, "Memory that came in a message, as a buffer of bytes."},
+    {Py_tp_dealloc, view_dealloc},
+    {Py_bf_getbuffer, view_getbuffer},
+    {Py_sq_length, view_length},
+    {0, NULL},
+};
+
+static PyType_Spec view_spec = {
+    .name = "atoll._atoll.BlockView",
+    .basicsize = sizeof(block_view),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = view_slots,
+};
+
+PyTypeObject *at_parcel_view_type_new(void)
+{
+    return (PyTypeObject *)PyType_FromSpec(&view_spec);
+}
+
+PyObject *at_parcel_view_new(PyTypeObject *type, at_block *block)
+{
+    block_view *view = (block_view *)type->tp_alloc(type, 0);
+    if (view == NULL) {
+        return NULL;
+    }
+    view->block = (at_block *)at_shared_ref(&block->shared);
+    return (PyObject *)view;
+}

@@ -1,0 +1,78 @@
+/* Parcels: Python objects into messages and back.
+ *
+ * None, bool, int, float, complex, str, bytes, bytearray, tuple, list, dict, set,
+ * frozenset, slice and range are written directly; exact types only. A type that
+ * registered a handle is written by reference to its shared thing. Everything else goes
+ * the way that pickle's protocol 5 defines, with copyreg and __reduce_ex__, whose parts
+ * are written here again: so shared references and cycles keep their shape across the
+ * whole graph, and lambdas, channels and buffers may stand anywhere in it. Functions
+ * and classes go by name where the receiver can import the same, else by value
+ * (python/atoll/_parcel.py).
+ *
+ * Value semantics: what is received is a copy. A writable buffer is copied once, into a
+ * block that the receiver's object then stands on. A read-only buffer of 64 KiB or more
+ * that main sends is lent: the receiver looks at main's memory, which is kept until it
+ * is done.
+ *
+ * A message that did not come from this program (AT_MESSAGE_FOREIGN) decodes to plain
+ * data or an error: whatever calls Python code is refused there, because running chosen
+ * callables on chosen arguments, and marshalled code above all, cannot be made safe.
+ */
+#ifndef AT_PARCEL_PARCEL_H
+#define AT_PARCEL_PARCEL_H
+
+#include <Python.h>
+#include <stdbool.h>
+
+#include "base/contexts.h"
+#include "chan/message.h"
+
+/* Write `object` into a new message, whose sender is the caller's interpreter.
+ * ctx:  attached; runs Python code where objects define how they are pickled
+ * owns: the caller's one reference in `*message`
+ * errs: -1 with NotShareableError, which names the path to the offender beginning with
+ *       `name` ("object[0]['lock']"); RecursionError; or what an object's own code
+ *       raised */
+int at_parcel_pack(PyObject *object, at_message **message) AT_ATTACHED;
+
+/* The same for a tuple of `count` objects, whose paths begin with their own names:
+ * "args[0]['lock']". at_parcel_unpack() gives a tuple. */
+int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
+                        size_t count, at_message **message) AT_ATTACHED;
+
+/* The same as bytes alone, for another process or for later: buffers are written into
+ * the bytes, and a handle is a NotShareableError. A bytes object. */
+PyObject *at_parcel_dump(PyObject *object, const char *name) AT_ATTACHED;
+
+/* The object that `message` holds. A writable buffer is handed over, without a copy,
+ * where the caller has the only reference to the message, and so only once.
+ * ctx:  attached; runs Python code unless the message is foreign
+ * owns: a new reference; the message stays the caller's
+ * errs: NULL with ValueError for bytes that are no parcel, or what the objects' own
+ *       code raised */
+PyObject *at_parcel_unpack(const at_message *message) AT_ATTACHED;
+
+/* The object in bytes from at_parcel_dump(); `trusted` where this program wrote them.
+ */
+PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted) AT_ATTACHED;
+
+/* How instances of a Python type stand for a shared thing. */
+typedef struct at_parcel_handle {
+    const at_shared_kind *kind;
+    /* The thing of `object`: borrowed, or NULL with an exception set (closed, say). */
+    at_shared *(*thing_of)(PyObject *object);
+    /* A new object of the caller's interpreter for `thing`, of which it takes a
+     * reference of its own; NULL with an exception set. */
+    PyObject *(*wrap)(PyTypeObject *type, at_shared *thing);
+} at_parcel_handle;
+
+/* From now on exact instances of `type` travel by reference, in this interpreter. Every
+ * interpreter that may receive one must have registered the kind as well: do it where
+ * the type is added to the module.
+ * ctx:  attached
+ * owns: keeps a reference to `type`; `handle` must be static
+ * errs: -1 with an exception set */
+int at_parcel_register_handle(PyTypeObject *type,
+                              const at_parcel_handle *handle) AT_ATTACHED;
+
+#endif

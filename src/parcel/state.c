@@ -1,0 +1,164 @@
+/* The per-interpreter state of parcel; see state.h.
+ *
+ * It hangs on the interpreter's own dict, as a capsule. Looking it up there on every
+ * message would cost more than a small message does, so each thread remembers the last
+ * one by the interpreter's ID: IDs are never used again, so that what a thread
+ * remembers of an interpreter that has gone is never asked for. */
+#define PY_SSIZE_T_CLEAN
+#include "parcel/state.h"
+
+#include "base/memory.h"
+#include "parcel/buffer.h"
+
+static const char state_key[] = "atoll.parcel";
+
+static _Thread_local struct {
+    int64_t interpreter_id;
+    at_parcel_state *state;
+} last = {-1, NULL};
+
+static void home_free(at_shared *thing)
+{
+    at_free(thing);
+}
+
+static const at_shared_kind home_kind = {.name = "home of loans", .free = home_free};
+
+static void state_free(PyObject *capsule)
+{
+    at_parcel_state *state = PyCapsule_GetPointer(capsule, state_key);
+    if (last.state == state) {
+        last.interpreter_id = -1;
+        last.state = NULL;
+    }
+    for (size_t i = 0; i < state->handle_count; i++) {
+        Py_DECREF(state->handles[i].type);
+    }
+    Py_XDECREF(state->view_type);
+    Py_XDECREF(state->dispatch);
+    Py_XDECREF(state->reducers);
+    Py_XDECREF(state->reduce_type);
+    Py_XDECREF(state->find_global);
+    Py_XDECREF(state->name_of);
+    Py_XDECREF(state->not_shareable);
+    Py_XDECREF(state->pickling_error);
+    if (state->home != NULL) {
+        /* Loans that are still out keep the home, and their buffers stay exported: the
+         * memory that others look at must outlive this interpreter. */
+        at_parcel_take_returned(state->home);
+        at_shared_unref(&state->home->shared);
+    }
+    at_free(state);
+}
+
+static at_parcel_state *state_make(PyObject *interpreter_dict, int64_t interpreter_id)
+{
+    at_parcel_state *state = at_calloc(1, sizeof *state);
+    if (state == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    state->interpreter_id = interpreter_id;
+    PyObject *capsule = PyCapsule_New(state, state_key, state_free);
+    if (capsule == NULL) {
+        at_free(state);
+        return NULL;
+    }
+    int status = -1;
+    state->home = at_calloc(1, sizeof *state->home);
+    if (state->home == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    at_shared_init(&state->home->shared, &home_kind);
+    state->view_type = at_parcel_view_type_new();
+    if (state->view_type != NULL) {
+        status = PyDict_SetItemString(interpreter_dict, state_key, capsule);
+    }
+done:
+    Py_DECREF(capsule);
+    return status == 0 ? state : NULL;
+}
+
+at_parcel_state *at_parcel_state_get(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Get();
+    int64_t interpreter_id = PyInterpreterState_GetID(interpreter);
+    if (last.interpreter_id == interpreter_id) {
+        return last.state;
+    }
+    PyObject *dict = PyInterpreterState_GetDict(interpreter);
+    if (dict == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this interpreter is ending");
+        return NULL;
+    }
+    at_parcel_state *state = NULL;
+    PyObject *capsule = PyDict_GetItemString(dict, state_key); /* borrowed */
+    if (capsule != NULL) {
+        state = PyCapsule_GetPointer(capsule, state_key);
+    } else {
+        state = state_make(dict, interpreter_id);
+    }
+    if (state != NULL) {
+        last.interpreter_id = interpreter_id;
+        last.state = state;
+    }
+    return state;
+}
+
+static int fetch(PyObject **place, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return -1;
+    }
+    *place = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *place != NULL ? 0 : -1;
+}
+
+int at_parcel_state_complete(at_parcel_state *state)
+{
+    if (state->pickling_error != NULL) {
+        return 0;
+    }
+    struct {
+        PyObject **place;
+        const char *module, *name;
+    } wanted[] = {
+        {&state->dispatch, "copyreg", "dispatch_table"},
+        {&state->reducers, "atoll._parcel", "REDUCERS"},
+        {&state->reduce_type, "atoll._parcel", "reduce_type"},
+        {&state->find_global, "atoll._parcel", "find_global"},
+        {&state->name_of, "atoll._parcel", "name_of"},
+        {&state->not_shareable, "atoll._errors", "NotShareableError"},
+        {&state->pickling_error, "pickle", "PicklingError"},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        if (*wanted[i].place == NULL &&
+            fetch(wanted[i].place, wanted[i].module, wanted[i].name) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int at_parcel_register_handle(PyTypeObject *type, const at_parcel_handle *handle)
+{
+    at_parcel_state *state = at_parcel_state_get();
+    if (state == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < state->handle_count; i++) {
+        if (state->handles[i].type == type) {
+            return 0;
+        }
+    }
+    if (state->handle_count == AT_PARCEL_HANDLES) {
+        PyErr_SetString(PyExc_SystemError, "too many kinds of handles");
+        return -1;
+    }
+    state->handles[state->handle_count].type = (PyTypeObject *)Py_NewRef(type);
+    state->handles[state->handle_count++].handle = handle;
+    return 0;
+}

@@ -1,0 +1,51 @@
+/* What parcel keeps for each interpreter: its handle types, and the Python objects that
+ * the rare paths need. */
+#ifndef AT_PARCEL_STATE_H
+#define AT_PARCEL_STATE_H
+
+#include <Python.h>
+#include <stdatomic.h>
+
+#include "base/contexts.h"
+#include "base/shared.h"
+#include "parcel/parcel.h"
+
+enum { AT_PARCEL_HANDLES = 24 };
+
+typedef struct at_parcel_loan at_parcel_loan;
+
+/* Where loans come back to; outlives its interpreter as long as loans are out. */
+typedef struct at_parcel_home {
+    at_shared shared; /* first */
+    /* A stack: pushed by whoever drops the last reference to a lent block, taken as a
+     * whole by the interpreter itself. The release of a push pairs with the acquire of
+     * the taking. */
+    _Atomic(at_parcel_loan *) returned;
+} at_parcel_home;
+
+typedef struct at_parcel_state {
+    int64_t interpreter_id;
+    at_parcel_home *home;
+    PyTypeObject *view_type; /* a block as a buffer: buffer.c */
+    PyObject *dispatch;    /* copyreg.dispatch_table; NULL until needed, as all below */
+    PyObject *reducers;    /* atoll._parcel.REDUCERS: exact type -> function */
+    PyObject *reduce_type; /* atoll._parcel.reduce_type */
+    PyObject *find_global; /* atoll._parcel.find_global */
+    PyObject *name_of;     /* atoll._parcel.name_of */
+    PyObject *not_shareable; /* NotShareableError */
+    PyObject *pickling_error;
+    size_t handle_count;
+    struct {
+        PyTypeObject *type;
+        const at_parcel_handle *handle;
+    } handles[AT_PARCEL_HANDLES];
+} at_parcel_state;
+
+/* The state of the caller's interpreter, made on first use; NULL with an exception
+ * set. */
+at_parcel_state *at_parcel_state_get(void) AT_ATTACHED;
+
+/* Import what the rare paths need, once. 0, or -1 with an exception set. */
+int at_parcel_state_complete(at_parcel_state *state) AT_ATTACHED;
+
+#endif

@@ -1,0 +1,685 @@
+/* Unpacking; see parcel.h and format.h.
+ *
+ * The bytes are not believed: every size is checked against what is left before
+ * anything is allocated for it, and an object that the memo names already while its
+ * items are still read is never without them (a list grows, an array of NULLs is never
+ * seen by Python code). */
+#define PY_SSIZE_T_CLEAN
+#include <string.h>
+
+#include "base/memory.h"
+#include "parcel/buffer.h"
+#include "parcel/format.h"
+#include "parcel/parcel.h"
+
+enum { FIRST_MEMO = 32 };
+
+typedef struct reader {
+    const char *at;
+    const char *end;
+    const at_message *message; /* NULL for bytes alone */
+    at_parcel_state *state;
+    bool trusted;
+    PyObject **memo; /* strong references; `first`, or raw memory */
+    size_t memo_count;
+    size_t memo_capacity;
+    PyObject *first[FIRST_MEMO];
+} reader;
+
+static PyObject *read_object(reader *in);
+
+static PyObject *malformed(const char *what)
+{
+    PyErr_Format(PyExc_ValueError, "malformed parcel: %s", what);
+    return NULL;
+}
+
+static int remember(reader *in, PyObject *object)
+{
+    if (in->memo_count == in->memo_capacity) {
+        size_t capacity = in->memo_capacity * 2;
+        bool inside = in->memo == in->first;
+        PyObject **memo = at_realloc(inside ? NULL : in->memo, capacity * sizeof *memo);
+        if (memo == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        if (inside) {
+            memcpy(memo, in->first, sizeof in->first);
+        }
+        in->memo = memo;
+        in->memo_capacity = capacity;
+    }
+    in->memo[in->memo_count++] = Py_NewRef(object);
+    return 0;
+}
+
+/* `object`, which is complete, with its number; steals it. */
+static PyObject *complete(reader *in, PyObject *object, bool again)
+{
+    if (object != NULL && again && remember(in, object) < 0) {
+        Py_DECREF(object);
+        return NULL;
+    }
+    return object;
+}
+
+static size_t left(const reader *in)
+{
+    return (size_t)(in->end - in->at);
+}
+
+/* -1 with an exception set where the size is cut off or has too many bytes. */
+static int read_size(reader *in, size_t *size)
+{
+    *size = 0;
+    for (unsigned shift = 0; shift < 63; shift += 7) {
+        if (in->at == in->end) {
+            break;
+        }
+        unsigned char byte = (unsigned char)*in->at++;
+        *size |= (size_t)(byte & 0x7F) << shift;
+        if ((byte & 0x80) == 0) {
+            return 0;
+        }
+    }
+    (void)malformed("a size is cut off");
+    return -1;
+}
+
+/* A size of something that takes `unit` bytes each of what is left. */
+static int read_count(reader *in, size_t unit, size_t *count)
+{
+    if (read_size(in, count) < 0) {
+        return -1;
+    }
+    if (*count > left(in) / unit) {
+        (void)malformed("a size is larger than what follows");
+        return -1;
+    }
+    return 0;
+}
+
+static const char *take(reader *in, size_t size)
+{
+    if (size > left(in)) {
+        (void)malformed("it is cut off");
+        return NULL;
+    }
+    const char *data = in->at;
+    in->at += size;
+    return data;
+}
+
+static PyObject *read_int(reader *in, int tag)
+{
+    size_t size = tag == AT_TAG_INT8    ? sizeof(int8_t)
+                  : tag == AT_TAG_INT32 ? sizeof(int32_t)
+                                        : sizeof(int64_t);
+    const char *data = take(in, size);
+    if (data == NULL) {
+        return NULL;
+    }
+    if (tag == AT_TAG_INT8) {
+        return PyLong_FromLong(*(const signed char *)data);
+    }
+    if (tag == AT_TAG_INT32) {
+        int32_t value;
+        memcpy(&value, data, sizeof value);
+        return PyLong_FromLong(value);
+    }
+    int64_t value;
+    memcpy(&value, data, sizeof value);
+    return PyLong_FromLongLong(value);
+}
+
+static PyObject *read_big_int(reader *in)
+{
+    size_t size;
+    if (read_count(in, 1, &size) < 0) {
+        return NULL;
+    }
+    const char *data = take(in, size);
+    return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+}
+
+static PyObject *read_float(reader *in)
+{
+    double value;
+    const char *data = take(in, sizeof value);
+    if (data == NULL) {
+        return NULL;
+    }
+    memcpy(&value, data, sizeof value);
+    return PyFloat_FromDouble(value);
+}
+
+static PyObject *read_complex(reader *in)
+{
+    double parts[2];
+    const char *data = take(in, sizeof parts);
+    if (data == NULL) {
+        return NULL;
+    }
+    memcpy(parts, data, sizeof parts);
+    return PyComplex_FromDoubles(parts[0], parts[1]);
+}
+
+static PyObject *read_str(reader *in, int kind)
+{
+    size_t length;
+    if (read_count(in, (size_t)kind, &length) < 0) {
+        return NULL;
+    }
+    const char *data = take(in, length * (size_t)kind);
+    if (kind == PyUnicode_1BYTE_KIND) {
+        return PyUnicode_FromKindAndData(kind, data, (Py_ssize_t)length);
+    }
+    /* The wider kinds are read as their own integers, and so must be aligned; and no
+     * character may be past the last one there is. */
+    char *aligned = at_alloc(length * (size_t)kind);
+    if (aligned == NULL) {
+        return PyErr_NoMemory();
+    }
+    memcpy(aligned, data, length * (size_t)kind);
+    PyObject *text = NULL;
+    bool valid = true;
+    for (size_t i = 0; kind == PyUnicode_4BYTE_KIND && i < length; i++) {
+        valid = valid && ((const Py_UCS4 *)(void *)aligned)[i] <= 0x10FFFF;
+    }
+    text = valid ? PyUnicode_FromKindAndData(kind, aligned, (Py_ssize_t)length)
+                 : malformed("a character that does not exist");
+    at_free(aligned);
+    return text;
+}
+
+static PyObject *read_bytes(reader *in, bool array)
+{
+    size_t size;
+    if (read_count(in, 1, &size) < 0) {
+        return NULL;
+    }
+    const char *data = take(in, size);
+    return array ? PyByteArray_FromStringAndSize(data, (Py_ssize_t)size)
+                 : PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+}
+
+static PyObject *read_again(reader *in)
+{
+    size_t number;
+    if (read_size(in, &number) < 0) {
+        return NULL;
+    }
+    return number < in->memo_count ? Py_NewRef(in->memo[number])
+                                   : malformed("a number that the memo has not");
+}
+
+/* What was written for an object that turned out to lie inside itself is thrown away;
+ * the number of the complete one follows. */
+static PyObject *read_inside(reader *in, PyObject *outer)
+{
+    if (outer == NULL) {
+        return NULL;
+    }
+    PyObject *object = read_again(in);
+    Py_DECREF(outer);
+    return object;
+}
+
+static PyObject *read_tuple(reader *in)
+{
+    size_t count;
+    if (read_count(in, 1, &count) < 0) {
+        return NULL;
+    }
+    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *item = read_object(in);
+        if (item == NULL) {
+            Py_CLEAR(tuple);
+        } else {
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+        }
+    }
+    return tuple;
+}
+
+static PyObject *read_list(reader *in, bool again)
+{
+    PyObject *list = complete(in, PyList_New(0), again);
+    size_t count;
+    if (list == NULL || read_count(in, 1, &count) < 0) {
+        Py_XDECREF(list);
+        return NULL;
+    }
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = read_object(in);
+        if (item == NULL || PyList_Append(list, item) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *read_dict(reader *in, bool again)
+{
+    PyObject *dict = complete(in, PyDict_New(), again);
+    size_t count;
+    if (dict == NULL || read_count(in, 2, &count) < 0) {
+        Py_XDECREF(dict);
+        return NULL;
+    }
+    for (size_t i = 0; dict != NULL && i < count; i++) {
+        PyObject *key = read_object(in);
+        PyObject *value = key != NULL ? read_object(in) : NULL;
+        if (value == NULL || PyDict_SetItem(dict, key, value) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *read_members(reader *in, PyObject *set)
+{
+    size_t count;
+    if (set == NULL || read_count(in, 1, &count) < 0) {
+        Py_XDECREF(set);
+        return NULL;
+    }
+    for (size_t i = 0; set != NULL && i < count; i++) {
+        PyObject *item = read_object(in);
+        if (item == NULL || PySet_Add(set, item) < 0) {
+            Py_CLEAR(set);
+        }
+        Py_XDECREF(item);
+    }
+    return set;
+}
+
+static PyObject *read_three(reader *in, int tag)
+{
+    PyObject *parts[3] = {NULL};
+    PyObject *object = NULL;
+    for (size_t i = 0; i < 3; i++) {
+        parts[i] = read_object(in);
+        if (parts[i] == NULL) {
+            goto done;
+        }
+    }
+    object = tag == AT_TAG_SLICE
+                 ? PySlice_New(parts[0], parts[1], parts[2])
+                 : PyObject_CallFunctionObjArgs((PyObject *)&PyRange_Type, parts[0],
+                                                parts[1], parts[2], NULL);
+done:
+    for (size_t i = 0; i < 3; i++) {
+        Py_XDECREF(parts[i]);
+    }
+    return object;
+}
+
+static PyObject *read_buffer(reader *in)
+{
+    const char *readonly = take(in, 1);
+    return readonly != NULL ? read_bytes(in, *readonly == 0) : NULL;
+}
+
+static at_shared *read_attachment(reader *in)
+{
+    size_t position;
+    if (read_size(in, &position) < 0) {
+        return NULL;
+    }
+    if (in->message == NULL || position >= in->message->attachment_count) {
+        (void)malformed("an attachment that is not there");
+        return NULL;
+    }
+    return in->message->attachments[position];
+}
+
+static PyObject *read_block(reader *in)
+{
+    at_shared *thing = read_attachment(in);
+    if (thing == NULL) {
+        return NULL;
+    }
+    if (thing->kind != &at_block_kind) {
+        return malformed("an attachment that is no block");
+    }
+    at_block *block = (at_block *)thing;
+    /* Who holds a message that others hold too must not get memory that they will get
+     * as well, and write to. Only holders make further holders, so that a count of one
+     * stays one. */
+    bool alone = atomic_load_explicit(&in->message->shared.references,
+                                      memory_order_acquire) == 1 &&
+                 atomic_load_explicit(&thing->references, memory_order_acquire) == 1;
+    if (block->readonly || alone) {
+        return at_parcel_view_new(in->state->view_type, block);
+    }
+    return PyByteArray_FromStringAndSize(block->data, (Py_ssize_t)block->size_bytes);
+}
+
+static PyObject *read_handle(reader *in)
+{
+    at_shared *thing = read_attachment(in);
+    for (size_t i = 0; thing != NULL && i < in->state->handle_count; i++) {
+        const at_parcel_handle *handle = in->state->handles[i].handle;
+        if (handle->kind == thing->kind) {
+            return handle->wrap(in->state->handles[i].type, thing);
+        }
+    }
+    return thing != NULL ? malformed("a handle of a kind unknown here") : NULL;
+}
+
+static PyObject *read_global(reader *in)
+{
+    PyObject *module = read_object(in);
+    PyObject *name = module != NULL ? read_object(in) : NULL;
+    PyObject *found = NULL;
+    if (name != NULL) {
+        found = PyUnicode_CheckExact(module) && PyUnicode_CheckExact(name)
+                    ? PyObject_CallFunctionObjArgs(in->state->find_global, module, name,
+                                                   NULL)
+                    : malformed("a name that is no str");
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return found;
+}
+
+/* The callable and its arguments: a new object. */
+static PyObject *read_call(reader *in)
+{
+    PyObject *callable = read_object(in);
+    PyObject *arguments = callable != NULL ? read_object(in) : NULL;
+    PyObject *object = NULL;
+    if (arguments != NULL) {
+        object = PyTuple_CheckExact(arguments)
+                     ? PyObject_Call(callable, arguments, NULL)
+                     : malformed("arguments that are no tuple");
+    }
+    Py_XDECREF(callable);
+    Py_XDECREF(arguments);
+    return object;
+}
+
+static bool at_stream_end(reader *in)
+{
+    if (in->at < in->end && *in->at == AT_TAG_END) {
+        in->at++;
+        return true;
+    }
+    return false;
+}
+
+static int read_items(reader *in, PyObject *object)
+{
+    while (!at_stream_end(in)) {
+        PyObject *item = read_object(in);
+        int status = -1;
+        if (item != NULL && PyList_Check(object) &&
+            Py_TYPE(object)->tp_iter == PyList_Type.tp_iter) {
+            status = PyList_Append(object, item);
+        } else if (item != NULL) {
+            PyObject *result = PyObject_CallMethod(object, "append", "O", item);
+            status = result != NULL ? 0 : -1;
+            Py_XDECREF(result);
+        }
+        Py_XDECREF(item);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int read_pairs(reader *in, PyObject *object)
+{
+    while (!at_stream_end(in)) {
+        PyObject *key = read_object(in);
+        PyObject *value = key != NULL ? read_object(in) : NULL;
+        int status = value != NULL ? PyObject_SetItem(object, key, value) : -1;
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int update_dict(PyObject *object, PyObject *attributes)
+{
+    PyObject *dict = PyObject_GetAttrString(object, "__dict__");
+    int status = dict != NULL ? PyDict_Update(dict, attributes) : -1;
+    Py_XDECREF(dict);
+    return status;
+}
+
+static int set_attributes(PyObject *object, PyObject *attributes)
+{
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    int status = 0;
+    while (status == 0 && PyDict_Next(attributes, &position, &key, &value)) {
+        status = PyObject_SetAttr(object, key, value);
+    }
+    return status;
+}
+
+/* What pickle's BUILD does. */
+static int apply_state(PyObject *object, PyObject *state)
+{
+    PyObject *apply;
+    if (PyObject_GetOptionalAttrString(object, "__setstate__", &apply) < 0) {
+        return -1;
+    }
+    if (apply != NULL) {
+        PyObject *result = PyObject_CallOneArg(apply, state);
+        Py_DECREF(apply);
+        Py_XDECREF(result);
+        return result != NULL ? 0 : -1;
+    }
+    PyObject *attributes = state, *slots = NULL;
+    if (PyTuple_Check(state) && PyTuple_GET_SIZE(state) == 2) {
+        attributes = PyTuple_GET_ITEM(state, 0);
+        slots = PyTuple_GET_ITEM(state, 1);
+    }
+    if ((attributes != Py_None && !PyDict_Check(attributes)) ||
+        (slots != NULL && slots != Py_None && !PyDict_Check(slots))) {
+        PyErr_SetString(PyExc_TypeError, "the state of an object is no dict");
+        return -1;
+    }
+    if (attributes != Py_None && PyDict_GET_SIZE(attributes) != 0 &&
+        update_dict(object, attributes) < 0) {
+        return -1;
+    }
+    return slots != NULL && slots != Py_None ? set_attributes(object, slots) : 0;
+}
+
+static int read_state(reader *in, PyObject *object, int parts)
+{
+    PyObject *apply = NULL;
+    if ((parts & AT_PART_SETTER) != 0 && (apply = read_object(in)) == NULL) {
+        return -1;
+    }
+    PyObject *state = read_object(in);
+    int status = -1;
+    if (state != NULL && apply != NULL) {
+        PyObject *result = PyObject_CallFunctionObjArgs(apply, object, state, NULL);
+        status = result != NULL ? 0 : -1;
+        Py_XDECREF(result);
+    } else if (state != NULL) {
+        status = apply_state(object, state);
+    }
+    Py_XDECREF(apply);
+    Py_XDECREF(state);
+    return status;
+}
+
+static PyObject *read_reduced(reader *in, bool again)
+{
+    PyObject *object = complete(in, read_call(in), again);
+    const char *parts = object != NULL ? take(in, 1) : NULL;
+    if (parts == NULL ||
+        ((*parts & AT_PART_ITEMS) != 0 && read_items(in, object) < 0) ||
+        ((*parts & AT_PART_PAIRS) != 0 && read_pairs(in, object) < 0) ||
+        ((*parts & AT_PART_STATE) != 0 && read_state(in, object, *parts) < 0)) {
+        Py_XDECREF(object);
+        return NULL;
+    }
+    return object;
+}
+
+/* What makes Python code run. */
+static PyObject *read_active(reader *in, int tag, bool again)
+{
+    if (!in->trusted) {
+        return malformed("only plain data is read from outside this program");
+    }
+    if (at_parcel_state_complete(in->state) < 0) {
+        return NULL;
+    }
+    switch (tag) {
+    case AT_TAG_GLOBAL:
+        return complete(in, read_global(in), again);
+    case AT_TAG_REDUCE:
+        return read_reduced(in, again);
+    default:
+        return read_inside(in, read_call(in));
+    }
+}
+
+static PyObject *read_container(reader *in, int tag, bool again)
+{
+    switch (tag) {
+    case AT_TAG_TUPLE:
+        return complete(in, read_tuple(in), again);
+    case AT_TAG_TUPLE_INSIDE:
+        return read_inside(in, read_tuple(in));
+    case AT_TAG_LIST:
+        return read_list(in, again);
+    case AT_TAG_DICT:
+        return read_dict(in, again);
+    case AT_TAG_SET:
+        return read_members(in, complete(in, PySet_New(NULL), again));
+    case AT_TAG_FROZENSET:
+        return complete(in, read_members(in, PyFrozenSet_New(NULL)), again);
+    case AT_TAG_FROZENSET_INSIDE:
+        return read_inside(in, read_members(in, PyFrozenSet_New(NULL)));
+    case AT_TAG_SLICE:
+    case AT_TAG_RANGE:
+        return read_three(in, tag);
+    case AT_TAG_HANDLE:
+        return complete(in, read_handle(in), again);
+    case AT_TAG_BUFFER:
+        return complete(in, read_buffer(in), again);
+    case AT_TAG_BUFFER_BLOCK:
+        return complete(in, read_block(in), again);
+    case AT_TAG_GLOBAL:
+    case AT_TAG_REDUCE:
+    case AT_TAG_REDUCE_INSIDE:
+        return read_active(in, tag, again);
+    default:
+        return malformed("an unknown tag");
+    }
+}
+
+static PyObject *read_object(reader *in)
+{
+    const char *place = take(in, 1);
+    if (place == NULL) {
+        return NULL;
+    }
+    bool again = (*place & AT_TAG_MEMO) != 0;
+    int tag = *place & ~AT_TAG_MEMO & 0xFF;
+    switch (tag) {
+    case AT_TAG_NONE:
+        return Py_NewRef(Py_None);
+    case AT_TAG_TRUE:
+        return Py_NewRef(Py_True);
+    case AT_TAG_FALSE:
+        return Py_NewRef(Py_False);
+    case AT_TAG_ELLIPSIS:
+        return Py_NewRef(Py_Ellipsis);
+    case AT_TAG_NOTIMPLEMENTED:
+        return Py_NewRef(Py_NotImplemented);
+    case AT_TAG_INT8:
+    case AT_TAG_INT32:
+    case AT_TAG_INT64:
+        return read_int(in, tag);
+    case AT_TAG_INT:
+        return read_big_int(in);
+    case AT_TAG_FLOAT:
+        return read_float(in);
+    case AT_TAG_COMPLEX:
+        return read_complex(in);
+    case AT_TAG_STR1:
+        return complete(in, read_str(in, PyUnicode_1BYTE_KIND), again);
+    case AT_TAG_STR2:
+        return complete(in, read_str(in, PyUnicode_2BYTE_KIND), again);
+    case AT_TAG_STR4:
+        return complete(in, read_str(in, PyUnicode_4BYTE_KIND), again);
+    case AT_TAG_BYTES:
+    case AT_TAG_BYTEARRAY:
+        return complete(in, read_bytes(in, tag == AT_TAG_BYTEARRAY), again);
+    case AT_TAG_AGAIN:
+        return read_again(in);
+    default:
+        break;
+    }
+    if (Py_EnterRecursiveCall(" while unpacking an object: it is nested too deeply")) {
+        return NULL;
+    }
+    PyObject *object = read_container(in, tag, again);
+    Py_LeaveRecursiveCall();
+    return object;
+}
+
+static PyObject *read_parcel(reader *in, const char *data, size_t size_bytes)
+{
+    in->state = at_parcel_state_get();
+    if (in->state == NULL) {
+        return NULL;
+    }
+    at_parcel_take_returned(in->state->home);
+    if (size_bytes < 2 || (unsigned char)data[0] != AT_PARCEL_MAGIC ||
+        data[1] != AT_PARCEL_VERSION) {
+        return malformed("it does not begin like one");
+    }
+    in->at = data + 2;
+    in->end = data + size_bytes;
+    in->memo = in->first;
+    in->memo_count = 0;
+    in->memo_capacity = FIRST_MEMO;
+    PyObject *object = read_object(in);
+    if (object != NULL && in->at != in->end) {
+        Py_CLEAR(object);
+        (void)malformed("more follows");
+    }
+    for (size_t i = 0; i < in->memo_count; i++) {
+        Py_DECREF(in->memo[i]);
+    }
+    if (in->memo != in->first) {
+        at_free(in->memo);
+    }
+    return object;
+}
+
+PyObject *at_parcel_unpack(const at_message *message)
+{
+    reader in;
+    in.message = message;
+    in.trusted = message->origin == AT_MESSAGE_LOCAL;
+    return read_parcel(&in, message->data, message->size_bytes);
+}
+
+PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted)
+{
+    reader in;
+    in.message = NULL;
+    in.trusted = trusted;
+    return read_parcel(&in, data, size_bytes);
+}
