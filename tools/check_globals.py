@@ -17,6 +17,13 @@ ALLOWED = {
     r".*_(kind|type|spec|slots|methods|getset|members|def|module|keywords|table|method)": (
         "a constant in CPython's terms; its API takes it without const"
     ),
+    r"steps(\.\d+)?": "constants: a table of functions, relocated once",
+    r"registry|all": "elf/: what is known of files, and all images, is the process's",
+    r"arguments": "elf/load.c: what the program was started with",
+    r"serials(\.\d+)?": "elf/rewrite.c: paths are never the same twice in a process",
+    r"start_thread|(has_)?ended_key|once(\.\d+)?|rounds(\.\d+)?": (
+        "elf/threads.c: one libstdc++, one thread key"
+    ),
     r"_parser(\.\d+)?|kwlist(\.\d+)?|keywords(\.\d+)?": "argument names for CPython",
 }
 # "address flags section size name"; a const table of pointers lies in .data.rel.ro, which

@@ -274,8 +274,8 @@ static void threads_are_noticed(void)
         CHECK(call(image, starters[i]) == 0);
         CHECK(at_image_space_has_threads(space) == (i != 0)); /* the first has ended */
         const size_t unmapped = at_image_get_stats().unmapped_count;
-        at_image_space_end(space, AT_IMAGE_UNMAP);
         /* Nobody knows whether the last has ended. */
+        CHECK(at_image_space_end(space, AT_IMAGE_UNMAP) == (i != 2));
         CHECK(at_image_get_stats().unmapped_count == unmapped + (i != 2));
     }
 }
