@@ -90,6 +90,7 @@ class Wakeups:
     def collect(self) -> list[int]: ...
 
 def disarm(armed: object, used: bool, /) -> None: ...
+
 # server.c
 
 class Service:

@@ -67,7 +67,7 @@ HAZARDS = (
     Hazard(
         "tracemalloc",
         "Closing an interpreter while tracemalloc traces crashes.",
-        "Stop tracing before an interpreter closes.",
+        "atoll stops the tracing, with a warning.",
         first=(3, 14),
     ),
     Hazard(

@@ -243,7 +243,9 @@ class Interpreter:
         if _atoll.interpreter_state(self._id) in ("idle", "running"):
             _atoll.interpreter_close_begin(self._id, 10.0)
             _atoll.interpreter_reap(self._id)
-            _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            # No repr: modules may be torn down around this already.
+            text = f"unclosed <atoll.Interpreter {self._id}>"
+            _warn(text, ResourceWarning, stacklevel=2, source=self)
 
 
 def _handle(interpreter_id: int, name: str | None) -> Interpreter:
@@ -340,8 +342,26 @@ def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
         os.close(writer)
 
 
+def _stop_tracing() -> None:
+    # From 3.14 on, ending an interpreter while tracemalloc traces crashes.
+    tracemalloc = sys.modules.get("tracemalloc")
+    if (
+        sys.version_info >= (3, 14)
+        and tracemalloc is not None
+        and tracemalloc.is_tracing()
+    ):
+        tracemalloc.stop()
+        warnings.warn(
+            "tracemalloc was stopped: this version of CPython crashes when an "
+            "interpreter closes while it traces",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
 def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
     """Close and wait; the state it came to, and what is in the way."""
+    _stop_tracing()
     _atoll.interpreter_close_begin(interpreter_id, timeout)
     try:
         _wait(_atoll.interpreter_end(interpreter_id), timeout)
@@ -380,6 +400,8 @@ _EXIT_TIMEOUT = 2.0  # seconds for all interpreters together
 def _exit_process() -> None:
     """Close all interpreters at the end of the process, in bounded time."""
     _atoll.interpreters_stop()
+    if _atoll.interpreter_left():
+        _stop_tracing()
     for interpreter_id in _atoll.interpreter_left():
         _atoll.interpreter_close_begin(interpreter_id, _EXIT_TIMEOUT)
         _atoll.interpreter_close_hurry(interpreter_id)

@@ -300,6 +300,38 @@ def test_exit_while_code_runs(body):
     )
 
 
+def test_an_interpreter_that_ends_closes_those_it_made():
+    run(
+        """
+        import atoll, time
+        one = atoll.Interpreter()
+        one.exec("import atoll; keep = atoll.Interpreter()")
+        assert len(atoll.list_interpreters()) == 2
+        one.close()
+        deadline = time.monotonic() + 50
+        while atoll.list_interpreters() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not atoll.list_interpreters()
+        """
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="a hazard of 3.14 and later")
+def test_close_while_tracemalloc_traces():
+    run(
+        """
+        import atoll, tracemalloc, warnings
+        tracemalloc.start()
+        one = atoll.Interpreter()
+        one.exec("import json")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            one.close()
+        assert "tracemalloc was stopped" in str(caught[0].message)
+        """
+    )
+
+
 def test_exit_by_an_error_keeps_its_code():
     run(
         "import atoll; one = atoll.Interpreter(); raise ValueError('x')",
