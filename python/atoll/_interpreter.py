@@ -90,7 +90,8 @@ class Interpreter:
             raise TypeError(
                 f"code is a {type(code).__name__}, not a str or code object"
             )
-        self._run("exec", (code,), {})
+        sent = code if isinstance(code, str) else marshal.dumps(code)
+        self._run("exec", (sent,), {})
 
     def call(
         self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs

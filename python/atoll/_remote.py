@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib
+import marshal
 import pickle
 import sys
 import threading
@@ -96,8 +97,8 @@ def start(data: bytes) -> None:
 # ---- jobs -------------------------------------------------------------------------
 
 
-def exec_code(source: str | types.CodeType) -> None:
-    """Run `source` in this interpreter's `__main__`."""
+def exec_code(source: str | bytes) -> None:
+    """Run source, or marshalled code, in this interpreter's `__main__`."""
     if isinstance(source, str):
         # The traceback shows the lines of the last code that was run.
         import linecache
@@ -110,7 +111,7 @@ def exec_code(source: str | types.CodeType) -> None:
         )
         code = compile(source, _EXEC_FILE, "exec", dont_inherit=True)
     else:
-        code = source
+        code = marshal.loads(source)
     exec(code, sys.modules["__main__"].__dict__)
 
 
