@@ -5,6 +5,7 @@ extension imports in each of them. See https://peps.python.org/pep-0684/ and
 https://peps.python.org/pep-0734/ for what CPython gives and this package completes.
 """
 
+from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
 from atoll._channel import Channel, select
 from atoll._enable import enable
 from atoll._errors import (
@@ -30,11 +31,15 @@ __all__ = [
     "NotShareableError",
     "OwnerDeadError",
     "RemoteTraceback",
+    "SharedArray",
+    "SharedBuffer",
     "__version__",
     "enable",
     "get_current",
     "list_interpreters",
+    "open_shared",
     "select",
+    "transfer",
 ]
 
 __version__: str

@@ -8,6 +8,7 @@
 /* The module's entry point, for the importer. */
 PyMODINIT_FUNC PyInit__atoll(void);
 
+int at_bind_buffer(PyObject *module);
 int at_bind_channel(PyObject *module);
 int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);

@@ -10,11 +10,11 @@
 #include "base/memory.h"
 #include "bind/bind.h"
 #include "bind/error.h"
-#include "bind/object.h"
 #include "bind/type.h"
 #include "bind/wait.h"
 #include "chan/message.h"
 #include "interp/attach.h"
+#include "parcel/parcel.h"
 #include "sys/clock.h"
 
 enum { DEFAULT_CAPACITY = 1024, MANY_LIMIT = 256 };
@@ -134,7 +134,7 @@ AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *ar
         return NULL;
     }
     at_message *message;
-    if (at_object_pack(values[0], &message) < 0) {
+    if (at_parcel_pack(values[0], &message) < 0) {
         return NULL;
     }
     at_channel_member_sends(self->member);
@@ -158,7 +158,7 @@ AT_UNCHECKED static PyObject *channel_try_send(PyObject *object, PyObject *value
 {
     at_channel_object *self = self_of(object);
     at_message *message;
-    if (at_object_pack(value, &message) < 0) {
+    if (at_parcel_pack(value, &message) < 0) {
         return NULL;
     }
     at_channel_member_sends(self->member);
@@ -232,7 +232,7 @@ AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *argu
         PyObject *item = NULL;
         while (packed < MANY_LIMIT && (item = PyIter_Next(iterator)) != NULL) {
             at_message *message;
-            int failed = at_object_pack(item, &message);
+            int failed = at_parcel_pack(item, &message);
             Py_DECREF(item);
             if (failed < 0) {
                 break;
@@ -263,7 +263,7 @@ AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *argu
 PyObject *at_channel_unpack(void *item)
 {
     at_message *message = item;
-    PyObject *value = at_object_unpack(message);
+    PyObject *value = at_parcel_unpack(message);
     at_message_unref(message);
     return value;
 }
@@ -318,7 +318,7 @@ static PyObject *unpack_batch(void **messages, size_t count) AT_ATTACHED
 {
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *value = at_object_unpack(messages[i]);
+        PyObject *value = at_parcel_unpack(messages[i]);
         if (value == NULL) {
             Py_CLEAR(list);
             break;
@@ -622,7 +622,7 @@ static at_shared *thing_of(PyObject *object)
     return (at_shared *)self_of(object)->channel;
 }
 
-static const at_object_handle channel_handle = {
+static const at_parcel_handle channel_handle = {
     .kind = &at_channel_kind,
     .thing_of = thing_of,
     .wrap = at_channel_object_wrap,
@@ -634,7 +634,7 @@ AT_UNCHECKED int at_bind_channel(PyObject *module)
     if (type == NULL) {
         return -1;
     }
-    int result = at_object_register_handle(type, &channel_handle);
+    int result = at_parcel_register_handle(type, &channel_handle);
     Py_DECREF(type);
     return result == 0 ? PyModule_AddFunctions(module, functions) : -1;
 }

@@ -15,6 +15,7 @@ static int module_exec(PyObject *module)
         at_bind_wakeups,
         at_bind_server,
         at_bind_parcel,
+        at_bind_buffer,
         NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

@@ -1,0 +1,88 @@
+"""Shared memory: transfer of ownership, names, and the way to other processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from atoll import _atoll
+from atoll._atoll import SharedArray, SharedBuffer
+
+__all__ = ["SharedArray", "SharedBuffer", "open_shared", "transfer"]
+
+
+def transfer[Shared: (SharedBuffer, SharedArray)](buffer: Shared) -> Shared:
+    """Move `buffer`: what is returned has the memory, `buffer` has it no longer.
+
+    Send the result: `channel.send(transfer(buffer))`. From then on the sender cannot
+    write what the receiver reads.
+
+    Args:
+        buffer: With no memoryview or array over it in use.
+
+    Returns:
+        A new object over the same memory.
+
+    Raises:
+        BufferError: A view of `buffer` is still in use.
+        ValueError: It was transferred or released before.
+    """
+    return buffer._transfer()
+
+
+def open_shared(name: str) -> SharedBuffer:
+    """The whole memory of a named buffer or array, of this or another process.
+
+    The memory has no name in any file system: it is found through `/proc`, in the
+    processes of the same user that have it open, and is gone with the last of them.
+
+    Args:
+        name: What was given as `name=`.
+
+    Returns:
+        A buffer over the same memory.
+
+    Raises:
+        FileNotFoundError: No process that may be looked into has such a buffer.
+    """
+    wanted = f"/memfd:atoll:{name} (deleted)"
+    for process in sorted(Path("/proc").iterdir(), key=lambda entry: entry.name):
+        if not process.name.isdecimal():
+            continue
+        try:
+            for entry in (process / "fd").iterdir():
+                if str(entry.readlink()) == wanted:
+                    descriptor = os.open(entry, os.O_RDWR | os.O_CLOEXEC)
+                    return _adopt(descriptor)
+        except OSError:
+            continue  # it ended meanwhile, or belongs to somebody else
+    raise FileNotFoundError(f"no shared buffer is called {name!r}")
+
+
+def _adopt(descriptor: int) -> SharedBuffer:
+    try:
+        size = os.fstat(descriptor).st_size
+        return SharedBuffer._restore(descriptor, 0, "B", (size,), False)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _rebuild(kind: str, descriptor: Any, *layout: Any) -> SharedBuffer | SharedArray:
+    number = descriptor.detach()
+    try:
+        made: type[SharedBuffer] | type[SharedArray] = getattr(_atoll, kind)
+        return made._restore(number, *layout)
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def reduce(buffer: SharedBuffer | SharedArray) -> tuple[Any, ...]:
+    """For pickle: the descriptor goes the way multiprocessing passes descriptors."""
+    from multiprocessing import reduction  # slow to import, and rarely needed
+
+    descriptor, *layout = buffer._describe()
+    passed = reduction.DupFd(descriptor)
+    return _rebuild, (type(buffer).__name__, passed, *layout)

@@ -1,0 +1,598 @@
+/* atoll.SharedBuffer and atoll.SharedArray: views of shared memory as Python objects.
+ *
+ * Both speak the buffer protocol, so memoryview(), numpy.asarray() and struct see the
+ * memory itself, in every interpreter and process. An object lets its view go when it
+ * is released or transferred; until then exports of the buffer protocol keep it from
+ * that.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <string.h>
+
+#include "base/error.h"
+#include "bind/bind.h"
+#include "bind/dlpack.h"
+#include "bind/error.h"
+#include "bind/type.h"
+#include "chan/region.h"
+#include "parcel/parcel.h"
+
+typedef struct view_object {
+    PyObject_HEAD at_view *view; /* a reference until dealloc */
+    atomic_long state;           /* exports of the buffer protocol, or RELEASED */
+} view_object;
+
+/* Set where there are no exports, and never left. */
+#define RELEASED (-1L)
+
+static at_view *view_of(PyObject *object) AT_ATTACHED
+{
+    view_object *self = (view_object *)object;
+    if (atomic_load(&self->state) == RELEASED) {
+        PyErr_SetString(PyExc_ValueError,
+                        "the buffer was transferred or released: it is no longer here");
+        return NULL;
+    }
+    return self->view;
+}
+
+/* ---- life ------------------------------------------------------------------------ */
+
+static PyObject *wrap(PyTypeObject *type, at_shared *view) AT_ATTACHED
+{
+    view_object *self = (view_object *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->view = (at_view *)at_shared_ref(view);
+    }
+    return (PyObject *)self;
+}
+
+/* The same, with the caller's reference. */
+static PyObject *wrap_taking(PyTypeObject *type, at_view *view) AT_ATTACHED
+{
+    PyObject *object = wrap(type, &view->shared);
+    at_shared_unref(&view->shared);
+    return object;
+}
+
+static void view_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    view_object *self = (view_object *)object;
+    at_shared_unref(self->view != NULL ? &self->view->shared : NULL);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* A view over a region of its own. */
+static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char *name,
+                      const char *format, size_t item_bytes, int dimension_count,
+                      const ptrdiff_t *shape) AT_ATTACHED
+{
+    size_t size_bytes = item_bytes;
+    for (int i = 0; i < dimension_count; i++) {
+        if (shape[i] < 0 ||
+            __builtin_mul_overflow(size_bytes, (size_t)shape[i], &size_bytes)) {
+            return PyErr_Format(PyExc_ValueError, "%zd is no size of a dimension here",
+                                shape[i]);
+        }
+    }
+    at_fault fault;
+    at_region *region;
+    char label[256];
+    (void)snprintf(label, sizeof label, "atoll:%s", name != NULL ? name : "");
+    /* An empty array still has an address. */
+    if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    at_view *view;
+    int result = at_view_new(kind, region, 0, format, item_bytes, dimension_count,
+                             shape, false, &view);
+    at_shared_unref(&region->shared);
+    return result == 0 ? wrap_taking(type, view) : at_raise(result);
+}
+
+AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments,
+                                         PyObject *keywords)
+{
+    static char *names[] = {"size", "name", NULL};
+    Py_ssize_t size;
+    const char *name = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n|$z:SharedBuffer", names,
+                                     &size, &name)) {
+        return NULL;
+    }
+    if (size < 1) {
+        PyErr_SetString(PyExc_ValueError, "size must be at least 1 byte");
+        return NULL;
+    }
+    ptrdiff_t shape[1] = {size};
+    return make(type, &at_view_buffer_kind, name, "B", 1, 1, shape);
+}
+
+/* ---- item types --------------------------------------------------------------------
+ */
+
+typedef struct item_type {
+    const char *name;   /* numpy's */
+    const char *format; /* the struct module's */
+    size_t item_bytes;
+} item_type;
+
+static const item_type item_types[] = {
+    {"bool", "?", 1},       {"int8", "b", 1},         {"uint8", "B", 1},
+    {"int16", "h", 2},      {"uint16", "H", 2},       {"int32", "i", 4},
+    {"uint32", "I", 4},     {"int64", "q", 8},        {"uint64", "Q", 8},
+    {"float16", "e", 2},    {"float32", "f", 4},      {"float64", "d", 8},
+    {"complex64", "Zf", 8}, {"complex128", "Zd", 16},
+};
+
+static const item_type *item_type_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof item_types / sizeof *item_types; i++) {
+        if (strcmp(item_types[i].name, name) == 0 ||
+            strcmp(item_types[i].format, name) == 0) {
+            return &item_types[i];
+        }
+    }
+    return NULL;
+}
+
+/* A name, a format character, or anything with a `name` such as a numpy.dtype, or with
+ * a
+ * `__name__` such as numpy.float64, float or int. */
+static const item_type *item_type_of(PyObject *dtype) AT_ATTACHED
+{
+    PyObject *name = NULL;
+    if (PyUnicode_Check(dtype)) {
+        name = Py_NewRef(dtype);
+    } else if (dtype == (PyObject *)&PyFloat_Type) {
+        return item_type_find("float64");
+    } else if (dtype == (PyObject *)&PyLong_Type) {
+        return item_type_find("int64");
+    } else if (PyObject_GetOptionalAttrString(
+                   dtype, PyType_Check(dtype) ? "__name__" : "name", &name) < 0) {
+        return NULL;
+    }
+    const char *text =
+        name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    const item_type *found = text != NULL ? item_type_find(text) : NULL;
+    if (found == NULL && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_TypeError, "%R is no item type that can be shared", dtype);
+    }
+    Py_XDECREF(name);
+    return found;
+}
+
+/* A number or a sequence of numbers; returns how many, or -1. */
+static int shape_of(PyObject *object, ptrdiff_t *shape) AT_ATTACHED
+{
+    if (PyLong_Check(object)) {
+        shape[0] = PyLong_AsSsize_t(object);
+        return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
+    }
+    PyObject *sizes = PySequence_Tuple(object);
+    if (sizes == NULL) {
+        return -1;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(sizes);
+    if (count < 1 || count > AT_VIEW_DIMENSIONS) {
+        PyErr_Format(PyExc_ValueError, "an array has 1 to %d dimensions, not %zd",
+                     AT_VIEW_DIMENSIONS, count);
+        count = -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        shape[i] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(sizes, i), PyExc_OverflowError);
+        if (shape[i] == -1 && PyErr_Occurred()) {
+            count = -1;
+        }
+    }
+    Py_DECREF(sizes);
+    return (int)count;
+}
+
+AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
+                                        PyObject *keywords)
+{
+    static char *names[] = {"shape", "dtype", "name", NULL};
+    PyObject *sizes;
+    PyObject *dtype;
+    const char *name = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|$z:SharedArray", names,
+                                     &sizes, &dtype, &name)) {
+        return NULL;
+    }
+    const item_type *items = item_type_of(dtype);
+    if (items == NULL) {
+        return NULL;
+    }
+    ptrdiff_t shape[AT_VIEW_DIMENSIONS];
+    int count = shape_of(sizes, shape);
+    if (count < 0) {
+        return NULL;
+    }
+    return make(type, &at_view_array_kind, name, items->format, items->item_bytes,
+                count, shape);
+}
+
+/* ---- the buffer protocol
+ * -------------------------------------------------------------- */
+
+static int view_get_buffer(PyObject *object, Py_buffer *buffer, int flags)
+{
+    view_object *self = (view_object *)object;
+    at_view *view = self->view;
+    buffer->obj = NULL;
+    if (view->readonly && (flags & PyBUF_WRITABLE) != 0) {
+        PyErr_SetString(PyExc_BufferError, "the buffer is read-only");
+        return -1;
+    }
+    long exports = atomic_load(&self->state);
+    do {
+        if (exports == RELEASED) {
+            (void)view_of(object);
+            return -1;
+        }
+    } while (!atomic_compare_exchange_weak(&self->state, &exports, exports + 1));
+    *buffer = (Py_buffer){
+        .buf = at_view_data(view),
+        .obj = Py_NewRef(object),
+        .len = (Py_ssize_t)view->size_bytes,
+        .itemsize = (Py_ssize_t)view->item_bytes,
+        .readonly = view->readonly,
+        .ndim = view->dimension_count,
+        .format = (flags & PyBUF_FORMAT) != 0 ? view->format : NULL,
+        .shape = (flags & PyBUF_ND) != 0 ? view->shape : NULL,
+        .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? view->strides : NULL,
+    };
+    return 0;
+}
+
+static void view_release_buffer(PyObject *object, Py_buffer *buffer)
+{
+    atomic_fetch_sub(&((view_object *)object)->state, 1);
+}
+
+/* True when the object now is RELEASED by this call; else an exception is set. */
+static bool let_go(PyObject *object) AT_ATTACHED
+{
+    long exports = 0;
+    if (atomic_compare_exchange_strong(&((view_object *)object)->state, &exports,
+                                       RELEASED)) {
+        return true;
+    }
+    if (exports == RELEASED) {
+        (void)view_of(object);
+    } else {
+        PyErr_Format(PyExc_BufferError,
+                     "%ld views of the buffer are still in use (memoryview, array)",
+                     exports);
+    }
+    return false;
+}
+
+/* ---- methods
+ * ---------------------------------------------------------------------------- */
+
+AT_UNCHECKED static PyObject *view_release(PyObject *object, PyObject *unused)
+{
+    if (atomic_load(&((view_object *)object)->state) != RELEASED && !let_go(object)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+AT_UNCHECKED static PyObject *view_enter(PyObject *object, PyObject *unused)
+{
+    return view_of(object) != NULL ? Py_NewRef(object) : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_exit(PyObject *object, PyObject *arguments)
+{
+    return view_release(object, NULL);
+}
+
+AT_UNCHECKED static PyObject *view_transfer(PyObject *object, PyObject *unused)
+{
+    if (!let_go(object)) {
+        return NULL;
+    }
+    return wrap(Py_TYPE(object), &((view_object *)object)->view->shared);
+}
+
+AT_UNCHECKED static PyObject *view_readonly_view(PyObject *object, PyObject *unused)
+{
+    at_view *view = view_of(object);
+    at_view *made;
+    if (view == NULL) {
+        return NULL;
+    }
+    int result = at_view_slice(view, 0, view->shape[0], true, &made);
+    return result == 0 ? wrap_taking(Py_TYPE(object), made) : at_raise(result);
+}
+
+static PyObject *memoryview_of(PyObject *object) AT_ATTACHED
+{
+    return view_of(object) != NULL ? PyMemoryView_FromObject(object) : NULL;
+}
+
+/* A slice without a step is a view that can be sent; all else is memoryview's. */
+AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
+{
+    at_view *view = view_of(object);
+    if (view == NULL) {
+        return NULL;
+    }
+    if (PySlice_Check(key)) {
+        Py_ssize_t start, stop, step;
+        if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
+            return NULL;
+        }
+        if (step == 1) {
+            Py_ssize_t length = PySlice_AdjustIndices(view->shape[0], &start, &stop, 1);
+            at_view *made;
+            int result = at_view_slice(view, start, start + length, false, &made);
+            return result == 0 ? wrap_taking(Py_TYPE(object), made) : at_raise(result);
+        }
+    }
+    PyObject *memory = memoryview_of(object);
+    if (memory == NULL) {
+        return NULL;
+    }
+    PyObject *item = PyObject_GetItem(memory, key);
+    Py_DECREF(memory);
+    return item;
+}
+
+AT_UNCHECKED static int view_assign(PyObject *object, PyObject *key, PyObject *value)
+{
+    PyObject *memory = memoryview_of(object);
+    if (memory == NULL) {
+        return -1;
+    }
+    int result = value != NULL ? PyObject_SetItem(memory, key, value)
+                               : PyObject_DelItem(memory, key);
+    Py_DECREF(memory);
+    return result;
+}
+
+AT_UNCHECKED static Py_ssize_t view_length(PyObject *object)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? view->shape[0] : -1;
+}
+
+AT_UNCHECKED static PyObject *view_nbytes(PyObject *object, void *unused)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? PyLong_FromSize_t(view->size_bytes) : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_readonly(PyObject *object, void *unused)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? PyBool_FromLong(view->readonly) : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_shape(PyObject *object, void *unused)
+{
+    at_view *view = view_of(object);
+    if (view == NULL) {
+        return NULL;
+    }
+    PyObject *shape = PyTuple_New(view->dimension_count);
+    for (int i = 0; shape != NULL && i < view->dimension_count; i++) {
+        PyObject *size = PyLong_FromSsize_t(view->shape[i]);
+        if (size == NULL) {
+            Py_CLEAR(shape);
+            break;
+        }
+        PyTuple_SET_ITEM(shape, i, size);
+    }
+    return shape;
+}
+
+AT_UNCHECKED static PyObject *view_dtype(PyObject *object, void *unused)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? PyUnicode_FromString(item_type_find(view->format)->name)
+                        : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_repr(PyObject *object)
+{
+    view_object *self = (view_object *)object;
+    if (atomic_load(&self->state) == RELEASED) {
+        return PyUnicode_FromFormat("<%s: not here any more>",
+                                    Py_TYPE(object)->tp_name);
+    }
+    return PyUnicode_FromFormat("<%s: %zu bytes%s>", Py_TYPE(object)->tp_name,
+                                self->view->size_bytes,
+                                self->view->readonly ? ", read-only" : "");
+}
+
+/* ---- to other processes
+ * ------------------------------------------------------------------ */
+
+/* (descriptor, offset, format, shape, read-only): what _restore() takes. The descriptor
+ * stays this object's. */
+AT_UNCHECKED static PyObject *view_describe(PyObject *object, PyObject *unused)
+{
+    at_view *view = view_of(object);
+    if (view == NULL) {
+        return NULL;
+    }
+    PyObject *shape = view_shape(object, NULL);
+    if (shape == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue("(insNO)", view->region->memory.descriptor,
+                         (Py_ssize_t)view->offset_bytes, view->format, shape,
+                         view->readonly ? Py_True : Py_False);
+}
+
+/* Type._restore(descriptor, offset, format, shape, readonly): takes the descriptor. */
+AT_UNCHECKED static PyObject *restore(PyObject *type, PyObject *arguments,
+                                      const at_shared_kind *kind)
+{
+    int descriptor;
+    Py_ssize_t offset;
+    const char *format;
+    PyObject *sizes;
+    int readonly;
+    ptrdiff_t shape[AT_VIEW_DIMENSIONS];
+    if (!PyArg_ParseTuple(arguments, "insOp:_restore", &descriptor, &offset, &format,
+                          &sizes, &readonly)) {
+        return NULL;
+    }
+    int count = shape_of(sizes, shape);
+    const item_type *items = item_type_find(format);
+    if (count < 0) {
+        return NULL;
+    }
+    if (items == NULL || offset < 0) {
+        return at_raise(AT_EINVALID);
+    }
+    at_fault fault;
+    at_region *region;
+    if (at_region_adopt(descriptor, &region, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    at_view *view;
+    int result = at_view_new(kind, region, (size_t)offset, items->format,
+                             items->item_bytes, count, shape, readonly != 0, &view);
+    at_shared_unref(&region->shared);
+    return result == 0 ? wrap_taking((PyTypeObject *)type, view) : at_raise(result);
+}
+
+AT_UNCHECKED static PyObject *buffer_restore(PyObject *type, PyObject *arguments)
+{
+    return restore(type, arguments, &at_view_buffer_kind);
+}
+
+AT_UNCHECKED static PyObject *array_restore(PyObject *type, PyObject *arguments)
+{
+    return restore(type, arguments, &at_view_array_kind);
+}
+
+/* pickle: multiprocessing's way of passing descriptors does the rest. */
+AT_UNCHECKED static PyObject *view_reduce(PyObject *object, PyObject *unused)
+{
+    PyObject *module = PyImport_ImportModule("atoll._buffer");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *parts = PyObject_CallMethod(module, "reduce", "O", object);
+    Py_DECREF(module);
+    return parts;
+}
+
+/* ---- DLPack
+ * ------------------------------------------------------------------------------- */
+
+AT_UNCHECKED static PyObject *view_dlpack(PyObject *object, PyObject *arguments,
+                                          PyObject *keywords)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? at_dlpack_export(view, keywords) : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unused)
+{
+    return at_dlpack_device();
+}
+
+/* ---- the types
+ * ------------------------------------------------------------------------------ */
+
+#define VIEW_METHODS                                                                   \
+    {"release", view_release, METH_NOARGS, NULL},                                      \
+        {"__enter__", view_enter, METH_NOARGS, NULL},                                  \
+        {"__exit__", view_exit, METH_VARARGS, NULL},                                   \
+        {"toreadonly", view_readonly_view, METH_NOARGS, NULL},                         \
+        {"_transfer", view_transfer, METH_NOARGS, NULL},                               \
+        {"_describe", view_describe, METH_NOARGS, NULL},                               \
+        {"__reduce__", view_reduce, METH_NOARGS, NULL},                                \
+        {"__dlpack__", (PyCFunction)(void (*)(void))view_dlpack,                       \
+         METH_VARARGS | METH_KEYWORDS, NULL},                                          \
+    {                                                                                  \
+        "__dlpack_device__", view_dlpack_device, METH_NOARGS, NULL                     \
+    }
+
+static PyMethodDef buffer_methods[] = {
+    VIEW_METHODS,
+    {"_restore", buffer_restore, METH_VARARGS | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef array_methods[] = {
+    VIEW_METHODS,
+    {"_restore", array_restore, METH_VARARGS | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef view_attributes[] = {
+    {"nbytes", view_nbytes, NULL, NULL, NULL},
+    {"readonly", view_readonly, NULL, NULL, NULL},
+    {"shape", view_shape, NULL, NULL, NULL},
+    {"dtype", view_dtype, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define VIEW_SLOTS                                                                     \
+    {Py_tp_dealloc, view_dealloc}, {Py_tp_getset, view_attributes},                    \
+        {Py_tp_repr, view_repr}, {Py_mp_subscript, view_subscript},                    \
+        {Py_mp_ass_subscript, view_assign}, {Py_mp_length, view_length},               \
+        {Py_bf_getbuffer, view_get_buffer},                                            \
+    {                                                                                  \
+        Py_bf_releasebuffer, view_release_buffer                                       \
+    }
+
+static PyType_Slot buffer_slots[] = {
+    VIEW_SLOTS, {Py_tp_new, buffer_new}, {Py_tp_methods, buffer_methods}, {0, NULL}};
+
+static PyType_Slot array_slots[] = {
+    VIEW_SLOTS, {Py_tp_new, array_new}, {Py_tp_methods, array_methods}, {0, NULL}};
+
+static PyType_Spec buffer_spec = {
+    .name = "atoll.SharedBuffer",
+    .basicsize = sizeof(view_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = buffer_slots,
+};
+
+static PyType_Spec array_spec = {
+    .name = "atoll.SharedArray",
+    .basicsize = sizeof(view_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = array_slots,
+};
+
+static at_shared *thing_of(PyObject *object) AT_ATTACHED
+{
+    at_view *view = view_of(object);
+    return view != NULL ? &view->shared : NULL;
+}
+
+static const at_parcel_handle buffer_handle = {&at_view_buffer_kind, thing_of, wrap};
+static const at_parcel_handle array_handle = {&at_view_array_kind, thing_of, wrap};
+
+static int add(PyObject *module, PyType_Spec *spec,
+               const at_parcel_handle *handle) AT_ATTACHED
+{
+    PyTypeObject *type = at_bind_add_type(module, spec);
+    if (type == NULL) {
+        return -1;
+    }
+    int result = at_parcel_register_handle(type, handle);
+    Py_DECREF(type);
+    return result;
+}
+
+AT_UNCHECKED int at_bind_buffer(PyObject *module)
+{
+    return add(module, &buffer_spec, &buffer_handle) == 0
+               ? add(module, &array_spec, &array_handle)
+               : -1;
+}

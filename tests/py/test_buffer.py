@@ -1,0 +1,234 @@
+"""Shared memory: views, transfer, array libraries, other processes."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll import Channel, SharedArray, SharedBuffer, open_shared, transfer
+
+DEADLINE = 60.0
+
+
+def memory_files() -> list[str]:
+    """Labels of the shared memory that this process has open."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except OSError:
+            continue
+    return [label for label in found if label.startswith("/memfd:atoll:")]
+
+
+def test_bytes() -> None:
+    buffer = SharedBuffer(10)
+    assert len(buffer) == buffer.nbytes == 10
+    assert buffer.shape == (10,) and buffer.dtype == "uint8" and not buffer.readonly
+    assert bytes(buffer) == bytes(10)
+    memory = memoryview(buffer)
+    memory[2:5] = b"abc"
+    buffer[5] = ord("d")
+    buffer[6:8] = b"ef"
+    assert bytes(buffer) == b"\0\0abcdef\0\0"
+    assert buffer[2] == ord("a") and buffer[-1] == 0
+    assert bytes(buffer[::2]) == b"\0acef"[:1] + b"ace\0"
+    with pytest.raises(IndexError):
+        buffer[10]
+    with pytest.raises(TypeError):
+        del buffer[0]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_empty_buffer(size: int) -> None:
+    with pytest.raises(ValueError):
+        SharedBuffer(size)
+
+
+def test_slices_are_views() -> None:
+    buffer = SharedBuffer(100)
+    middle = buffer[10:20]
+    assert type(middle) is SharedBuffer and len(middle) == 10
+    middle[0] = 7
+    assert buffer[10] == 7
+    inner = middle[5:]
+    inner[:] = b"xxxxx"
+    assert bytes(buffer[15:20]) == b"xxxxx"
+    assert len(buffer[50:10]) == 0 and len(buffer[90:1000]) == 10
+
+
+def test_readonly() -> None:
+    buffer = SharedBuffer(4)
+    readonly = buffer.toreadonly()
+    assert readonly.readonly and memoryview(readonly).readonly
+    with pytest.raises(TypeError):
+        readonly[0] = 1
+    with pytest.raises(TypeError):
+        struct.pack_into("b", readonly, 0, 1)
+    buffer[0] = 9
+    assert readonly[0] == 9
+    assert readonly[1:].readonly
+
+
+def test_through_a_channel_is_the_same_memory() -> None:
+    channel = Channel()
+    buffer = SharedBuffer(1 << 20)
+    channel.send(buffer[100:200])
+    received = channel.recv()
+    received[0] = 42
+    assert buffer[100] == 42 and len(received) == 100
+    array = SharedArray((2, 3), "float64")
+    channel.send(array)
+    same = channel.recv()
+    assert type(same) is SharedArray and same.shape == (2, 3)
+    same[1, 2] = 2.5
+    assert array[1, 2] == 2.5
+
+
+def test_transfer() -> None:
+    buffer = SharedBuffer(4)
+    buffer[0] = 1
+    view = memoryview(buffer)
+    with pytest.raises(BufferError):
+        transfer(buffer)
+    view.release()
+    channel = Channel()
+    channel.send(transfer(buffer))
+    for use in (lambda: buffer[0], lambda: memoryview(buffer), lambda: len(buffer)):
+        with pytest.raises(ValueError):
+            use()
+    with pytest.raises(ValueError):
+        transfer(buffer)
+    with pytest.raises(ValueError):
+        channel.send(buffer)
+    assert channel.recv()[0] == 1
+
+
+def test_release() -> None:
+    with SharedBuffer(4) as buffer:
+        buffer[0] = 1
+    with pytest.raises(ValueError):
+        buffer[0]
+    buffer.release()
+    assert "not here" in repr(buffer)
+
+
+def test_memory_is_freed() -> None:
+    before = len(memory_files())
+    buffer = SharedBuffer(4096, name="test-freed")
+    assert len(memory_files()) == before + 1
+    kept = buffer[1:2]
+    del buffer
+    gc.collect()
+    assert len(memory_files()) == before + 1
+    del kept
+    gc.collect()
+    assert len(memory_files()) == before
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code", "size"),
+    [
+        ("int8", "b", 1),
+        ("uint16", "H", 2),
+        ("i", "i", 4),
+        (float, "d", 8),
+        (int, "q", 8),
+    ],
+)
+def test_arrays(dtype: Any, code: str, size: int) -> None:
+    array = SharedArray((3, 4), dtype)
+    memory = memoryview(array)
+    assert memory.format == code and memory.itemsize == size
+    assert memory.shape == (3, 4) and memory.strides == (4 * size, size)
+    memory[2, 3] = 5
+    assert array[2, 3] == 5 and array[2:].shape == (1, 4) and array[2:][0, 3] == 5
+
+
+def test_wrong_arrays() -> None:
+    for shape, dtype in [((2,), "text"), ((2,), dict), ([[1]], "f"), ("ab", "f")]:
+        with pytest.raises(TypeError):
+            SharedArray(shape, dtype)  # type: ignore[arg-type]
+    for wrong in [(-1,), (), (1,) * 33, (1 << 40, 1 << 40)]:
+        with pytest.raises((ValueError, OverflowError)):
+            SharedArray(wrong, "float64")
+
+
+def test_numpy_sees_the_memory() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = SharedArray((4, 5), numpy.dtype("float32"))
+    view = numpy.asarray(array)
+    assert view.dtype == numpy.float32 and view.shape == (4, 5)
+    view[:] = 3
+    assert array[3, 4] == 3
+    other = numpy.from_dlpack(array)
+    other[0, 0] = 8
+    assert view[0, 0] == 8
+    assert other.__array_interface__["data"] == view.__array_interface__["data"]
+    readonly = numpy.from_dlpack(array.toreadonly())
+    assert not readonly.flags.writeable and readonly[0, 0] == 8
+    with pytest.raises(BufferError):
+        array.toreadonly().__dlpack__()
+    assert array.__dlpack__() is not None and array.__dlpack_device__() == (1, 0)
+    assert numpy.asarray(SharedArray((2,), "complex128")).dtype == numpy.complex128
+    del view, other, readonly
+    array.release()
+
+
+def child_writes(buffer: SharedBuffer, array: SharedArray) -> None:
+    buffer[3] = 33
+    array[1] = 1.5
+
+
+def test_another_process_writes() -> None:
+    context = multiprocessing.get_context("spawn")
+    buffer, array = SharedBuffer(10), SharedArray(2, "float64")
+    child = context.Process(target=child_writes, args=(buffer[2:], array))
+    child.start()
+    child.join(DEADLINE)
+    assert child.exitcode == 0
+    assert buffer[5] == 33 and array[1] == 1.5
+
+
+CHILD = """
+import sys, time
+from atoll import SharedBuffer, open_shared
+name = sys.argv[1]
+buffer = SharedBuffer(8192, name=name)
+buffer[0] = 11
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_named_memory_of_a_process_that_is_killed() -> None:
+    name = f"test-{os.getpid()}-named"
+    with pytest.raises(FileNotFoundError):
+        open_shared(name)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    buffer = open_shared(name)
+    assert len(buffer) == 8192 and buffer[0] == 11
+    child.send_signal(signal.SIGKILL)
+    child.wait(DEADLINE)
+    child.communicate()
+    assert buffer[0] == 11 and open_shared(name)[0] == 11  # this process has it
+    del buffer
+    gc.collect()
+    with pytest.raises(FileNotFoundError):
+        open_shared(name)
