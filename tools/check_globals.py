@@ -14,7 +14,7 @@ from pathlib import Path
 ALLOWED = {
     r"at_runtime": "the process global",
     r"known_services": "an interpreter finds a service of the process by its number",
-    r".*_(kind|type|spec|slots|methods|getset|members|def|module|keywords|table|method)": (
+    r".*_(kind|type|spec|slots|methods?|getset|members|def|module|keywords|table)": (
         "a constant in CPython's terms; its API takes it without const"
     ),
     r"steps(\.\d+)?": "constants: a table of functions, relocated once",
@@ -26,8 +26,8 @@ ALLOWED = {
     ),
     r"_parser(\.\d+)?|kwlist(\.\d+)?|keywords(\.\d+)?": "argument names for CPython",
 }
-# "address flags section size name"; a const table of pointers lies in .data.rel.ro, which
-# the loader makes read-only.
+# "address flags section size name"; a const table of pointers lies in .data.rel.ro,
+# which the loader makes read-only.
 SYMBOL = re.compile(
     r"^[0-9a-f]+ .{7} (\.(?:data|bss|tdata|tbss)\S*)\t[0-9a-f]+ +(\S+)$"
 )

@@ -271,7 +271,6 @@ static void accept_batch(at_reactor *reactor, int listener)
         }
         atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
         if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
-            atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
             attach(reactor, descriptor, &peer);
         }
     }
@@ -327,6 +326,11 @@ static void take_messages(at_reactor *reactor)
     if (atomic_exchange_explicit(&reactor->drain_wanted, false, memory_order_acquire)) {
         reactor->hooks->drain(reactor->context);
     }
+}
+
+void at_reactor_reserve(at_reactor *reactor)
+{
+    atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
 }
 
 uint64_t at_reactor_load(const at_reactor *reactor)

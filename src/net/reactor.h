@@ -21,7 +21,7 @@ typedef struct at_reactor at_reactor;
 
 /* Open a reactor in `service` and start to accept.
  * owns: the caller closes it; hooks and context must live until then
- * errs: AT_ENOMEM, AT_ELIMIT, AT_ECLOSED; as at_error_from_errno() */
+ * errs: AT_ENOMEM, AT_ELIMIT; as at_error_from_errno() */
 int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault);
 
@@ -58,6 +58,8 @@ typedef struct at_newcomer {
 int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer);
 void at_reactor_post_drain(at_reactor *reactor);
 uint64_t at_reactor_load(const at_reactor *reactor);
+/* Count a connection that the reactor is about to take itself. */
+void at_reactor_reserve(at_reactor *reactor);
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats);
 
 #endif

@@ -15,8 +15,8 @@ struct at_service {
     at_service_limits limits;        /* fixed after init */
     int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
     int listener_count;
-    atomic_bool draining; /* written under mutex */
     pthread_mutex_t mutex;
+    bool draining;                         /* guarded: mutex */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
     at_service *next;                      /* guarded: known_services.mutex */
 };
@@ -158,14 +158,14 @@ int at_service_join(at_service *service, at_reactor *reactor)
 {
     int result = AT_ELIMIT;
     (void)pthread_mutex_lock(&service->mutex);
-    if (atomic_load_explicit(&service->draining, memory_order_relaxed)) {
-        result = AT_ECLOSED;
-    }
     for (int i = 0; i < AT_REACTORS_MAX && result == AT_ELIMIT; i++) {
         if (service->reactors[i] == NULL) {
             service->reactors[i] = reactor;
             result = 0;
         }
+    }
+    if (result == 0 && service->draining) {
+        at_reactor_post_drain(reactor);
     }
     (void)pthread_mutex_unlock(&service->mutex);
     return result;
@@ -188,7 +188,7 @@ void at_service_leave(at_service *service, at_reactor *reactor)
 void at_service_drain(at_service *service)
 {
     (void)pthread_mutex_lock(&service->mutex);
-    atomic_store_explicit(&service->draining, true, memory_order_relaxed);
+    service->draining = true;
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         if (service->reactors[i] != NULL) {
             at_reactor_post_drain(service->reactors[i]);
@@ -243,13 +243,15 @@ bool at_service_hand_over(at_service *service, at_reactor *self, int descriptor,
                           const at_address *peer)
 {
     at_newcomer *newcomer = at_alloc(sizeof *newcomer);
-    if (newcomer == NULL) {
-        return false;
+    if (newcomer != NULL) {
+        *newcomer = (at_newcomer){.descriptor = descriptor, .peer = *peer};
     }
-    *newcomer = (at_newcomer){.descriptor = descriptor, .peer = *peer};
     (void)pthread_mutex_lock(&service->mutex);
-    at_reactor *best = least_loaded(service, self);
+    at_reactor *best = newcomer != NULL ? least_loaded(service, self) : self;
     bool taken = best != self && at_reactor_post(best, newcomer) == 0;
+    if (!taken) {
+        at_reactor_reserve(self); /* under the mutex: the next accept sees it */
+    }
     (void)pthread_mutex_unlock(&service->mutex);
     if (!taken) {
         at_free(newcomer);

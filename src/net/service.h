@@ -88,13 +88,13 @@ enum { AT_LISTENERS_MAX = 16, AT_REACTORS_MAX = 256 };
 const at_service_limits *at_service_get_limits(const at_service *service);
 int at_service_listeners(const at_service *service, int *descriptors);
 
-/* Take a place in the table.
- * errs: AT_ELIMIT, AT_ECLOSED (the service drains) */
+/* Take a place in the table; where the service drains, the reactor is asked to.
+ * errs: AT_ELIMIT */
 int at_service_join(at_service *service, struct at_reactor *reactor);
 void at_service_leave(at_service *service, struct at_reactor *reactor);
 
 /* Give `descriptor` to the reactor with fewest connections: it is put into its inbox,
- * or, where that is `self`, nothing is done and the caller takes it.
+ * or, where that is `self`, only counted and the caller takes it.
  * owns: takes `descriptor` on true */
 bool at_service_hand_over(at_service *service, struct at_reactor *self, int descriptor,
                           const at_address *peer);

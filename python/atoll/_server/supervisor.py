@@ -235,6 +235,8 @@ class Supervisor:
             for other in self.workers:
                 if other is not worker and not self._stopping:
                     self._start(other)
+        if len(self.workers) > 1 and all(w.ready for w in self.workers):
+            logger.info("all %d workers serve", len(self.workers))
 
     def _announce(self) -> None:
         addresses = self.service.addresses()
