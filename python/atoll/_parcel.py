@@ -310,7 +310,10 @@ def reduce_type(found: type) -> Reduced:
     attributes.pop("__slots__", None)
     if sys.version_info >= (3, 14) and not attributes.get("__annotations__"):
         attributes["__annotate__"] = found.__annotate__
-    head = {"__module__": found.__module__, "__qualname__": found.__qualname__}
+    head: dict[str, Any] = {
+        "__module__": found.__module__,
+        "__qualname__": found.__qualname__,
+    }
     if slots is not None:
         head["__slots__"] = slot_names
     parts = (type(found), found.__name__, found.__bases__, head, _token(found))
