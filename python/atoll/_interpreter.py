@@ -6,7 +6,6 @@ import atexit
 import marshal
 import math
 import os
-import pickle
 import select
 import signal
 import sys
@@ -272,16 +271,17 @@ def get_current() -> Interpreter | None:
     return _handle(here, _atoll.interpreter_name(here))
 
 
-def _result(data: bytes) -> Any:
-    if data[:1] == b"R":
-        return _wire.unpack(data[1:])
-    if not data:
+def _result(message: _atoll.Message | None) -> Any:
+    if message is None:
         raise InterpreterError("the call failed, and so did the report of its error")
-    packed, name, text, words = pickle.loads(data[1:])
+    succeeded, value = _wire.unpack(message)
+    if succeeded:
+        return value
+    packed, name, text, words = value
     exception: BaseException | None = None
     if packed is not None:
         try:
-            exception = _wire.unpack(packed)
+            exception = _atoll.loads(packed, trusted=True)
         except Exception:
             pass
     if not isinstance(exception, BaseException):
@@ -293,7 +293,7 @@ def _result(data: bytes) -> Any:
         del exception
 
 
-def _wait(job: Any, timeout: float | None) -> bytes:
+def _wait(job: Any, timeout: float | None) -> _atoll.Message | None:
     """Wait for a job, and on the main thread for signals too; its reply.
 
     Raises:

@@ -127,7 +127,7 @@ def _invoke(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return function(*args, **kwargs)
 
 
-def load(request: bytes) -> Callable[[], Any]:
+def load(request: _atoll.Message) -> Callable[[], Any]:
     """What to call for `request`, which `_interpreter` packed."""
     function, args, kwargs = _wire.unpack(request)
     if isinstance(function, str):
@@ -137,10 +137,10 @@ def load(request: bytes) -> Callable[[], Any]:
     return functools.partial(invoke, function, args, kwargs)
 
 
-def reply(result: Any) -> bytes:
+def reply(result: Any) -> _atoll.Message:
     """The reply that carries `result`."""
     try:
-        return b"R" + _wire.pack(result)
+        return _wire.pack((True, result))
     except Exception as error:
         raise _errors.NotShareableError(
             f"the result, a {type(result).__qualname__}, cannot leave its interpreter: "
@@ -148,7 +148,7 @@ def reply(result: Any) -> bytes:
         ) from None
 
 
-def error(exception: BaseException) -> bytes:
+def error(exception: BaseException) -> _atoll.Message:
     """The reply that carries `exception`: itself where it can be packed, its words."""
     import traceback
 
@@ -171,10 +171,10 @@ def error(exception: BaseException) -> bytes:
     packed = None
     try:
         if not isinstance(exception, SystemExit):
-            packed = _wire.pack(exception)
+            packed = _atoll.dumps(exception)
     except Exception:
         pass
-    return b"E" + pickle.dumps((packed, name, text, words))
+    return _wire.pack((False, (packed, name, text, words)))
 
 
 # ---- the end ----------------------------------------------------------------------

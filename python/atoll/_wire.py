@@ -1,4 +1,4 @@
-"""Objects into bytes and back, for calls into other interpreters: parcels."""
+"""Objects into messages and back, for calls into other interpreters: parcels."""
 
 from typing import Any
 
@@ -7,17 +7,16 @@ from atoll import _atoll
 __all__ = ["pack", "unpack"]
 
 
-def pack(value: Any, name: str = "object") -> bytes:
-    """The bytes of `value`.
+def pack(value: Any) -> _atoll.Message:
+    """The message that carries `value`.
 
     Raises:
-        NotShareableError: It cannot leave its interpreter; the path to what in it
-            cannot begins with `name`.
+        NotShareableError: It cannot leave its interpreter; the message names the path
+            to what in it cannot.
     """
-    data: bytes = _atoll.dumps(value, name)
-    return data
+    return _atoll.pack(value)
 
 
-def unpack(data: bytes) -> Any:
+def unpack(message: _atoll.Message) -> Any:
     """The value again."""
-    return _atoll.loads(data, trusted=True)
+    return _atoll.unpack(message)

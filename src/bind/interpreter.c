@@ -187,9 +187,13 @@ AT_UNCHECKED static void job_capsule_free(PyObject *capsule)
 AT_UNCHECKED static PyObject *interpreter_post(PyObject *module, PyObject *arguments)
 {
     long long id;
-    Py_buffer request;
+    PyObject *object;
     int waits;
-    if (!PyArg_ParseTuple(arguments, "Ly*p:interpreter_post", &id, &request, &waits)) {
+    if (!PyArg_ParseTuple(arguments, "LOp:interpreter_post", &id, &object, &waits)) {
+        return NULL;
+    }
+    at_message *request = at_runtime_messages()->unwrap(object);
+    if (request == NULL) {
         return NULL;
     }
     at_fault fault = {0};
@@ -199,7 +203,7 @@ AT_UNCHECKED static PyObject *interpreter_post(PyObject *module, PyObject *argum
     if (interpreter == NULL) {
         goto done;
     }
-    job = at_job_new(request.buf, (size_t)request.len);
+    job = at_job_new(request);
     if (job == NULL) {
         PyErr_NoMemory();
         goto done;
@@ -214,7 +218,6 @@ AT_UNCHECKED static PyObject *interpreter_post(PyObject *module, PyObject *argum
     }
 done:
     at_interpreter_unref(interpreter);
-    PyBuffer_Release(&request);
     return capsule;
 }
 
@@ -262,7 +265,8 @@ AT_UNCHECKED static PyObject *job_wait(PyObject *module, PyObject *arguments)
                                "interpreter %lld closed before the call could run",
                                (long long)job->target->id);
     }
-    return PyBytes_FromStringAndSize(job->reply.data, (Py_ssize_t)job->reply.size);
+    return job->reply != NULL ? at_runtime_messages()->wrap(job->reply)
+                              : Py_NewRef(Py_None);
 }
 
 AT_UNCHECKED static PyObject *interpreter_interrupt(PyObject *module,

@@ -3,6 +3,7 @@
 #include "parcel/parcel.h"
 
 #include "bind/bind.h"
+#include "interp/runtime.h"
 
 typedef struct message_object {
     PyObject_HEAD at_message *message;
@@ -72,6 +73,43 @@ static const at_parcel_handle message_handle = {
     .kind = &at_message_kind,
     .thing_of = message_thing,
     .wrap = message_wrap,
+};
+
+/* The Message type of the caller's interpreter. */
+static PyTypeObject *message_type(void)
+{
+    PyObject *module = PyImport_ImportModule("atoll._atoll");
+    PyObject *type = module != NULL ? PyObject_GetAttrString(module, "Message") : NULL;
+    Py_XDECREF(module);
+    return (PyTypeObject *)type;
+}
+
+static PyObject *message_object_new(at_message *message)
+{
+    PyTypeObject *type = message_type();
+    PyObject *self = type != NULL ? message_wrap(type, &message->shared) : NULL;
+    Py_XDECREF(type);
+    return self;
+}
+
+static at_message *message_of_object(PyObject *object)
+{
+    PyTypeObject *type = message_type();
+    if (type == NULL) {
+        return NULL;
+    }
+    bool is_message = Py_TYPE(object) == type;
+    Py_DECREF(type);
+    if (!is_message) {
+        PyErr_Format(PyExc_TypeError, "expected a Message, got %T", object);
+        return NULL;
+    }
+    return ((message_object *)object)->message;
+}
+
+static const at_message_binding message_binding = {
+    .wrap = message_object_new,
+    .unwrap = message_of_object,
 };
 
 static PyObject *pack(PyObject *module, PyObject *object)
@@ -149,6 +187,7 @@ int at_bind_parcel(PyObject *module)
     if (type == NULL) {
         return -1;
     }
+    at_runtime_set_messages(&message_binding);
     int status = PyModule_AddObjectRef(module, "Message", type);
     if (status == 0) {
         status = at_parcel_register_handle((PyTypeObject *)type, &message_handle);

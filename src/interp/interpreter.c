@@ -89,7 +89,7 @@ static at_interpreter *interpreter_alloc(const char *name, at_bytes *path,
     interpreter->start = *start;
     at_bytes_init(path);
     at_bytes_init(start);
-    interpreter->end = at_job_new("", 0);
+    interpreter->end = at_job_new(NULL);
     if (interpreter->end == NULL ||
         (name != NULL && (interpreter->name = at_strdup(name)) == NULL)) {
         at_interpreter_unref(interpreter);

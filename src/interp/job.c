@@ -22,8 +22,8 @@ static void listener_drop(at_job *job, bool over)
 static void job_free(at_shared *thing)
 {
     at_job *job = (at_job *)thing;
-    at_bytes_fini(&job->request);
-    at_bytes_fini(&job->reply);
+    at_message_unref(job->request);
+    at_message_unref(job->reply);
     at_interpreter_unref(job->target);
     at_job_unref(job->parent);
     listener_drop(job, false);
@@ -32,7 +32,7 @@ static void job_free(at_shared *thing)
 
 static const at_shared_kind job_kind = {"job", job_free};
 
-at_job *at_job_new(const void *request, size_t size_bytes)
+at_job *at_job_new(at_message *request)
 {
     at_job *job = at_calloc(1, sizeof *job);
     if (job == NULL) {
@@ -40,12 +40,7 @@ at_job *at_job_new(const void *request, size_t size_bytes)
     }
     at_shared_init(&job->shared, &job_kind);
     atomic_init(&job->listener, -1);
-    at_bytes_init(&job->request);
-    at_bytes_init(&job->reply);
-    if (at_bytes_append(&job->request, request, size_bytes) < 0) {
-        at_job_unref(job);
-        return NULL;
-    }
+    job->request = request != NULL ? at_message_ref(request) : NULL;
     return job;
 }
 

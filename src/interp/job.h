@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/bytes.h"
 #include "base/contexts.h"
 #include "base/error.h"
 #include "base/shared.h"
+#include "chan/message.h"
 
 /* The values of at_job.state, in the order in which they come. */
 enum {
@@ -33,17 +33,19 @@ typedef struct at_job {
     struct at_job *parent;         /* the job whose code waits for this one, or NULL;
                                     * a reference, fixed after post */
     struct at_job *next;           /* guarded: the target's lock */
-    at_bytes request;              /* fixed after init */
-    at_bytes reply;                /* writer: the owner, before the state is DONE */
+    at_message *request;           /* fixed after init; a reference, or NULL */
+    at_message *reply;             /* writer: the owner, before the state is DONE; a
+                                    * reference, or NULL: not even the error could be
+                                    * told */
     atomic_uint state;             /* the release in at_job_finish pairs with the
                                     * acquire in at_job_is_over */
     atomic_int listener; /* a descriptor that at_job_finish sets and closes, or -1; who
                           * takes it out owns it */
 } at_job;
 
-/* A job with a copy of `request` and one reference, the caller's; NULL: out of memory.
- * ctx: any */
-at_job *at_job_new(const void *request, size_t size_bytes);
+/* A job with a reference to `request` (or NULL) and one reference, the caller's; NULL:
+ * out of memory. ctx: any */
+at_job *at_job_new(at_message *request);
 
 /* ctx: any; NULL is allowed */
 void at_job_unref(at_job *job);

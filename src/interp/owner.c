@@ -131,23 +131,6 @@ static void set_interruptible(at_interpreter *interpreter, bool interruptible)
     (void)pthread_mutex_unlock(&interpreter->lock);
 }
 
-/* Run what the request asks for: its result, or NULL with its exception set. */
-static PyObject *run_request(at_interpreter *interpreter, PyObject *remote,
-                             at_job *job) AT_ATTACHED
-{
-    PyObject *result = NULL;
-    set_interruptible(interpreter, true);
-    PyObject *call = PyObject_CallMethod(remote, "load", "y#", job->request.data,
-                                         (Py_ssize_t)job->request.size);
-    if (call != NULL) {
-        result = PyObject_CallNoArgs(call);
-        Py_DECREF(call);
-    }
-    set_interruptible(interpreter, false);
-    (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
-    return result;
-}
-
 /* remote.name(argument); PyObject_CallMethod() would spread out a tuple. */
 static PyObject *call_with(PyObject *remote, const char *name,
                            PyObject *argument) AT_ATTACHED
@@ -158,7 +141,25 @@ static PyObject *call_with(PyObject *remote, const char *name,
     return result;
 }
 
-/* The reply as bytes, or NULL with an exception set. */
+/* Run what the request asks for: its result, or NULL with its exception set. */
+static PyObject *run_request(at_interpreter *interpreter, PyObject *remote,
+                             at_job *job) AT_ATTACHED
+{
+    PyObject *result = NULL;
+    set_interruptible(interpreter, true);
+    PyObject *request = at_runtime_messages()->wrap(job->request);
+    PyObject *call = request != NULL ? call_with(remote, "load", request) : NULL;
+    Py_XDECREF(request);
+    if (call != NULL) {
+        result = PyObject_CallNoArgs(call);
+        Py_DECREF(call);
+    }
+    set_interruptible(interpreter, false);
+    (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
+    return result;
+}
+
+/* The reply as a message object, or NULL with an exception set. */
 static PyObject *make_reply(PyObject *remote, PyObject *result) AT_ATTACHED
 {
     if (result != NULL) {
@@ -183,11 +184,9 @@ static void run_job(at_interpreter *interpreter, at_job *job) AT_ATTACHED
         }
         Py_DECREF(remote);
     }
-    char *data;
-    Py_ssize_t size;
-    /* An empty reply says that even the error could not be told. */
-    if (reply != NULL && PyBytes_AsStringAndSize(reply, &data, &size) == 0) {
-        (void)at_bytes_append(&job->reply, data, (size_t)size);
+    at_message *message = reply != NULL ? at_runtime_messages()->unwrap(reply) : NULL;
+    if (message != NULL) {
+        job->reply = at_message_ref(message);
     }
     PyErr_Clear();
     Py_XDECREF(reply);

@@ -5,11 +5,12 @@
 
 static struct {
     pthread_mutex_t lock;
-    at_interpreter *first; /* guarded: lock */
-    size_t count;          /* guarded: lock */
-    bool stopped;          /* guarded: lock */
-    PyModuleDef *module;   /* fixed before the first interpreter */
-    char *module_file;     /* fixed before the first interpreter */
+    at_interpreter *first;              /* guarded: lock */
+    size_t count;                       /* guarded: lock */
+    bool stopped;                       /* guarded: lock */
+    PyModuleDef *module;                /* fixed before the first interpreter */
+    const at_message_binding *messages; /* fixed before the first interpreter */
+    char *module_file;                  /* fixed before the first interpreter */
 } at_runtime = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 bool at_runtime_add(at_interpreter *interpreter)
@@ -105,4 +106,14 @@ PyModuleDef *at_runtime_module(const char **file)
 {
     *file = at_runtime.module_file;
     return at_runtime.module;
+}
+
+void at_runtime_set_messages(const at_message_binding *binding)
+{
+    at_runtime.messages = binding;
+}
+
+const at_message_binding *at_runtime_messages(void)
+{
+    return at_runtime.messages;
 }

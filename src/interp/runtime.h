@@ -37,6 +37,17 @@ size_t at_runtime_count(void);
 int at_runtime_set_module(PyModuleDef *definition, const char *file);
 PyModuleDef *at_runtime_module(const char **file);
 
+/* How a message looks to Python code, told once by the binding. `wrap` gives a new
+ * object of the caller's interpreter, or NULL with an exception set; `unwrap` borrows
+ * from one, or is NULL with an exception set. */
+typedef struct at_message_binding {
+    PyObject *(*wrap)(at_message *message);
+    at_message *(*unwrap)(PyObject *object);
+} at_message_binding;
+
+void at_runtime_set_messages(const at_message_binding *binding);
+const at_message_binding *at_runtime_messages(void);
+
 /* Take no more interpreters from now on: the process exits. ctx: any */
 void at_runtime_stop(void);
 

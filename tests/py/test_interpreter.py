@@ -271,3 +271,9 @@ def test_code_objects_and_sources(interpreter):
 
 def test_repr_tells_the_state(interpreter):
     assert repr(interpreter) == f"<atoll.Interpreter {interpreter.id} 'test' idle>"
+
+
+def test_buffers_travel_with_calls(interpreter):
+    data = bytes(range(256)) * 1024
+    assert interpreter.call(bytearray, data) == bytearray(data)
+    assert interpreter.call(len, memoryview(bytearray(data))) == len(data)
