@@ -102,6 +102,7 @@ PyDoc_STRVAR(set_image_policy_doc,
              "set_image_policy(private_names, shared_names, /)\n--\n\n"
              "Libraries that must be private, or shared: base names with ':' between.");
 
+static PyObject *set_image_policy(PyObject *module, PyObject *args) AT_UNCHECKED;
 static PyObject *set_image_policy(PyObject *module, PyObject *args)
 {
     const char *private_names;
