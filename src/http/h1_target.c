@@ -6,12 +6,18 @@
 #include "http/h1_text.h"
 #include "http/scan.h"
 
+/* unreserved and sub-delims of RFC 3986; a percent sign is checked by its caller. */
+static const bool reg_name_bytes[256] = {
+    ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['-'] = true,
+    ['.'] = true,         ['_'] = true,         ['~'] = true,         ['!'] = true,
+    ['$'] = true,         ['&'] = true,         ['\''] = true,        ['('] = true,
+    [')'] = true,         ['*'] = true,         ['+'] = true,         [','] = true,
+    [';'] = true,         ['='] = true,
+};
+
 static bool is_reg_name_byte(char byte)
 {
-    /* unreserved and sub-delims; a percent sign is checked by its caller */
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') ||
-           (byte != '\0' && strchr("-._~!$&'()*+,;=", byte) != NULL);
+    return reg_name_bytes[(uint8_t)byte];
 }
 
 /* The end of the IP-literal that begins with '[' at text.data[0], or 0. Loose about
@@ -37,14 +43,12 @@ static size_t name_end(at_span text)
 {
     size_t i = 0;
     while (i < text.size) {
-        if (text.data[i] == '%') {
-            if (text.size - i < 3 || at_h1_hex_digit(text.data[i + 1]) < 0 ||
-                at_h1_hex_digit(text.data[i + 2]) < 0) {
-                break;
-            }
-            i += 3;
-        } else if (is_reg_name_byte(text.data[i])) {
+        if (is_reg_name_byte(text.data[i])) {
             i++;
+        } else if (text.data[i] == '%' && text.size - i > 2 &&
+                   at_h1_hex_digit(text.data[i + 1]) >= 0 &&
+                   at_h1_hex_digit(text.data[i + 2]) >= 0) {
+            i += 3;
         } else {
             break;
         }
