@@ -1,0 +1,380 @@
+/* The reactor with an application in C, through real sockets on the loopback. */
+#include "net/reactor.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+
+/* An application: /hello answers at once; /echo with what was sent; /wait keeps the
+ * exchange for the test to answer. */
+typedef struct app {
+    at_reactor *reactor;
+    at_exchange *kept; /* a reference */
+    at_bytes body;
+    int requests, lost, forgotten, drains;
+    bool drained;
+} app;
+
+static const char *why;
+
+static void answer(at_exchange *exchange, const char *data, size_t size)
+{
+    at_span piece = {data, size};
+    (void)at_exchange_respond(exchange, 200, NULL, 0, piece, false, &why);
+}
+
+static void echo(app *self, at_exchange *exchange)
+{
+    for (;;) {
+        at_span piece;
+        int more = at_exchange_body(exchange, &piece);
+        if (more < 0) {
+            return;
+        }
+        CHECK(at_bytes_append(&self->body, piece.data, piece.size) == 0);
+        at_exchange_take_body(exchange, piece.size);
+        if (more == 0) {
+            answer(exchange, self->body.data, self->body.size);
+            self->body.size = 0;
+            return;
+        }
+        if (piece.size == 0) {
+            at_exchange_want_body(exchange);
+            return;
+        }
+    }
+}
+
+static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
+{
+    app *self = context;
+    self->requests++;
+    (void)at_exchange_ref(exchange);
+    *at_exchange_connection_user(exchange) = self;
+    if (at_h1_equal(head->path, "/hello")) {
+        answer(exchange, "hello", 5);
+    } else if (at_h1_equal(head->path, "/echo")) {
+        echo(self, exchange);
+    } else if (at_h1_equal(head->path, "/wait")) {
+        CHECK(self->kept == NULL);
+        self->kept = at_exchange_ref(exchange);
+    }
+    at_exchange_unref(exchange);
+}
+
+static void on_body(void *context, at_exchange *exchange)
+{
+    (void)at_exchange_ref(exchange);
+    echo(context, exchange);
+    at_exchange_unref(exchange);
+}
+
+static void on_writable(void *context, at_exchange *exchange)
+{
+}
+
+static void on_lost(void *context, at_exchange *exchange)
+{
+    ((app *)context)->lost++;
+}
+
+static void on_forget(void *context, void *connection_user)
+{
+    CHECK(connection_user == context);
+    ((app *)context)->forgotten++;
+}
+
+static void on_drain(void *context)
+{
+    app *self = context;
+    self->drains++;
+    at_reactor_drain(self->reactor);
+}
+
+static void on_drained(void *context)
+{
+    ((app *)context)->drained = true;
+}
+
+static const at_hooks hooks = {on_request, on_body,  on_writable, on_lost,
+                               on_forget,  on_drain, on_drained};
+
+typedef struct fixture {
+    at_service *service;
+    app app;
+    int port;
+} fixture;
+
+static void set_up(fixture *fixture)
+{
+    *fixture = (struct fixture){0};
+    at_service_limits limits;
+    at_service_limits_init(&limits);
+    limits.head_timeout_ns = 50000000;
+    fixture->service = at_service_new(&limits);
+    CHECK(fixture->service != NULL);
+    CHECK(at_service_listen(fixture->service, "127.0.0.1", 0, 16, NULL) == 0);
+    at_address address;
+    CHECK(at_service_address(fixture->service, 0, &address));
+    fixture->port = address.port;
+    CHECK(at_reactor_open(&fixture->app.reactor, fixture->service, &hooks,
+                          &fixture->app, NULL) == 0);
+}
+
+static void tear_down(fixture *fixture)
+{
+    at_reactor_close(fixture->app.reactor);
+    at_exchange_unref(fixture->app.kept);
+    at_bytes_fini(&fixture->app.body);
+    at_service_unref(fixture->service);
+}
+
+static int dial(const fixture *fixture)
+{
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)fixture->port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK(client >= 0);
+    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+    return client;
+}
+
+static void say(int client, const char *text, size_t size)
+{
+    CHECK(send(client, text, size, MSG_NOSIGNAL) == (ssize_t)size);
+}
+
+/* Run the reactor until what came ends with `end` (NULL: until the connection ends).
+ * Returns the bytes, terminated, which the next call overwrites. */
+static const char *hear(fixture *fixture, int client, const char *end)
+{
+    static char heard[1 << 20];
+    size_t size = 0;
+    for (int rounds = 0; rounds < 100000; rounds++) {
+        at_reactor_run(fixture->app.reactor, 1);
+        ssize_t got = recv(client, heard + size, sizeof heard - 1 - size, MSG_DONTWAIT);
+        size += got > 0 ? (size_t)got : 0;
+        heard[size] = '\0';
+        if (got == 0) {
+            CHECK(end == NULL);
+            return heard;
+        }
+        if (end != NULL && size >= strlen(end) &&
+            strcmp(heard + size - strlen(end), end) == 0) {
+            return heard;
+        }
+    }
+    (void)fprintf(stderr, "heard only: %s\n", heard);
+    CHECK(!"the answer never came");
+    return NULL;
+}
+
+static int count(const char *text, const char *part)
+{
+    int found = 0;
+    while ((text = strstr(text, part)) != NULL) {
+        found++;
+        text += strlen(part);
+    }
+    return found;
+}
+
+#define HELLO "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
+#define WAIT "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+
+static void pipeline(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    for (int i = 0; i < 50; i++) {
+        say(client, HELLO, strlen(HELLO));
+    }
+    size_t size = 0;
+    char all[16384] = "";
+    while (fixture.app.requests < 50 || count(all, "\r\n\r\nhello") < 50) {
+        at_reactor_run(fixture.app.reactor, 1);
+        ssize_t got = recv(client, all + size, sizeof all - 1 - size, MSG_DONTWAIT);
+        size += got > 0 ? (size_t)got : 0;
+        all[size] = '\0';
+    }
+    CHECK(count(all, "HTTP/1.1 200 OK") == 50);
+    (void)close(client);
+    tear_down(&fixture);
+    CHECK(fixture.app.forgotten == 1);
+    CHECK(fixture.app.lost == 0);
+}
+
+/* A chunked request cut in two at every place, with the next one behind it. */
+static void chunks_cut_everywhere(void)
+{
+    static const char request[] =
+        "POST /echo HTTP/1.1\r\nHost: x\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n4;e=1\r\ndefg\r\n0\r\nA: b\r\n\r\n" HELLO;
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    for (size_t cut = 1; cut < sizeof request - 1; cut++) {
+        say(client, request, cut);
+        at_reactor_run(fixture.app.reactor, 5);
+        at_reactor_run(fixture.app.reactor, 0);
+        say(client, request + cut, sizeof request - 1 - cut);
+        const char *heard = hear(&fixture, client, "\r\n\r\nhello");
+        CHECK(strstr(heard, "\r\n\r\nabcdefgHTTP/1.1 200") != NULL);
+    }
+    CHECK(fixture.app.requests == 2 * (int)(sizeof request - 2));
+    (void)close(client);
+    tear_down(&fixture);
+}
+
+static void answered_later(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    say(client, WAIT HELLO, strlen(WAIT HELLO));
+    while (fixture.app.kept == NULL) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    CHECK(fixture.app.requests == 1);
+    answer(fixture.app.kept, "waited", 6);
+    CHECK(fixture.app.kept->complete);
+    const char *heard = hear(&fixture, client, "hello");
+    CHECK(strstr(heard, "\r\n\r\nwaitedHTTP/1.1 200") != NULL);
+    (void)close(client);
+    tear_down(&fixture);
+}
+
+static void client_goes_away(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    say(client, WAIT, strlen(WAIT));
+    while (fixture.app.kept == NULL) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    (void)close(client);
+    while (fixture.app.lost == 0) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    at_span piece = {"x", 1};
+    (void)at_exchange_respond(fixture.app.kept, 200, NULL, 0, piece, true, &why);
+    while (fixture.app.kept->connection != NULL) {
+        (void)at_exchange_write(fixture.app.kept, piece, true);
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    CHECK(at_exchange_write(fixture.app.kept, piece, true) == AT_ECLOSED);
+    CHECK(fixture.app.lost == 1);
+    tear_down(&fixture);
+}
+
+static void closed_with_a_request_running(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    say(client, WAIT, strlen(WAIT));
+    while (fixture.app.kept == NULL) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    at_reactor_abort(fixture.app.reactor);
+    CHECK(fixture.app.lost == 1);
+    CHECK(fixture.app.kept->connection == NULL);
+    CHECK(at_exchange_peer(fixture.app.kept) == NULL);
+    (void)close(client);
+    tear_down(&fixture);
+}
+
+static void drain(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int idle = dial(&fixture);
+    int busy = dial(&fixture);
+    say(idle, HELLO, strlen(HELLO));
+    (void)hear(&fixture, idle, "hello");
+    say(busy, WAIT, strlen(WAIT));
+    while (fixture.app.kept == NULL) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    at_service_drain(fixture.service);
+    CHECK(*hear(&fixture, idle, NULL) == '\0');
+    CHECK(fixture.app.drains == 1);
+    CHECK(!fixture.app.drained);
+    answer(fixture.app.kept, "last", 4);
+    const char *heard = hear(&fixture, busy, NULL);
+    CHECK(strstr(heard, "onnection: close\r\n") != NULL);
+    CHECK(strstr(heard, "\r\n\r\nlast") != NULL);
+    (void)close(idle);
+    (void)close(busy);
+    while (!fixture.app.drained) {
+        at_reactor_run(fixture.app.reactor, 1);
+    }
+    tear_down(&fixture);
+}
+
+static void slow_head(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    say(client, "GET /", 5);
+    const char *heard = hear(&fixture, client, NULL);
+    CHECK(strncmp(heard, "HTTP/1.1 408 ", 13) == 0);
+    (void)close(client);
+    tear_down(&fixture);
+}
+
+static void shared_between_two_reactors(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    app second = {0};
+    CHECK(at_reactor_open(&second.reactor, fixture.service, &hooks, &second, NULL) ==
+          0);
+    int clients[8];
+    for (int i = 0; i < 8; i++) {
+        clients[i] = dial(&fixture);
+    }
+    at_reactor_stats first_stats, second_stats;
+    do {
+        /* Only the first accepts; half of the connections come to the second. */
+        at_reactor_run(fixture.app.reactor, 1);
+        CHECK(at_service_stats(fixture.service, 0, &first_stats));
+        CHECK(at_service_stats(fixture.service, 1, &second_stats));
+    } while (first_stats.connections + second_stats.connections < 8);
+    CHECK(first_stats.connections == 4);
+    CHECK(second_stats.connections == 4);
+    for (int i = 0; i < 8; i++) {
+        say(clients[i], HELLO, strlen(HELLO));
+    }
+    while (fixture.app.requests + second.requests < 8) {
+        at_reactor_run(fixture.app.reactor, 1);
+        at_reactor_run(second.reactor, 1);
+    }
+    CHECK(fixture.app.requests == 4);
+    at_reactor_close(second.reactor);
+    for (int i = 0; i < 8; i++) {
+        (void)close(clients[i]);
+    }
+    tear_down(&fixture);
+}
+
+int main(void)
+{
+    RUN(pipeline);
+    RUN(chunks_cut_everywhere);
+    RUN(answered_later);
+    RUN(client_goes_away);
+    RUN(closed_with_a_request_running);
+    RUN(drain);
+    RUN(slow_head);
+    RUN(shared_between_two_reactors);
+    return 0;
+}
