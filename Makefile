@@ -120,6 +120,9 @@ bench: build $(VENV)/.test  ## the benchmarks, each against its peers (ARGS for 
 	$(PIP) install $$($(PY) tools/requirements bench)
 	tools/bench $(PY) $(ARGS)
 
+suites: build $(VENV)/.test  ## packages' own tests, run inside interpreters; writes docs/suites.md
+	$(PY) tools/suites.py $(ARGS)
+
 compat: build $(VENV)/.test  ## the matrix of packages; writes docs/compat.md
 	$(PY) tools/compat.py $(ARGS)
 
@@ -132,4 +135,4 @@ help:  ## this list
 		/^[a-zA-Z0-9_.-]+:.*##/ {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: serve doctor setup build wheel test test-py test-all test-c asan tsan lint tidy \
-	fmt fuzz bench compat clean help
+	fmt fuzz bench suites compat clean help
