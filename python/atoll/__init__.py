@@ -5,6 +5,8 @@ extension imports in each of them. See https://peps.python.org/pep-0684/ and
 https://peps.python.org/pep-0734/ for what CPython gives and this package completes.
 """
 
+from typing import TYPE_CHECKING
+
 from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
 from atoll._channel import Channel, select
 from atoll._enable import enable
@@ -20,6 +22,9 @@ from atoll._errors import (
 )
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
+if TYPE_CHECKING:
+    from atoll._server.server import Server
+
 __all__ = [
     "AtollError",
     "Channel",
@@ -31,6 +36,7 @@ __all__ = [
     "NotShareableError",
     "OwnerDeadError",
     "RemoteTraceback",
+    "Server",
     "SharedArray",
     "SharedBuffer",
     "__version__",
@@ -45,10 +51,15 @@ __all__ = [
 __version__: str
 
 
-def __getattr__(name: str) -> str:
-    # importlib.metadata is the largest import of all, and each interpreter would pay.
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version
+def __getattr__(name: str) -> object:
+    # Not every interpreter pays for these: the server's part, and importlib.metadata,
+    # the largest import of all.
+    if name == "Server":
+        from atoll._server.server import Server
 
-    return version("atoll")
+        return Server
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("atoll")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,6 +68,8 @@ class Supervisor:
         self.model = model
         self.on_ready = on_ready
         self.service: Any = None
+        #: Why it did not start; None while all is well.
+        self.failure: str | None = None
         self.workers = [_Worker(index) for index in range(settings.workers)]
         self._selector = selectors.DefaultSelector()
         self._served = False
@@ -100,6 +102,7 @@ class Supervisor:
             self._listen()
         except OSError as error:
             logger.error("%s", error)
+            self.failure = str(error)
             self._close()
             return 1
         with self._signals() if signals else contextlib.nullcontext():
@@ -263,11 +266,8 @@ class Supervisor:
         if self._stopping:
             return
         if not self._served:
-            logger.error(
-                "%s does not start:\n%s",
-                self.settings.app,
-                worker.failure or "its interpreter ended",
-            )
+            self.failure = worker.failure or "its interpreter ended"
+            logger.error("%s does not start:\n%s", self.settings.app, self.failure)
             self._exit_code = 1
             self._drain()
             return

@@ -1,0 +1,131 @@
+"""`atoll.Server`: the server in a program's own code, and in its tests."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from atoll._errors import AtollError
+from atoll._server.settings import Settings
+from atoll._server.supervisor import Supervisor
+
+__all__ = ["Server"]
+
+
+class Server:
+    """Serves an ASGI application from this process.
+
+    Args:
+        app: "module:attribute", which each worker imports into an interpreter of its
+            own; or the application itself, which is then served by one worker on a
+            thread of this interpreter.
+        **settings: Fields of the command's options by the names of `atoll serve
+            --help`, with underscores: `host`, `port` (0: any that is free), `workers`,
+            `loop`, `timeout_drain` and so on.
+
+    Raises:
+        TypeError: A setting that does not exist, or several workers for an application
+            that is not named.
+
+    As a context manager it serves inside the block:
+
+        with atoll.Server("main:app", port=0, workers=2) as server:
+            print(server.url)
+    """
+
+    def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
+        named = isinstance(app, str)
+        if not named and settings.get("workers", 1) != 1:
+            raise TypeError(
+                "several workers each import the application: name it as "
+                "'module:attribute'"
+            )
+        name = app if isinstance(app, str) else getattr(app, "__name__", repr(app))
+        self.settings = Settings(app=name, **settings)
+        self._app = None if isinstance(app, str) else app
+        self._supervisor: Supervisor | None = None
+        self._thread: threading.Thread | None = None
+        self._known = threading.Event()
+        self._addresses: list[tuple[str, int]] = []
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Serve until SIGINT or SIGTERM; only on the main thread.
+
+        Returns:
+            0 after an orderly stop, 1 where the application did not start; the log says
+            why.
+        """
+        return self._make().run()
+
+    def start(self) -> Self:
+        """Serve in the background; returns when the first worker answers.
+
+        Raises:
+            RuntimeError: It is running.
+            AtollError: The application did not start; the log has its traceback.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the server is running")
+        supervisor = self._make()
+        self._known.clear()
+        self._thread = threading.Thread(
+            target=self._serve, args=(supervisor,), name="atoll-server", daemon=True
+        )
+        self._thread.start()
+        self._known.wait()
+        if self._exit_code is not None:
+            self._thread.join()
+            self._thread = None
+            raise AtollError(
+                supervisor.failure or f"{self.settings.app} does not start"
+            )
+        return self
+
+    def stop(self) -> None:
+        """Let running requests finish, and end; returns when it has."""
+        if self._thread is not None and self._supervisor is not None:
+            self._supervisor.stop()
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: host and port of each socket."""
+        return list(self._addresses)
+
+    @property
+    def url(self) -> str:
+        """The root of the first address."""
+        if not self._addresses:
+            raise RuntimeError("the server is not running")
+        host, port = self._addresses[0]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def _make(self) -> Supervisor:
+        self._exit_code = None
+        self._supervisor = Supervisor(
+            self.settings,
+            app=self._app,
+            model="interpreters" if self._app is None else "thread",
+            on_ready=self._ready,
+        )
+        return self._supervisor
+
+    def _serve(self, supervisor: Supervisor) -> None:
+        code = 1
+        try:
+            code = supervisor.run(signals=False)
+        finally:
+            self._exit_code = code
+            self._addresses = []
+            self._known.set()
+
+    def _ready(self, addresses: list[tuple[str, int]]) -> None:
+        self._addresses = addresses
+        self._known.set()
