@@ -1,8 +1,8 @@
 /* Thread-local data that the loader must place in every thread's static block, where it
- * has little room to spare. */
+ * has little room to spare. Volatile, or an optimiser answers without the block. */
 enum { BLOCK_BYTES = 600 };
-static __thread char block[BLOCK_BYTES] __attribute__((tls_model("initial-exec"))) =
-    "!";
+static __thread volatile char block[BLOCK_BYTES]
+    __attribute__((tls_model("initial-exec"))) = "!";
 
 int static_tls_first(void);
 int static_tls_first(void)
