@@ -7,11 +7,13 @@ https://peps.python.org/pep-0734/ for what CPython gives and this package comple
 
 from typing import TYPE_CHECKING
 
+from atoll._atoll import Barrier, Condition, Event, Lock, RLock, Semaphore
 from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
 from atoll._channel import Channel, select
 from atoll._enable import enable
 from atoll._errors import (
     AtollError,
+    BrokenBarrierError,
     ClosedError,
     Empty,
     Full,
@@ -27,15 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtollError",
+    "Barrier",
+    "BrokenBarrierError",
     "Channel",
     "ClosedError",
+    "Condition",
     "Empty",
+    "Event",
     "Full",
     "Interpreter",
     "InterpreterError",
+    "Lock",
     "NotShareableError",
     "OwnerDeadError",
+    "RLock",
     "RemoteTraceback",
+    "Semaphore",
     "Server",
     "SharedArray",
     "SharedBuffer",

@@ -5,9 +5,11 @@ exception that crosses interpreters is rebuilt there from the class of the same 
 """
 
 import queue
+import threading
 
 __all__ = [
     "AtollError",
+    "BrokenBarrierError",
     "ClientDisconnectedError",
     "ClosedError",
     "Empty",
@@ -33,6 +35,10 @@ class Full(AtollError, queue.Full):
 
 class Empty(AtollError, queue.Empty):
     """Nothing there now; also a `queue.Empty`."""
+
+
+class BrokenBarrierError(AtollError, threading.BrokenBarrierError):
+    """The barrier was broken; also a `threading.BrokenBarrierError`."""
 
 
 class OwnerDeadError(AtollError, RuntimeError):

@@ -30,7 +30,8 @@
     X(NOTFOUND, -14, "not found", LookupError)                                         \
     X(AGAIN, -15, "would block", BlockingIOError)                                      \
     X(PERMISSION, -16, "not allowed", PermissionError)                                 \
-    X(ENDING, -17, "this interpreter is closing", ClosedError)
+    X(ENDING, -17, "this interpreter is closing", ClosedError)                         \
+    X(BROKEN, -18, "the barrier is broken", BrokenBarrierError)
 
 enum {
 #define AT_ERROR_CODE(name, code, text, exception) AT_E##name = (code),

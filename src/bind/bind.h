@@ -13,6 +13,7 @@ int at_bind_channel(PyObject *module);
 int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
+int at_bind_sync(PyObject *module);
 int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);

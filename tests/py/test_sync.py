@@ -1,0 +1,193 @@
+"""Locks, conditions, events, semaphores and barriers: threading's API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from atoll import (
+    Barrier,
+    BrokenBarrierError,
+    Channel,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    Semaphore,
+)
+
+DEADLINE = 60.0
+
+
+def in_thread(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """A future of `function(*args)` on a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(function, *args)
+    pool.shutdown(wait=False)
+    return future
+
+
+def handle_of(thing: Any) -> Any:
+    """Another handle to the same thing, as another interpreter would get it."""
+    channel = Channel()
+    channel.send(thing)
+    return channel.recv()
+
+
+@pytest.mark.parametrize("make", [Lock, RLock])
+def test_lock(make: Callable[[], Lock | RLock]) -> None:
+    lock = make()
+    with pytest.raises(RuntimeError):
+        lock.release()
+    with lock as entered:
+        assert entered and lock.locked()
+        elsewhere = in_thread(lambda: lock.acquire(blocking=False))
+        assert elsewhere.result(DEADLINE) is False
+        assert in_thread(lambda: lock.acquire(timeout=0.01)).result(DEADLINE) is False
+    assert not lock.locked()
+    with pytest.raises(ValueError):
+        lock.acquire(False, 1)
+    with pytest.raises(ValueError):
+        lock.acquire(timeout=-2)
+    same = handle_of(lock)
+    assert same == lock and hash(same) == hash(lock) and same != make()
+    with same:
+        assert lock.locked()
+
+
+def test_only_rlock_is_recursive() -> None:
+    rlock, lock = RLock(), Lock()
+    with rlock, rlock:
+        assert handle_of(rlock).acquire()
+        rlock.release()
+
+        def release() -> None:
+            with pytest.raises(RuntimeError):
+                rlock.release()
+
+        in_thread(release).result(DEADLINE)
+    with lock:
+        assert not lock.acquire(timeout=0.01)
+        in_thread(lock.release).result(DEADLINE)  # any thread may
+        assert lock.acquire(False)
+
+
+@pytest.mark.parametrize("make", [Lock, RLock, lambda: Semaphore(1)])
+def test_exclusion(make: Callable[[], Any]) -> None:
+    guard, counts = make(), {"now": 0, "most": 0, "all": 0}
+
+    def work(mine: Any) -> None:
+        for _ in range(500):
+            with mine:
+                counts["now"] += 1
+                counts["most"] = max(counts["most"], counts["now"])
+                counts["all"] += 1
+                counts["now"] -= 1
+
+    for future in [in_thread(work, handle_of(guard)) for _ in range(4)]:
+        future.result(DEADLINE)
+    assert counts == {"now": 0, "most": 1, "all": 2000}
+
+
+@pytest.mark.parametrize("make", [Lock, RLock, lambda: None])
+def test_condition(make: Callable[[], Any]) -> None:
+    condition = Condition(make())
+    with pytest.raises(RuntimeError):
+        condition.wait()
+    with pytest.raises(RuntimeError):
+        condition.notify()
+    ready: list[int] = []
+
+    def consume() -> int:
+        with condition:
+            assert condition.wait_for(lambda: ready, DEADLINE)
+            return ready.pop()
+
+    consumers = [in_thread(consume) for _ in range(3)]
+    for i in range(3):
+        with condition:
+            ready.append(i)
+            condition.notify()
+    assert sorted(future.result(DEADLINE) for future in consumers) == [0, 1, 2]
+    with condition:
+        assert condition.wait(0.01) is False
+        assert condition.wait_for(lambda: 0, 0.01) == 0
+
+
+def test_notify_all() -> None:
+    condition = Condition()
+    waiting = Semaphore(0)
+
+    def wait() -> bool:
+        with condition:
+            waiting.release()
+            return condition.wait(DEADLINE)
+
+    futures = [in_thread(wait) for _ in range(4)]
+    for _ in futures:
+        assert waiting.acquire(timeout=DEADLINE)
+    with condition:  # all have let it go, so all wait
+        condition.notify_all()
+    assert all(future.result(DEADLINE) for future in futures)
+
+
+def test_condition_needs_a_lock_of_ours() -> None:
+    for wrong in (threading.Lock(), 3, Event(), Condition()):
+        with pytest.raises(TypeError):
+            Condition(wrong)  # type: ignore[arg-type]
+
+
+def test_event() -> None:
+    event = Event()
+    assert not event.is_set() and event.wait(0.01) is False
+    futures = [in_thread(handle_of(event).wait, DEADLINE) for _ in range(3)]
+    event.set()
+    assert all(future.result(DEADLINE) for future in futures)
+    assert event.wait()
+    event.clear()
+    assert not event.is_set()
+
+
+def test_semaphore() -> None:
+    semaphore = Semaphore(2, bounded=True)
+    assert semaphore.acquire() and semaphore.acquire()
+    assert semaphore.acquire(blocking=False) is False
+    assert semaphore.acquire(timeout=0.01) is False
+    waiting = in_thread(lambda: handle_of(semaphore).acquire(timeout=DEADLINE))
+    semaphore.release(2)
+    assert waiting.result(DEADLINE) is True
+    semaphore.release()
+    with pytest.raises(ValueError):
+        semaphore.release()
+    with pytest.raises(ValueError):
+        semaphore.release(0)
+    with pytest.raises(ValueError):
+        Semaphore(-1)
+
+
+def test_barrier() -> None:
+    barrier = Barrier(3)
+    assert barrier.parties == 3 and barrier.n_waiting == 0 and not barrier.broken
+    for _ in range(50):
+        futures = [in_thread(barrier.wait, DEADLINE) for _ in range(3)]
+        assert sorted(future.result(DEADLINE) for future in futures) == [0, 1, 2]
+
+
+def test_broken_barrier() -> None:
+    barrier = Barrier(2)
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait(0.01)
+    assert barrier.broken
+    with pytest.raises(BrokenBarrierError):
+        barrier.wait()
+    barrier.reset()
+    waiting = in_thread(barrier.wait, DEADLINE)
+    barrier.abort()
+    with pytest.raises(BrokenBarrierError):
+        waiting.result(DEADLINE)
+    with pytest.raises(ValueError):
+        Barrier(0)
