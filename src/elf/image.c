@@ -13,6 +13,7 @@
 #include "elf/load.h"
 #include "elf/relocate.h"
 #include "elf/search.h"
+#include "elf/threads.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -226,9 +227,7 @@ at_image *at_image_next(at_image_space *space, at_image *after)
 
 bool at_image_space_has_threads(const at_image_space *space)
 {
-    const at_thread_count *threads = space->threads;
-    return atomic_load_explicit(&threads->is_endless, memory_order_relaxed) ||
-           atomic_load_explicit(&threads->alive, memory_order_acquire) != 0;
+    return atomic_load_explicit(&space->threads->alive, memory_order_acquire) != 0;
 }
 
 int at_image_set_policy(const char *private_names, const char *shared_names)
@@ -373,17 +372,24 @@ static void park(at_image_space *space, at_image *images)
     pthread_mutex_unlock(&all.lock);
 }
 
-/* Destructors are what ends the threads of some libraries (OpenBLAS). Not where a
- * thread is known never to end: it would go on in a library that has shut down. */
+/* Destructors are what ends the threads of some libraries (OpenBLAS). Exit functions
+ * take things away that a thread may still use, so they wait until there is none. */
 static bool is_quiet_after_destructors(const at_image_space *space, at_image *images)
 {
-    if (atomic_load_explicit(&space->threads->is_endless, memory_order_relaxed)) {
-        return false;
-    }
+    const bool had_threads = at_image_space_has_threads(space);
     for (at_image *image = images; image != NULL; image = image->next) {
         at_image_destruct(image);
+        if (!had_threads) {
+            at_image_run_exit_functions(image);
+        }
     }
-    return !at_image_space_has_threads(space);
+    if (at_image_space_has_threads(space)) {
+        return false;
+    }
+    for (at_image *image = images; image != NULL && had_threads; image = image->next) {
+        at_image_run_exit_functions(image);
+    }
+    return true;
 }
 
 bool at_image_space_end(at_image_space *space, at_image_fate fate)

@@ -32,7 +32,8 @@ typedef struct at_image_hooks {
      * keeps the loader's bindings. Not asked for what elf/ replaces itself:
      * pthread_create, thrd_create and std::thread's start (to see threads),
      * __cxa_atexit (destructors of statics never run: the interpreter that they belong
-     * to is gone by then). ctx: any; must not call back into elf/ */
+     * to is gone by then; functions given to atexit() run with the library's own
+     * destructors), getenv (threads.c). ctx: any; must not call back into elf/ */
     void *(*replacement)(void *context, const char *symbol);
     void *context;
 } at_image_hooks;
@@ -91,16 +92,17 @@ const char *at_image_path(const at_image *image);
  * ctx: the space's own thread */
 at_image *at_image_next(at_image_space *space, at_image *after);
 
-/* Is a thread alive that code of the space started with pthread_create or thrd_create,
- * or did it ever start one with std::thread, whose end nobody sees? Libraries may end
- * theirs in their destructors: at_image_space_end asks again after those. ctx: any */
+/* Is a thread alive that code of the space started, with pthread_create, thrd_create or
+ * std::thread? Libraries may end theirs in their destructors: at_image_space_end asks
+ * again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
 /* End the space; its interpreter is gone and `fate` becomes of the images. Where a
  * thread that code of the space started still lives when the destructors have run,
  * AT_IMAGE_KEEP does, whatever `fate` says. Returns whether no code of the images can
- * run any more, so that what the hooks lead to may go. The library's own destructors (DT_FINI, DT_FINI_ARRAY) run for REUSE and UNMAP, never for
- * KEEP and never at the exit of the process.
+ * run any more, so that what the hooks lead to may go. The library's own destructors
+ * (DT_FINI, DT_FINI_ARRAY) and what it gave to atexit() run for REUSE and UNMAP, never
+ * for KEEP and never at the exit of the process.
  * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
  * owns: frees the space */
 bool at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;

@@ -517,6 +517,13 @@ void at_image_free(at_image *image)
         }
         (void)dlclose(image->handle);
     }
+    at_exit_function *each =
+        atomic_load_explicit(&image->exit_functions, memory_order_acquire);
+    while (each != NULL) {
+        at_exit_function *next = each->next;
+        at_free(each);
+        each = next;
+    }
     at_snapshot_fini(&image->snapshot);
     at_free(image->shown_name);
     at_free(image->needs);

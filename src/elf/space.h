@@ -35,8 +35,13 @@ typedef struct at_unique_table {
 typedef struct at_thread_count {
     atomic_size_t references;
     atomic_size_t alive; /* the release of the last pairs with the acquire of the end */
-    atomic_bool is_endless; /* a std::thread: nobody tells when it ends */
 } at_thread_count;
+
+/* What code of an image gave to atexit(). */
+typedef struct at_exit_function {
+    struct at_exit_function *next;
+    void (*function)(void *nothing);
+} at_exit_function;
 
 struct at_image {
     at_library *library; /* fixed after init, as all down to snapshot */
@@ -50,6 +55,7 @@ struct at_image {
     char *loader_name; /* map->l_name as the loader set it */
     at_snapshot snapshot;
 
+    _Atomic(at_exit_function *) exit_functions; /* the last first */
     bool is_parked;        /* from a space that ended; writer: the space's loader */
     bool is_global;        /* writer: the space's loader */
     bool is_constructed;   /* writer: the space's loader */
@@ -68,8 +74,8 @@ struct at_image_space {
     unsigned loader_depth;   /* guarded: lock */
     at_image *first, *last;  /* guarded: lock; writer: loader */
 
-    at_image *spare;        /* of a parked space, to be used again; writer: loader */
-    at_unique_table unique; /* writer: loader */
+    at_image *spare;          /* of a parked space, to be used again; writer: loader */
+    at_unique_table unique;   /* writer: loader */
     at_thread_count *threads; /* fixed after init; counted */
     at_image_space *next_parked; /* guarded: the list of all images */
 };

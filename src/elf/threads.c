@@ -1,4 +1,4 @@
-/* Counts threads and drops destructors; see threads.h.
+/* Counts threads and keeps exit functions; see threads.h.
  *
  * An image in whose code a thread stands must never be unmapped or used again. Whose
  * thread it is, the caller's address tells; a compiler may have made the call a jump,
@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <threads.h>
 
@@ -26,7 +27,9 @@
     "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_"   \
     "EEPFvvE"
 
-typedef void (*start_thread_function)(void *thread, void *state, void (*depend)(void));
+typedef struct cxx_state cxx_state;
+typedef void (*start_thread_function)(void *thread, cxx_state **state,
+                                      void (*depend)(void));
 
 /* Where libstdc++ has it. There is one libstdc++ in the process: every writer writes
  * the same value. */
@@ -70,14 +73,19 @@ static void make_key(void)
     has_ended_key = pthread_key_create(&ended_key, thread_ended) == 0;
 }
 
+static void begin_counting(at_thread_count *threads)
+{
+    /* Where there is no room for the key, the thread counts as alive for ever. */
+    if (has_ended_key) {
+        (void)pthread_setspecific(ended_key, threads);
+    }
+}
+
 static started_thread begin_thread(started_thread *started)
 {
     const started_thread copy = *started;
     at_free(started);
-    /* Where there is no room for the key, the thread counts as alive for ever. */
-    if (has_ended_key) {
-        (void)pthread_setspecific(ended_key, copy.threads);
-    }
+    begin_counting(copy.threads);
     return copy;
 }
 
@@ -93,16 +101,25 @@ static int run_thrd(void *started)
     return thread.run_thrd(thread.argument);
 }
 
-/* NULL if memory is short; takes the reference to `threads` otherwise. */
-static started_thread *new_thread(at_thread_count *threads, void *argument)
+/* What is known of a thread until it runs, zeroed; the thread counts as alive from now
+ * on. NULL if memory is short; takes the reference to `threads` otherwise. */
+static void *new_record(at_thread_count *threads, size_t size_bytes)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     (void)pthread_once(&once, make_key);
-    started_thread *started = at_calloc(1, sizeof *started);
+    void *record = at_calloc(1, size_bytes);
+    if (record != NULL) {
+        atomic_fetch_add_explicit(&threads->alive, 1, memory_order_relaxed);
+    }
+    return record;
+}
+
+static started_thread *new_thread(at_thread_count *threads, void *argument)
+{
+    started_thread *started = new_record(threads, sizeof *started);
     if (started != NULL) {
         started->threads = threads;
         started->argument = argument;
-        atomic_fetch_add_explicit(&threads->alive, 1, memory_order_relaxed);
     }
     return started;
 }
@@ -150,41 +167,160 @@ static int create_thrd(thrd_t *thread, thrd_start_t function, void *argument)
     return result;
 }
 
-/* ---- others -------------------------------------------------------------------- */
+/* ---- std::thread --------------------------------------------------------------- */
 
-/* An exception of the real one passes through here: unwind tables are always there. */
-static void start_std_thread(void *thread, void *state, void (*depend)(void))
+/* A std::thread::_State as the C++ ABI lays it out (libstdc++ since GCC 6): a table
+ * with its two destructors and _M_run(). Ours stands in for the image's. */
+typedef struct cxx_table {
+    void (*destruct)(cxx_state *state);
+    void (*free)(cxx_state *state);
+    void (*run)(cxx_state *state);
+} cxx_table;
+
+struct cxx_state {
+    const cxx_table *table;
+};
+
+typedef struct counted_state {
+    cxx_state head;
+    cxx_state *inner; /* the image's, owned */
+    at_thread_count *threads;
+    bool has_begun; /* writer: the new thread */
+} counted_state;
+
+static void counted_destruct(cxx_state *state)
 {
-    at_thread_count *threads =
-        threads_of(__builtin_return_address(0), (const void *)depend);
-    if (threads != NULL) {
-        atomic_store_explicit(&threads->is_endless, true, memory_order_relaxed);
-        at_thread_count_unref(threads);
+    counted_state *counted = (counted_state *)state;
+    counted->inner->table->free(counted->inner);
+    if (!counted->has_begun) {
+        one_thread_less(counted->threads); /* the thread could not be started */
     }
-    atomic_load_explicit(&start_thread, memory_order_acquire)(thread, state, depend);
 }
 
-/* __cxa_atexit: destructors of C++ statics, and what C libraries give to atexit(). They
- * would run when the interpreter that they belong to is gone, at the exit of the
- * process even while its threads still run; torch and onnxruntime crash there. */
-static int drop_destructor(void (*function)(void *), void *argument, void *object)
+static void counted_free(cxx_state *state)
 {
-    (void)function;
-    (void)argument;
-    (void)object;
+    counted_destruct(state);
+    at_free(state);
+}
+
+static void counted_run(cxx_state *state)
+{
+    counted_state *counted = (counted_state *)state;
+    counted->has_begun = true;
+    begin_counting(counted->threads);
+    counted->inner->table->run(counted->inner);
+}
+
+/* What libstdc++ expects before the functions of a table: offset to top, type. */
+static const struct {
+    const void *before[2];
+    cxx_table table;
+} counted_class = {{NULL, NULL}, {counted_destruct, counted_free, counted_run}};
+
+/* `state` is the unique_ptr, which the callee empties when the thread has started. An
+ * exception of it passes through here: unwind tables are always there. */
+static void start_std_thread(void *thread, cxx_state **state, void (*depend)(void))
+{
+    start_thread_function start =
+        atomic_load_explicit(&start_thread, memory_order_acquire);
+    at_thread_count *threads =
+        threads_of(__builtin_return_address(0), (const void *)(*state)->table->run);
+    if (threads != NULL) {
+        counted_state *counted = new_record(threads, sizeof *counted);
+        if (counted != NULL) {
+            counted->head.table = &counted_class.table;
+            counted->inner = *state;
+            counted->threads = threads;
+            *state = &counted->head;
+        } else {
+            /* Not seen to end, it counts as alive for ever. */
+            atomic_fetch_add_explicit(&threads->alive, 1, memory_order_relaxed);
+            at_thread_count_unref(threads);
+        }
+    }
+    start(thread, state, depend);
+}
+
+/* ---- others -------------------------------------------------------------------- */
+
+/* __cxa_atexit. Destructors of C++ statics, which come with their object, are dropped:
+ * they would run when the interpreter that they belong to is gone; torch and
+ * onnxruntime crash there. Functions that C code gave to atexit() come without. They
+ * need no Python, since the process would run them after Python's end, and what they
+ * put away is worth it: HDF5 flushes its files, OpenSSL frees its tables. */
+static int exit_with_image(void (*function)(void *), void *argument, void *object)
+{
+    at_image *image = argument == NULL ? at_image_at(object) : NULL;
+    if (image == NULL) {
+        return 0;
+    }
+    at_exit_function *added = at_alloc(sizeof *added);
+    if (added == NULL) {
+        return -1;
+    }
+    added->function = function;
+    added->next = atomic_load_explicit(&image->exit_functions, memory_order_relaxed);
+    /* Pairs with the acquire in at_image_run_exit_functions. */
+    while (!atomic_compare_exchange_weak_explicit(&image->exit_functions, &added->next,
+                                                  added, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
     return 0;
 }
 
+void at_image_run_exit_functions(at_image *image)
+{
+    at_exit_function *each;
+    while ((each = atomic_exchange_explicit(&image->exit_functions, NULL,
+                                            memory_order_acquire)) != NULL) {
+        while (each != NULL) {
+            at_exit_function *next = each->next;
+            each->function(NULL);
+            at_free(each);
+            each = next;
+        }
+    }
+}
+
+/* jemalloc, of which libraries have their own (pyarrow), starts a thread that nothing
+ * ends, and the image would have to be kept for it. It does the same work without, if
+ * asked: in <PREFIX>MALLOC_CONF, where whoever set it has the last word. */
+static const char *without_background_thread(const char *name, const char *value)
+{
+    static const char suffix[] = "MALLOC_CONF";
+    const size_t length = strlen(name);
+    const bool is_asked = value == NULL && length >= sizeof suffix - 1 &&
+                          strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
+    return is_asked ? "background_thread:false" : value;
+}
+
+static const char *get_environment(const char *name)
+{
+    return without_background_thread(name, getenv(name));
+}
+
+static const char *get_environment_securely(const char *name)
+{
+    return without_background_thread(name, secure_getenv(name));
+}
+
+static const struct {
+    const char *symbol;
+    void *function;
+} replacements[] = {
+    {"pthread_create", (void *)create_pthread},
+    {"thrd_create", (void *)create_thrd},
+    {"__cxa_atexit", (void *)exit_with_image},
+    {"getenv", (void *)get_environment},
+    {"secure_getenv", (void *)get_environment_securely},
+};
+
 void *at_thread_replacement(const at_image *image, const char *symbol)
 {
-    if (strcmp(symbol, "pthread_create") == 0) {
-        return (void *)create_pthread;
-    }
-    if (strcmp(symbol, "thrd_create") == 0) {
-        return (void *)create_thrd;
-    }
-    if (strcmp(symbol, "__cxa_atexit") == 0) {
-        return (void *)drop_destructor;
+    for (size_t i = 0; i < sizeof replacements / sizeof replacements[0]; i++) {
+        if (strcmp(symbol, replacements[i].symbol) == 0) {
+            return replacements[i].function;
+        }
     }
     if (strcmp(symbol, START_THREAD) == 0) {
         start_thread_function real =

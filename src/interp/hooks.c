@@ -23,6 +23,8 @@ static const hook hooks[] = {
     {"Py_AtExit", NULL, AT_THUNK_AT_EXIT},
     {"Py_AddPendingCall", NULL, AT_THUNK_PENDING_CALL},
     {"Py_IsInitialized", NULL, AT_THUNK_IS_INITIALIZED},
+    {"Py_IsFinalizing", NULL, AT_THUNK_IS_FINALIZING},
+    {"_Py_IsFinalizing", NULL, AT_THUNK_IS_FINALIZING},
     {"PyModule_Create2", (void *)at_module_create, 0},
     {"PyModule_FromDefAndSpec2", (void *)at_module_from_def, 0},
 #if AT_HAVE_MODULE_EXPORT
@@ -33,7 +35,7 @@ static const hook hooks[] = {
 
 void *at_hook_replacement(void *slot, const char *symbol)
 {
-    if (symbol[0] != 'P' && symbol[0] != 'd') {
+    if (symbol[0] != 'P' && symbol[0] != '_' && symbol[0] != 'd') {
         return NULL;
     }
     for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++) {
@@ -69,6 +71,11 @@ int at_hook_pending_call(at_slot *slot, int (*function)(void *), void *argument)
 int at_hook_is_initialized(at_slot *slot)
 {
     return !at_slot_is_closing(slot) || at_gilstate_check(slot);
+}
+
+int at_hook_is_finalizing(at_slot *slot)
+{
+    return at_slot_is_closing(slot) || Py_IsFinalizing();
 }
 
 void *at_hook_dlopen(at_slot *slot, const char *name, int flags, const void *caller)

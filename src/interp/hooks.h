@@ -31,6 +31,9 @@ int at_hook_pending_call(at_slot *slot, int (*function)(void *), void *argument)
 /* Py_IsInitialized: 0 for a thread that could not come in any more. ctx: any */
 int at_hook_is_initialized(at_slot *slot);
 
+/* Py_IsFinalizing: true as soon as no foreign thread can come in. ctx: any */
+int at_hook_is_finalizing(at_slot *slot);
+
 /* dlopen, called from the code at `caller`. ctx: any; blocks on the loader's lock */
 void *at_hook_dlopen(at_slot *slot, const char *name, int flags, const void *caller);
 

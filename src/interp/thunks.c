@@ -33,6 +33,10 @@
     {                                                                                  \
         return at_hook_is_initialized(SLOT(n));                                        \
     }                                                                                  \
+    static int is_finalizing_##n(void)                                                 \
+    {                                                                                  \
+        return at_hook_is_finalizing(SLOT(n));                                         \
+    }                                                                                  \
     static void *dlopen_##n(const char *name, int flags)                               \
     {                                                                                  \
         return at_hook_dlopen(SLOT(n), name, flags, __builtin_return_address(0));      \
@@ -46,6 +50,7 @@
         [AT_THUNK_AT_EXIT] = (void *)at_exit_##n,                                      \
         [AT_THUNK_PENDING_CALL] = (void *)pending_call_##n,                            \
         [AT_THUNK_IS_INITIALIZED] = (void *)is_initialized_##n,                        \
+        [AT_THUNK_IS_FINALIZING] = (void *)is_finalizing_##n,                          \
         [AT_THUNK_DLOPEN] = (void *)dlopen_##n,                                        \
     },
 

@@ -16,6 +16,7 @@ typedef enum at_thunk {
     AT_THUNK_AT_EXIT,        /* Py_AtExit */
     AT_THUNK_PENDING_CALL,   /* Py_AddPendingCall */
     AT_THUNK_IS_INITIALIZED, /* Py_IsInitialized */
+    AT_THUNK_IS_FINALIZING,  /* Py_IsFinalizing */
     AT_THUNK_DLOPEN,         /* dlopen */
     AT_THUNK_COUNT,
 } at_thunk;

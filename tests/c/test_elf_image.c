@@ -265,19 +265,54 @@ static void global_images_are_seen(void)
 
 static void threads_are_noticed(void)
 {
-    const char *const starters[] = {"threads_by_pthread", "threads_stay",
-                                    "threads_by_cpp"};
+    const char *const starters[] = {"threads_by_pthread", "threads_by_cpp",
+                                    "threads_stay"};
     for (int i = 0; i < 3; i++) {
         at_image_space *space = space_new();
         at_image *image = load(space, LIBRARY("libthreads.so"));
         CHECK(!at_image_space_has_threads(space));
         CHECK(call(image, starters[i]) == 0);
-        CHECK(at_image_space_has_threads(space) == (i != 0)); /* the first has ended */
+        CHECK(at_image_space_has_threads(space) == (i == 2)); /* the others ended */
         const size_t unmapped = at_image_get_stats().unmapped_count;
-        /* Nobody knows whether the last has ended. */
-        CHECK(at_image_space_end(space, AT_IMAGE_UNMAP) == (i != 2));
-        CHECK(at_image_get_stats().unmapped_count == unmapped + (i != 2));
+        CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
+        CHECK(at_image_get_stats().unmapped_count == unmapped + 1);
     }
+}
+
+static void image_stays_under_a_cpp_thread(void)
+{
+    int exits = 0;
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libthreads.so"));
+    ((void (*)(int *))symbol(image, "threads_count_exit"))(&exits);
+    CHECK(call(image, "threads_cpp_waits") == 0);
+    CHECK(at_image_space_has_threads(space));
+    CHECK(!at_image_space_end(space, AT_IMAGE_UNMAP));
+    CHECK(exits == 0); /* the thread may need what the functions put away */
+    CHECK(call(image, "threads_cpp_goes_on") == 0);
+}
+
+static void exit_functions_run_at_the_end(void)
+{
+    const at_image_fate fates[] = {AT_IMAGE_KEEP, AT_IMAGE_REUSE, AT_IMAGE_UNMAP};
+    for (int i = 0; i < 3; i++) {
+        int exits = 0;
+        at_image_space *space = space_new();
+        at_image *image = load(space, LIBRARY("libthreads.so"));
+        ((void (*)(int *))symbol(image, "threads_count_exit"))(&exits);
+        ((void (*)(void))symbol(image, "threads_make_static"))();
+        CHECK(at_image_space_end(space, fates[i]) == (fates[i] != AT_IMAGE_KEEP));
+        CHECK(exits == (fates[i] != AT_IMAGE_KEEP)); /* 0 * 10 + 1: the last first */
+    }
+}
+
+static void jemalloc_starts_no_thread(void)
+{
+    CHECK(setenv("ATOLL_TEST_SET_MALLOC_CONF", "narenas:1", 1) == 0);
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libthreads.so"));
+    CHECK(call(image, "threads_jemalloc_is_asked") == 1);
+    CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
 }
 
 static void image_is_new_when_used_again(void)
@@ -450,6 +485,9 @@ int main(void)
     RUN(dlopen_reaches_the_image);
     RUN(global_images_are_seen);
     RUN(threads_are_noticed);
+    RUN(image_stays_under_a_cpp_thread);
+    RUN(exit_functions_run_at_the_end);
+    RUN(jemalloc_starts_no_thread);
     RUN(image_is_new_when_used_again);
     RUN(policy_is_fixed_once_used);
     RUN(loads_from_many_threads);
