@@ -61,6 +61,15 @@ def test_missing_module_and_attribute(tmp_path: Path) -> None:
     assert "has no 'app'" in server.log
 
 
+def test_check_finds_a_crash(tmp_path: Path) -> None:
+    server = start(tmp_path, "import os\nos.abort()\n", "--check")
+    assert server.wait() == 1
+    assert "died of SIGABRT" in server.log
+    options = ("--check", "--loop", "asyncio")
+    with serving(tmp_path, HELLO, *options) as fine, fine.connect() as raw:
+        assert raw.get()[0] == 200
+
+
 def test_port_in_use(tmp_path: Path) -> None:
     with serving(tmp_path, HELLO, "--loop", "asyncio") as server:
         second = Server(tmp_path, "--port", str(server.port))

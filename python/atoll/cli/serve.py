@@ -1,5 +1,6 @@
 """`atoll serve`: an ASGI application on every core, in one process."""
 
+import faulthandler
 import os
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 import click
 
+from atoll._server.check import try_app
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
 
@@ -73,18 +75,27 @@ def _option(
 @_option("--limit-headers", "limit_headers", "Header fields of a request.")
 @_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
 @click.option(
+    "--check",
+    "check",
+    is_flag=True,
+    help="Try the import of APP in a child process first: a crash is then a message.",
+)
+@click.option(
     "--threads",
     "threads",
     is_flag=True,
     hidden=True,
     help="Serve from a thread of the main interpreter (for debugging).",
 )
-def serve(threads: bool, app_dir: str, **fields: Any) -> None:
+def serve(threads: bool, check: bool, app_dir: str, **fields: Any) -> None:
     """Serve the ASGI application APP ("module:attribute").
 
     Ctrl-C, or SIGTERM, finishes the running requests and ends with 0; a second one ends
     at once.
     """
     settings = Settings(app_dir=app_dir or os.getcwd(), **fields)  # noqa: PTH109
+    if check and (crash := try_app(settings)) is not None:
+        raise click.ClickException(crash)
+    faulthandler.enable()
     model = "thread" if threads else "interpreters"
     sys.exit(Supervisor(settings, model=model).run())
