@@ -108,12 +108,13 @@ typedef struct fixture {
     int port;
 } fixture;
 
-static void set_up(fixture *fixture)
+/* `head_timeout_ns`: how long a head may take; 0: as long as it likes. */
+static void set_up_timed(fixture *fixture, int64_t head_timeout_ns)
 {
     *fixture = (struct fixture){0};
     at_service_limits limits;
     at_service_limits_init(&limits);
-    limits.head_timeout_ns = 50000000;
+    limits.head_timeout_ns = head_timeout_ns;
     fixture->service = at_service_new(&limits);
     CHECK(fixture->service != NULL);
     CHECK(at_service_listen(fixture->service, "127.0.0.1", 0, 16, NULL) == 0);
@@ -122,6 +123,11 @@ static void set_up(fixture *fixture)
     fixture->port = address.port;
     CHECK(at_reactor_open(&fixture->app.reactor, fixture->service, &hooks,
                           &fixture->app, NULL) == 0);
+}
+
+static void set_up(fixture *fixture)
+{
+    set_up_timed(fixture, 0);
 }
 
 static void tear_down(fixture *fixture)
@@ -322,7 +328,7 @@ static void drain(void)
 static void slow_head(void)
 {
     fixture fixture;
-    set_up(&fixture);
+    set_up_timed(&fixture, 50000000);
     int client = dial(&fixture);
     say(client, "GET /", 5);
     const char *heard = hear(&fixture, client, NULL);
