@@ -25,12 +25,14 @@ from atoll._errors import (
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 if TYPE_CHECKING:
+    from atoll._pool import BrokenProcess, Pool
     from atoll._server.server import Server
 
 __all__ = [
     "AtollError",
     "Barrier",
     "BrokenBarrierError",
+    "BrokenProcess",
     "Channel",
     "ClosedError",
     "Condition",
@@ -42,6 +44,7 @@ __all__ = [
     "Lock",
     "NotShareableError",
     "OwnerDeadError",
+    "Pool",
     "RLock",
     "RemoteTraceback",
     "Semaphore",
@@ -63,6 +66,10 @@ __version__: str
 def __getattr__(name: str) -> object:
     # Not every interpreter pays for these: the server's part, and importlib.metadata,
     # the largest import of all.
+    if name in ("BrokenProcess", "Pool"):
+        from atoll import _pool
+
+        return getattr(_pool, name)
     if name == "Server":
         from atoll._server.server import Server
 

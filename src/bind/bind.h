@@ -17,5 +17,6 @@ int at_bind_sync(PyObject *module);
 int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);
+int at_bind_pool(PyObject *module);
 
 #endif

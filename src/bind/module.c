@@ -17,6 +17,7 @@ static int module_exec(PyObject *module)
         at_bind_server,
         at_bind_parcel,
         at_bind_buffer,
+        at_bind_pool,
         NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

@@ -1,0 +1,115 @@
+"""Futures of a pool: `concurrent.futures.Future`, made cheap.
+
+A Future of the standard library makes a condition with a lock for itself, and takes it
+to be finished. Of a million small tasks nobody waits for most that way: here the
+condition is made by who wants it, and a batch is finished under one lock.
+"""
+
+import threading
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atoll._pool import Pool
+
+__all__ = ["PoolFuture", "finish_all"]
+
+# Guards the making of conditions against the finishing of futures that have none yet.
+_lock = threading.Lock()
+
+
+class PoolFuture(Future[Any]):
+    """A task of an `atoll.Pool`; also a `concurrent.futures.Future`."""
+
+    def __init__(self, pool: "Pool", task_id: int) -> None:
+        # What the base class sets, but for its condition.
+        self._made: threading.Condition | None = None
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
+        self._pool = pool
+        self._task_id = task_id
+        self._interrupt = False
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        made = self._made
+        if made is None:
+            with _lock:
+                made = self._made
+                if made is None:
+                    made = self._made = threading.Condition()
+        return made
+
+    def running(self) -> bool:
+        """Does a worker run it at this moment?"""
+        if self._state == PENDING:
+            return bool(self._pool._scheduler.running(self._task_id) >= 0)
+        return bool(self._state == RUNNING)
+
+    def cancel(self, *, running: bool = False) -> bool:
+        """Cancel the task if it has not begun, or with `running` even then.
+
+        A running task is interrupted between two bytecodes: an exception is raised in
+        it that `except Exception` does not catch, and the future is cancelled when the
+        task has ended. A task inside a C function gets it when that returns; see
+        `Pool.stuck`. A task that catches the exception and returns has its result.
+
+        Args:
+            running: Also interrupt it where it runs.
+
+        Returns:
+            Whether it is cancelled, or was asked to end.
+        """
+        if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+            return True
+        if self._state == FINISHED:
+            return False
+        return self._pool._cancel(self, running)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        raise InvalidStateError("a pool's future is run by the pool alone")
+
+
+def finish_all(
+    batch: list[tuple[PoolFuture, Any, BaseException | None]],
+) -> None:
+    """Finish futures with a result or an exception; `CancelledError` is cancelled.
+
+    What is finished already stays as it is.
+    """
+    watched = []
+    with _lock:
+        for future, result, exception in batch:
+            if future._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+                continue
+            if exception is None:
+                future._result = result
+                future._state = FINISHED
+            elif type(exception) is CancelledError:
+                future._state = CANCELLED_AND_NOTIFIED
+            else:
+                future._exception = exception
+                future._state = FINISHED
+            if future._made is not None:
+                watched.append(future)
+    for future in watched:
+        with future._condition:
+            for waiter in future._waiters:
+                if future._state == CANCELLED_AND_NOTIFIED:
+                    waiter.add_cancelled(future)
+                elif future._exception is not None:
+                    waiter.add_exception(future)
+                else:
+                    waiter.add_result(future)
+            future._condition.notify_all()
+        future._invoke_callbacks()  # type: ignore[attr-defined]

@@ -1,0 +1,513 @@
+/* The scheduler of pool/scheduler.h for Python, and the loop that a worker runs.
+ *
+ * atoll._pool drives it: it makes the workers, gives each task its future, and collects
+ * results in batches. A task carries its call as a message (interpreters, processes) or
+ * only its number (threads: the call is an object of the same interpreter). */
+#define PY_SSIZE_T_CLEAN
+#include "pool/scheduler.h"
+
+#include "bind/bind.h"
+#include "bind/error.h"
+#include "bind/type.h"
+#include "bind/wait.h"
+#include "interp/attach.h"
+#include "parcel/parcel.h"
+#include "sys/clock.h"
+
+typedef struct scheduler_object {
+    PyObject_HEAD at_scheduler *scheduler;
+    unsigned worker_count;
+} scheduler_object;
+
+static at_scheduler *scheduler_of(PyObject *self)
+{
+    return ((scheduler_object *)self)->scheduler;
+}
+
+static PyObject *scheduler_new(PyTypeObject *type, PyObject *arguments,
+                               PyObject *keywords)
+{
+    static char *names[] = {"workers", "address", NULL};
+    unsigned workers;
+    unsigned long long address = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|K:Scheduler", names,
+                                     &workers, &address)) {
+        return NULL;
+    }
+    if (workers == 0 || workers > AT_POOL_WORKERS) {
+        return PyErr_Format(PyExc_ValueError, "workers must be from 1 to %d",
+                            AT_POOL_WORKERS);
+    }
+    scheduler_object *self = (scheduler_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->worker_count = workers;
+    self->scheduler =
+        address != 0 ? (at_scheduler *)(uintptr_t)address : at_scheduler_new(workers);
+    if (self->scheduler == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void scheduler_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    at_shared_unref((at_shared *)scheduler_of(self));
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int submitted(at_scheduler *scheduler, uint64_t id, at_message *payload,
+                     int worker)
+{
+    int result = at_scheduler_submit(scheduler, id, payload, worker);
+    if (result < 0) {
+        at_message_unref(payload);
+        at_raise(result);
+    }
+    return result;
+}
+
+static int worker_argument(PyObject *self, PyObject *argument, int *worker)
+{
+    long number = PyLong_AsLong(argument);
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < AT_POOL_ANY_WORKER ||
+        number >= (long)((scheduler_object *)self)->worker_count) {
+        PyErr_SetString(PyExc_IndexError, "no such worker");
+        return -1;
+    }
+    *worker = (int)number;
+    return 0;
+}
+
+static PyObject *submit(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    static const char *const names[] = {"function", "args", "kwargs"};
+    if (count != 5) {
+        return PyErr_Format(PyExc_TypeError, "submit() takes 5 arguments");
+    }
+    uint64_t id = PyLong_AsUnsignedLongLong(arguments[0]);
+    int worker;
+    at_message *payload;
+    if ((id == UINT64_MAX && PyErr_Occurred()) ||
+        worker_argument(self, arguments[4], &worker) < 0 ||
+        at_parcel_pack_many(arguments + 1, names, 3, &payload) < 0 ||
+        submitted(scheduler_of(self), id, payload, worker) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *submit_number(PyObject *self, PyObject *const *arguments,
+                               Py_ssize_t count)
+{
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "submit_number() takes 2 arguments");
+    }
+    uint64_t id = PyLong_AsUnsignedLongLong(arguments[0]);
+    int worker;
+    if ((id == UINT64_MAX && PyErr_Occurred()) ||
+        worker_argument(self, arguments[1], &worker) < 0 ||
+        submitted(scheduler_of(self), id, NULL, worker) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
+{
+    unsigned long long id;
+    Py_buffer data;
+    int worker;
+    if (!PyArg_ParseTuple(arguments, "Ky*i:submit_bytes", &id, &data, &worker)) {
+        return NULL;
+    }
+    at_message *payload;
+    int result = at_message_new(data.buf, (size_t)data.len, -1, &payload);
+    PyBuffer_Release(&data);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    return submitted(scheduler_of(self), id, payload, worker) == 0 ? Py_NewRef(Py_None)
+                                                                   : NULL;
+}
+
+/* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
+ * set. */
+static int next_task(at_scheduler *scheduler, unsigned worker, at_task **task)
+{
+    int result = at_scheduler_try_take(scheduler, worker, task);
+    while (result == AT_EEMPTY) {
+        PyThreadState *thread_state = at_detach();
+        result = at_scheduler_take(scheduler, worker, AT_NEVER, task);
+        at_attach(thread_state);
+        if (result == AT_EINTERRUPTED) {
+            result = PyErr_CheckSignals() < 0 ? 1 : AT_EEMPTY;
+        }
+    }
+    return result;
+}
+
+/* What the task's call returns, or NULL with an exception set. */
+static PyObject *run_task(const at_task *task, PyObject *runner)
+{
+    if (task->payload == NULL) {
+        PyObject *number = PyLong_FromUnsignedLongLong(task->id);
+        PyObject *result = number != NULL ? PyObject_CallOneArg(runner, number) : NULL;
+        Py_XDECREF(number);
+        return result;
+    }
+    PyObject *call = at_parcel_unpack(task->payload);
+    if (call == NULL) {
+        return NULL;
+    }
+    /* submit() made it a tuple of three. */
+    PyObject *result =
+        PyObject_Call(PyTuple_GET_ITEM(call, 0), PyTuple_GET_ITEM(call, 1),
+                      PyTuple_GET_ITEM(call, 2));
+    Py_DECREF(call);
+    return result;
+}
+
+/* The exception that is set, as the message that `report` makes of it; NULL where even
+ * that fails. Nothing is set afterwards. */
+static at_message *error_message(PyObject *report)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *words = PyObject_CallOneArg(report, exception);
+    at_message *message = NULL;
+    if (words == NULL || at_parcel_pack(words, &message) < 0) {
+        message = NULL;
+        PyErr_Clear();
+    }
+    Py_XDECREF(words);
+    Py_DECREF(exception);
+    return message;
+}
+
+/* Run one task and send its result. False: an interrupt meant for it is under way. */
+static bool do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
+                    PyObject *report)
+{
+    static const char *const names[] = {"result"};
+    bool in_place = task->payload == NULL;
+    PyObject *value = run_task(task, runner);
+    at_message *result = NULL;
+    at_outcome outcome = AT_OUTCOME_VALUE;
+    if (value != NULL && !in_place &&
+        at_parcel_pack_many(&value, names, 1, &result) < 0) {
+        outcome = AT_OUTCOME_REFUSED;
+    } else if (value == NULL) {
+        outcome = AT_OUTCOME_ERROR;
+    }
+    if (outcome != AT_OUTCOME_VALUE) {
+        result = error_message(report);
+    }
+    /* Objects of a task go before its result is seen, not while the next one runs. */
+    Py_XDECREF(value);
+    return at_scheduler_finish(scheduler, task, outcome, result);
+}
+
+/* work(worker, limit, runner, report, settle) -> how many tasks it ran */
+static PyObject *work(PyObject *self, PyObject *arguments)
+{
+    unsigned worker;
+    Py_ssize_t limit, done = 0;
+    PyObject *runner, *report, *settle;
+    if (!PyArg_ParseTuple(arguments, "InOOO:work", &worker, &limit, &runner, &report,
+                          &settle)) {
+        return NULL;
+    }
+    if (worker >= ((scheduler_object *)self)->worker_count) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
+    }
+    at_scheduler *scheduler = scheduler_of(self);
+    while (limit == 0 || done < limit) {
+        at_task *task;
+        int result = next_task(scheduler, worker, &task);
+        if (result > 0) {
+            return NULL;
+        }
+        if (result < 0) {
+            break;
+        }
+        done++;
+        if (!do_task(scheduler, task, runner, report)) {
+            PyObject *settled = PyObject_CallNoArgs(settle);
+            if (settled == NULL) {
+                PyErr_Clear(); /* the interrupt itself: it has arrived */
+            }
+            Py_XDECREF(settled);
+        }
+    }
+    return PyLong_FromSsize_t(done);
+}
+
+/* ---- for threads that feed a process -------------------------------------------- */
+
+static const char task_capsule[] = "atoll.pool.task";
+
+static PyObject *take_bytes(PyObject *self, PyObject *argument)
+{
+    int worker;
+    if (worker_argument(self, argument, &worker) < 0) {
+        return NULL;
+    }
+    if (worker < 0) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
+    }
+    at_task *task;
+    int result = next_task(scheduler_of(self), (unsigned)worker, &task);
+    if (result != 0) {
+        return result > 0 ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *capsule = PyCapsule_New(task, task_capsule, NULL);
+    PyObject *data = PyBytes_FromStringAndSize(task->payload->data,
+                                               (Py_ssize_t)task->payload->size_bytes);
+    PyObject *pair = NULL;
+    if (capsule != NULL && data != NULL) {
+        pair = Py_BuildValue("OKO", capsule, (unsigned long long)task->id, data);
+    }
+    if (pair == NULL) {
+        (void)at_scheduler_finish(scheduler_of(self), task, AT_OUTCOME_ERROR, NULL);
+    }
+    Py_XDECREF(capsule);
+    Py_XDECREF(data);
+    return pair;
+}
+
+static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
+{
+    PyObject *capsule;
+    int outcome;
+    Py_buffer data;
+    if (!PyArg_ParseTuple(arguments, "O!iy*:finish_bytes", &PyCapsule_Type, &capsule,
+                          &outcome, &data)) {
+        return NULL;
+    }
+    at_task *task = PyCapsule_GetPointer(capsule, task_capsule);
+    at_message *result = NULL;
+    int code = 0;
+    if (task != NULL) {
+        code = at_message_new(data.buf, (size_t)data.len, -1, &result);
+    }
+    PyBuffer_Release(&data);
+    if (task == NULL) {
+        return NULL;
+    }
+    /* A capsule is good for one finish. */
+    (void)PyCapsule_SetName(capsule, "atoll.pool.task that is over");
+    bool calm = at_scheduler_finish(scheduler_of(self), task,
+                                    code < 0 ? AT_OUTCOME_ERROR : outcome,
+                                    code < 0 ? NULL : result);
+    return PyBool_FromLong(calm);
+}
+
+/* ---- results ----------------------------------------------------------------------
+ */
+
+/* (id, outcome, worker, value): the value is that of the result's message. */
+static PyObject *result_tuple(const at_task *task)
+{
+    PyObject *value = NULL;
+    int outcome = task->outcome;
+    if (task->result == NULL) {
+        value = Py_NewRef(Py_None);
+    } else {
+        value = at_parcel_unpack(task->result);
+    }
+    if (value != NULL && outcome == AT_OUTCOME_VALUE && task->result != NULL) {
+        PyObject *only = Py_NewRef(PyTuple_GET_ITEM(value, 0));
+        Py_DECREF(value);
+        value = only;
+    }
+    if (value == NULL) {
+        /* What arrived cannot be rebuilt here: the exception itself is the result. */
+        value = PyErr_GetRaisedException();
+        outcome = -1;
+    }
+    PyObject *tuple = PyTuple_New(4);
+    PyObject *items[] = {PyLong_FromUnsignedLongLong(task->id),
+                         PyLong_FromLong(outcome), PyLong_FromLong((long)task->worker),
+                         value};
+    for (Py_ssize_t i = 0; i < 4; i++) {
+        if (tuple != NULL) {
+            PyTuple_SET_ITEM(tuple, i, items[i]);
+        } else {
+            Py_XDECREF(items[i]);
+        }
+    }
+    return tuple;
+}
+
+static PyObject *collect(PyObject *self, PyObject *timeout)
+{
+    int64_t deadline_ns;
+    if (at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    at_task *task = NULL;
+    PyThreadState *thread_state = at_detach();
+    int result = at_scheduler_collect(scheduler_of(self), deadline_ns, &task);
+    at_attach(thread_state);
+    PyObject *list = PyList_New(0);
+    if (result < 0 || list == NULL) {
+        return list; /* nothing: the caller looks at what it waits for and comes back */
+    }
+    while (task != NULL) {
+        at_task *next = task->next;
+        PyObject *tuple = list != NULL ? result_tuple(task) : NULL;
+        if (list != NULL && (tuple == NULL || PyList_Append(list, tuple) < 0)) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(tuple);
+        at_task_free(task);
+        task = next;
+    }
+    return list;
+}
+
+static PyObject *notice(PyObject *self, PyObject *arguments)
+{
+    unsigned worker;
+    PyObject *object;
+    at_message *word;
+    if (!PyArg_ParseTuple(arguments, "IO:notice", &worker, &object) ||
+        at_parcel_pack(object, &word) < 0) {
+        return NULL;
+    }
+    int result = at_scheduler_notice(scheduler_of(self), worker, word);
+    if (result < 0) {
+        at_message_unref(word);
+        return at_raise(result);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- control ----------------------------------------------------------------------
+ */
+
+static PyObject *cancel(PyObject *self, PyObject *number)
+{
+    uint64_t id = PyLong_AsUnsignedLongLong(number);
+    if (id == UINT64_MAX && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyBool_FromLong(at_scheduler_cancel(scheduler_of(self), id) == 0);
+}
+
+static PyObject *running(PyObject *self, PyObject *arguments)
+{
+    unsigned long long id;
+    int interrupt = 0;
+    if (!PyArg_ParseTuple(arguments, "K|p:running", &id, &interrupt)) {
+        return NULL;
+    }
+    int worker = at_scheduler_running(scheduler_of(self), id, interrupt != 0);
+    return PyLong_FromLong(worker >= 0 ? worker : -1);
+}
+
+static PyObject *current(PyObject *self, PyObject *argument)
+{
+    int worker;
+    if (worker_argument(self, argument, &worker) < 0 || worker < 0) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(
+        at_scheduler_current(scheduler_of(self), (unsigned)worker));
+}
+
+static PyObject *stop_worker(PyObject *self, PyObject *arguments)
+{
+    unsigned worker;
+    int stop;
+    if (!PyArg_ParseTuple(arguments, "Ip:stop_worker", &worker, &stop)) {
+        return NULL;
+    }
+    if (worker >= ((scheduler_object *)self)->worker_count) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
+    }
+    at_scheduler_stop_worker(scheduler_of(self), worker, stop != 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    return PyLong_FromSize_t(at_scheduler_cancel_all(scheduler_of(self)));
+}
+
+static PyObject *scheduler_close(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    at_scheduler_close(scheduler_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *nudge(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    at_scheduler_nudge(scheduler_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *queued(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    return PyLong_FromSize_t(at_scheduler_queued(scheduler_of(self)));
+}
+
+/* An address with a reference of its own, for Scheduler(workers, address) elsewhere in
+ * the process, which takes that over. */
+static PyObject *share(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    at_shared *thing = at_shared_ref((at_shared *)scheduler_of(self));
+    return PyLong_FromUnsignedLongLong((uintptr_t)thing);
+}
+
+static PyMethodDef scheduler_methods[] = {
+    {"submit", (PyCFunction)(void (*)(void))submit, METH_FASTCALL,
+     "submit(id, function, args, kwargs, worker)"},
+    {"submit_number", (PyCFunction)(void (*)(void))submit_number, METH_FASTCALL,
+     "submit_number(id, worker)"},
+    {"submit_bytes", submit_bytes, METH_VARARGS, "submit_bytes(id, data, worker)"},
+    {"work", work, METH_VARARGS, "work(worker, limit, runner, report, settle)"},
+    {"take_bytes", take_bytes, METH_O, "take_bytes(worker) -> (task, id, data)"},
+    {"finish_bytes", finish_bytes, METH_VARARGS, "finish_bytes(task, outcome, data)"},
+    {"collect", collect, METH_O, "collect(timeout) -> [(id, outcome, worker, value)]"},
+    {"notice", notice, METH_VARARGS, "notice(worker, object)"},
+    {"cancel", cancel, METH_O, "cancel(id) -> bool"},
+    {"cancel_all", cancel_all, METH_NOARGS, "cancel_all() -> int"},
+    {"running", running, METH_VARARGS, "running(id, interrupt=False) -> worker or -1"},
+    {"current", current, METH_O, "current(worker) -> id"},
+    {"stop_worker", stop_worker, METH_VARARGS, "stop_worker(worker, stop)"},
+    {"close", scheduler_close, METH_NOARGS, "close()"},
+    {"nudge", nudge, METH_NOARGS, "nudge()"},
+    {"queued", queued, METH_NOARGS, "queued() -> int"},
+    {"share", share, METH_NOARGS, "share() -> address"},
+    {NULL},
+};
+
+static PyType_Slot scheduler_slots[] = {
+    {Py_tp_doc, "Tasks to workers, results back; atoll.Pool drives it."},
+    {Py_tp_new, scheduler_new},
+    {Py_tp_dealloc, scheduler_dealloc},
+    {Py_tp_methods, scheduler_methods},
+    {0, NULL},
+};
+
+static PyType_Spec scheduler_spec = {
+    .name = "atoll._atoll.Scheduler",
+    .basicsize = sizeof(scheduler_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = scheduler_slots,
+};
+
+int at_bind_pool(PyObject *module)
+{
+    PyTypeObject *type = at_bind_add_type(module, &scheduler_spec);
+    Py_XDECREF(type);
+    return type != NULL ? 0 : -1;
+}

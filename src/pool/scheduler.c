@@ -1,0 +1,466 @@
+/* The scheduler of a pool; see scheduler.h.
+ *
+ * Nobody sleeps over work. Who submits raises `queued` and then looks at `sleepers`;
+ * who goes to sleep raises `sleepers` and then looks at `queued`. All four are
+ * sequentially consistent, so at least one sees the other. */
+#include "pool/scheduler.h"
+
+#include <pthread.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "sys/clock.h"
+#include "sys/park.h"
+
+/* How long a worker looks about before it sleeps: longer than a pipelining submitter
+ * takes between two tasks, shorter than anybody notices in CPU time. */
+enum { SEARCH_NS = 30 * 1000 };
+
+typedef struct task_list {
+    at_task *first;
+    at_task **last;
+} task_list;
+
+typedef struct worker {
+    pthread_mutex_t lock;
+    task_list queue;          /* guarded: lock */
+    task_list pinned;         /* guarded: lock; for this worker alone */
+    uint64_t current;         /* guarded: lock; the task that runs, or 0 */
+    bool interrupted;         /* guarded: lock; `current` was asked to end */
+    atomic_bool stopped;      /* takes no more */
+    atomic_uint pinned_count; /* how many are in `pinned` */
+} __attribute__((aligned(64))) worker;
+
+struct at_scheduler {
+    at_shared shared;
+    unsigned worker_count; /* fixed after new */
+    atomic_bool closed;
+    atomic_uint turn;      /* whose queue gets the next task */
+    atomic_size_t queued;  /* not pinned; pairs with `sleepers`: see above */
+    atomic_uint sleepers;  /* workers that sleep, or are about to */
+    atomic_uint searching; /* workers that look about; at most one does */
+    atomic_uint word;      /* what sleepers park on; changed before a wake */
+    pthread_mutex_t result_lock;
+    task_list results;          /* guarded: result_lock */
+    atomic_bool nudged;         /* the collector is to return */
+    atomic_uint result_word;    /* what the collector parks on */
+    atomic_uint collector_idle; /* 1: it sleeps, or is about to */
+    worker workers[];
+};
+
+static void list_init(task_list *list)
+{
+    list->first = NULL;
+    list->last = &list->first;
+}
+
+static void list_push(task_list *list, at_task *task)
+{
+    task->next = NULL;
+    *list->last = task;
+    list->last = &task->next;
+}
+
+static at_task *list_pop(task_list *list)
+{
+    at_task *task = list->first;
+    if (task != NULL) {
+        list->first = task->next;
+        if (list->first == NULL) {
+            list->last = &list->first;
+        }
+        task->next = NULL;
+    }
+    return task;
+}
+
+static at_task *list_remove(task_list *list, uint64_t id)
+{
+    for (at_task **place = &list->first; *place != NULL; place = &(*place)->next) {
+        at_task *task = *place;
+        if (task->id == id) {
+            *place = task->next;
+            if (*place == NULL) {
+                list->last = place;
+            }
+            task->next = NULL;
+            return task;
+        }
+    }
+    return NULL;
+}
+
+void at_task_free(at_task *task)
+{
+    at_message_unref(task->payload);
+    at_message_unref(task->result);
+    at_free(task);
+}
+
+static void list_free(task_list *list)
+{
+    at_task *task;
+    while ((task = list_pop(list)) != NULL) {
+        at_task_free(task);
+    }
+}
+
+static void scheduler_free(at_shared *thing)
+{
+    at_scheduler *scheduler = (at_scheduler *)thing;
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        list_free(&scheduler->workers[i].queue);
+        list_free(&scheduler->workers[i].pinned);
+        pthread_mutex_destroy(&scheduler->workers[i].lock);
+    }
+    list_free(&scheduler->results);
+    pthread_mutex_destroy(&scheduler->result_lock);
+    at_free(scheduler);
+}
+
+const at_shared_kind at_scheduler_kind = {.name = "scheduler", .free = scheduler_free};
+
+static void lock_init(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+at_scheduler *at_scheduler_new(unsigned worker_count)
+{
+    if (worker_count == 0 || worker_count > AT_POOL_WORKERS) {
+        return NULL;
+    }
+    size_t size = sizeof(at_scheduler) + worker_count * sizeof(worker);
+    at_scheduler *scheduler = at_calloc_aligned(_Alignof(worker), size);
+    if (scheduler == NULL) {
+        return NULL;
+    }
+    at_shared_init(&scheduler->shared, &at_scheduler_kind);
+    scheduler->worker_count = worker_count;
+    lock_init(&scheduler->result_lock);
+    list_init(&scheduler->results);
+    for (unsigned i = 0; i < worker_count; i++) {
+        lock_init(&scheduler->workers[i].lock);
+        list_init(&scheduler->workers[i].queue);
+        list_init(&scheduler->workers[i].pinned);
+    }
+    return scheduler;
+}
+
+static void wake_workers(at_scheduler *scheduler, int count)
+{
+    if (atomic_load(&scheduler->sleepers) != 0) {
+        atomic_fetch_add(&scheduler->word, 1);
+        at_park_wake(&scheduler->word, count, AT_PARK_PRIVATE);
+    }
+}
+
+int at_scheduler_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
+                        int number)
+{
+    if (atomic_load(&scheduler->closed)) {
+        return AT_ECLOSED;
+    }
+    at_task *task = at_alloc(sizeof *task);
+    if (task == NULL) {
+        return AT_ENOMEM;
+    }
+    *task = (at_task){.id = id, .payload = payload};
+    bool any = number < 0;
+    unsigned turn =
+        any ? atomic_fetch_add_explicit(&scheduler->turn, 1, memory_order_relaxed)
+            : (unsigned)number;
+    worker *to = &scheduler->workers[turn % scheduler->worker_count];
+    /* Counted first: a count is never below what is queued. */
+    if (any) {
+        atomic_fetch_add(&scheduler->queued, 1);
+    } else {
+        atomic_fetch_add(&to->pinned_count, 1);
+    }
+    pthread_mutex_lock(&to->lock);
+    list_push(any ? &to->queue : &to->pinned, task);
+    pthread_mutex_unlock(&to->lock);
+    if (!any) {
+        wake_workers(scheduler, AT_PARK_ALL); /* the one that it is for is among them */
+        return 0;
+    }
+    if (atomic_load(&scheduler->searching) == 0) {
+        wake_workers(scheduler, 1);
+    }
+    return 0;
+}
+
+/* Take the first of `from`'s tasks for worker `number`. */
+static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned number)
+{
+    worker *owner = &scheduler->workers[from];
+    pthread_mutex_lock(&owner->lock);
+    at_task *task = NULL;
+    bool pinned = false;
+    if (from == number) {
+        task = list_pop(&owner->pinned);
+        pinned = task != NULL;
+    }
+    if (task == NULL) {
+        task = list_pop(&owner->queue);
+    }
+    pthread_mutex_unlock(&owner->lock);
+    if (task == NULL) {
+        return NULL;
+    }
+    if (pinned) {
+        atomic_fetch_sub(&owner->pinned_count, 1);
+    } else {
+        atomic_fetch_sub(&scheduler->queued, 1);
+    }
+    return task;
+}
+
+static bool has_work(at_scheduler *scheduler, unsigned number)
+{
+    return atomic_load(&scheduler->queued) != 0 ||
+           atomic_load(&scheduler->workers[number].pinned_count) != 0;
+}
+
+int at_scheduler_try_take(at_scheduler *scheduler, unsigned number, at_task **task)
+{
+    worker *self = &scheduler->workers[number];
+    if (atomic_load_explicit(&self->stopped, memory_order_relaxed)) {
+        return AT_ECLOSED;
+    }
+    *task = NULL;
+    for (unsigned i = 0; i < scheduler->worker_count && *task == NULL; i++) {
+        if (!has_work(scheduler, number)) {
+            break;
+        }
+        *task = take_from(scheduler, (number + i) % scheduler->worker_count, number);
+    }
+    if (*task == NULL) {
+        return AT_EEMPTY;
+    }
+    (*task)->worker = number;
+    pthread_mutex_lock(&self->lock);
+    self->current = (*task)->id;
+    self->interrupted = false;
+    pthread_mutex_unlock(&self->lock);
+    return 0;
+}
+
+/* One worker at a time looks about for a moment before it sleeps, so that a submitter
+ * that is quick needs to wake nobody. */
+static void search(at_scheduler *scheduler, unsigned number)
+{
+    unsigned nobody = 0;
+    if (!at_park_can_spin() ||
+        !atomic_compare_exchange_strong(&scheduler->searching, &nobody, 1)) {
+        return;
+    }
+    int64_t until_ns = at_clock_ns() + SEARCH_NS;
+    while (!has_work(scheduler, number) && at_clock_ns() < until_ns) {
+        for (int i = 0; i < 16; i++) {
+            at_park_relax();
+        }
+    }
+    atomic_store(&scheduler->searching, 0);
+    /* While it looked, submitters woke nobody. */
+    if (atomic_load(&scheduler->queued) > 1) {
+        wake_workers(scheduler, 1);
+    }
+}
+
+int at_scheduler_take(at_scheduler *scheduler, unsigned number, int64_t deadline_ns,
+                      at_task **task)
+{
+    for (;;) {
+        int result = at_scheduler_try_take(scheduler, number, task);
+        if (result != AT_EEMPTY) {
+            return result;
+        }
+        search(scheduler, number);
+        result = at_scheduler_try_take(scheduler, number, task);
+        if (result != AT_EEMPTY) {
+            return result;
+        }
+        uint32_t word = atomic_load(&scheduler->word);
+        atomic_fetch_add(&scheduler->sleepers, 1);
+        result = 0;
+        if (!has_work(scheduler, number) &&
+            !atomic_load(&scheduler->workers[number].stopped)) {
+            result = atomic_load(&scheduler->closed)
+                         ? AT_ECLOSED
+                         : at_park_wait(&scheduler->word, word, deadline_ns,
+                                        AT_PARK_PRIVATE);
+        }
+        atomic_fetch_sub(&scheduler->sleepers, 1);
+        if (result < 0) {
+            return result;
+        }
+    }
+}
+
+static void push_result(at_scheduler *scheduler, at_task *task)
+{
+    pthread_mutex_lock(&scheduler->result_lock);
+    list_push(&scheduler->results, task);
+    pthread_mutex_unlock(&scheduler->result_lock);
+    if (atomic_exchange(&scheduler->collector_idle, 0) != 0) {
+        atomic_fetch_add(&scheduler->result_word, 1);
+        at_park_wake(&scheduler->result_word, 1, AT_PARK_PRIVATE);
+    }
+}
+
+bool at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
+                         at_message *result)
+{
+    worker *self = &scheduler->workers[task->worker];
+    pthread_mutex_lock(&self->lock);
+    bool interrupted = self->interrupted;
+    self->current = 0;
+    self->interrupted = false;
+    pthread_mutex_unlock(&self->lock);
+    at_message *payload = task->payload;
+    task->payload = NULL;
+    task->result = result;
+    task->outcome = outcome;
+    push_result(scheduler, task);
+    at_message_unref(payload);
+    return !interrupted;
+}
+
+int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *word)
+{
+    at_task *task = at_alloc(sizeof *task);
+    if (task == NULL) {
+        return AT_ENOMEM;
+    }
+    *task = (at_task){.outcome = AT_OUTCOME_NOTICE, .worker = number, .result = word};
+    push_result(scheduler, task);
+    return 0;
+}
+
+static at_task *take_results(at_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->result_lock);
+    at_task *first = scheduler->results.first;
+    list_init(&scheduler->results);
+    pthread_mutex_unlock(&scheduler->result_lock);
+    return first;
+}
+
+int at_scheduler_collect(at_scheduler *scheduler, int64_t deadline_ns, at_task **tasks)
+{
+    for (;;) {
+        uint32_t word = atomic_load(&scheduler->result_word);
+        atomic_store(&scheduler->collector_idle, 1); /* pairs with push_result */
+        *tasks = take_results(scheduler);
+        int result = 0;
+        if (*tasks == NULL && atomic_exchange(&scheduler->nudged, false)) {
+            result = AT_EINTERRUPTED;
+        } else if (*tasks == NULL) {
+            result = at_park_wait(&scheduler->result_word, word, deadline_ns,
+                                  AT_PARK_PRIVATE);
+        }
+        atomic_store(&scheduler->collector_idle, 0);
+        if (*tasks != NULL) {
+            return 0;
+        }
+        if (result < 0) {
+            return result;
+        }
+    }
+}
+
+void at_scheduler_nudge(at_scheduler *scheduler)
+{
+    atomic_store(&scheduler->nudged, true);
+    if (atomic_exchange(&scheduler->collector_idle, 0) != 0) {
+        atomic_fetch_add(&scheduler->result_word, 1);
+        at_park_wake(&scheduler->result_word, 1, AT_PARK_PRIVATE);
+    }
+}
+
+int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id)
+{
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        worker *owner = &scheduler->workers[i];
+        pthread_mutex_lock(&owner->lock);
+        at_task *task = list_remove(&owner->queue, id);
+        pthread_mutex_unlock(&owner->lock);
+        if (task != NULL) {
+            atomic_fetch_sub(&scheduler->queued, 1);
+            at_task_free(task);
+            return 0;
+        }
+    }
+    return AT_ENOTFOUND;
+}
+
+size_t at_scheduler_cancel_all(at_scheduler *scheduler)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        worker *owner = &scheduler->workers[i];
+        pthread_mutex_lock(&owner->lock);
+        at_task *task = owner->queue.first;
+        list_init(&owner->queue);
+        pthread_mutex_unlock(&owner->lock);
+        while (task != NULL) {
+            at_task *next = task->next;
+            atomic_fetch_sub(&scheduler->queued, 1);
+            task->outcome = AT_OUTCOME_CANCELLED;
+            push_result(scheduler, task);
+            task = next;
+            count++;
+        }
+    }
+    return count;
+}
+
+int at_scheduler_running(at_scheduler *scheduler, uint64_t id, bool interrupt)
+{
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        worker *owner = &scheduler->workers[i];
+        pthread_mutex_lock(&owner->lock);
+        bool found = owner->current == id;
+        if (found && interrupt) {
+            owner->interrupted = true;
+        }
+        pthread_mutex_unlock(&owner->lock);
+        if (found) {
+            return (int)i;
+        }
+    }
+    return AT_ENOTFOUND;
+}
+
+uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned number)
+{
+    worker *owner = &scheduler->workers[number];
+    pthread_mutex_lock(&owner->lock);
+    uint64_t id = owner->current;
+    pthread_mutex_unlock(&owner->lock);
+    return id;
+}
+
+size_t at_scheduler_queued(const at_scheduler *scheduler)
+{
+    return atomic_load(&scheduler->queued);
+}
+
+void at_scheduler_close(at_scheduler *scheduler)
+{
+    atomic_store(&scheduler->closed, true);
+    atomic_fetch_add(&scheduler->word, 1);
+    at_park_wake(&scheduler->word, AT_PARK_ALL, AT_PARK_PRIVATE);
+}
+
+void at_scheduler_stop_worker(at_scheduler *scheduler, unsigned number, bool stop)
+{
+    atomic_store(&scheduler->workers[number].stopped, stop);
+    atomic_fetch_add(&scheduler->word, 1);
+    at_park_wake(&scheduler->word, AT_PARK_ALL, AT_PARK_PRIVATE);
+}

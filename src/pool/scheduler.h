@@ -1,0 +1,123 @@
+/* The scheduler of a pool: tasks to workers, results back.
+ *
+ * Each worker has a deque; a submitted task goes to the next worker's in turn, and a
+ * worker whose own is empty steals the oldest of another. A worker without work looks
+ * about for a moment (one at a time does), then parks. Results gather in one list,
+ * which a collector takes as a whole: a batch costs it one wake-up.
+ *
+ * A worker is a number: what runs on it (an interpreter's owner thread, a thread, a
+ * thread that feeds a process) is its owner's affair, and it may be replaced while
+ * tasks wait.
+ *
+ * Locks: one for each deque, one for the results; held for a few instructions, never
+ * two at once, and never while waking, allocating or letting a message go.
+ */
+#ifndef AT_POOL_SCHEDULER_H
+#define AT_POOL_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/contexts.h"
+#include "base/shared.h"
+#include "chan/message.h"
+
+enum { AT_POOL_WORKERS = 1024, AT_POOL_ANY_WORKER = -1 };
+
+typedef enum at_outcome {
+    AT_OUTCOME_VALUE,     /* `result` is what the call returned */
+    AT_OUTCOME_ERROR,     /* `result` tells of what it raised */
+    AT_OUTCOME_CANCELLED, /* it never began */
+    AT_OUTCOME_NOTICE,    /* no task: a word from a worker */
+    AT_OUTCOME_REFUSED,   /* `result` tells why the value cannot leave the worker */
+} at_outcome;
+
+typedef struct at_task {
+    struct at_task *next; /* guarded: the lock of the list that it is in */
+    uint64_t id;          /* from 1; 0: a notice */
+    at_message *payload;  /* a reference, or NULL: the owner knows by the id */
+    at_message *result;   /* a reference, or NULL */
+    at_outcome outcome;
+    unsigned worker; /* who ran it */
+} at_task;
+
+typedef struct at_scheduler at_scheduler;
+
+/* The kind of every scheduler: it is an at_shared. */
+extern const at_shared_kind at_scheduler_kind;
+
+/* A scheduler for up to `worker_count` workers, with one reference, the caller's.
+ * ctx:  any
+ * errs: NULL when out of memory, or for 0 or too many workers */
+at_scheduler *at_scheduler_new(unsigned worker_count);
+
+/* Queue a task; wakes a worker if that is needed. `worker` is its number, or
+ * AT_POOL_ANY_WORKER; a task for one worker is not stolen.
+ * ctx:  any
+ * owns: takes `payload` (may be NULL) on success
+ * errs: AT_ENOMEM, AT_ECLOSED */
+int at_scheduler_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
+                        int worker);
+
+/* The next task for `worker`; it runs from now on.
+ * ctx:  detached
+ * owns: the caller ends it with at_scheduler_finish()
+ * errs: AT_ECLOSED when closed and nothing is queued, or this worker was told to stop;
+ *       AT_ETIMEOUT, AT_EINTERRUPTED */
+int at_scheduler_take(at_scheduler *scheduler, unsigned worker, int64_t deadline_ns,
+                      at_task **task) AT_DETACHED;
+
+/* The same if there is one now; AT_EEMPTY otherwise. ctx: any */
+int at_scheduler_try_take(at_scheduler *scheduler, unsigned worker, at_task **task);
+
+/* `task` is over. False where it was asked to be interrupted while it ran: then an
+ * exception is on its way to the worker, which must meet it before it takes another.
+ * ctx:  any
+ * owns: takes `result` (may be NULL) and the task */
+bool at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
+                         at_message *result);
+
+/* Send the collector a word that belongs to no task.
+ * ctx: any; owns: takes `word` on success; errs: AT_ENOMEM */
+int at_scheduler_notice(at_scheduler *scheduler, unsigned worker, at_message *word);
+
+/* Take every result there is, oldest first, waiting for the first one.
+ * ctx:  detached
+ * owns: the caller frees each with at_task_free()
+ * errs: AT_ETIMEOUT, AT_EINTERRUPTED */
+int at_scheduler_collect(at_scheduler *scheduler, int64_t deadline_ns,
+                         at_task **tasks) AT_DETACHED;
+
+/* End the collector's wait, now or the next time, with AT_EINTERRUPTED. ctx: any */
+void at_scheduler_nudge(at_scheduler *scheduler);
+
+/* ctx: any; frees one task, not those behind it */
+void at_task_free(at_task *task);
+
+/* Take the task off its queue, if it has not begun.
+ * ctx: any; errs: AT_ENOTFOUND */
+int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id);
+
+/* Take every queued task that may run anywhere off; they become results of outcome
+ * CANCELLED. Returns how many. ctx: any */
+size_t at_scheduler_cancel_all(at_scheduler *scheduler);
+
+/* The number of the worker that runs the task. With `interrupt` the task is marked:
+ * the caller will now send that worker an exception.
+ * ctx: any; errs: AT_ENOTFOUND */
+int at_scheduler_running(at_scheduler *scheduler, uint64_t id, bool interrupt);
+
+/* The task that `worker` runs, or 0. ctx: any */
+uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned worker);
+
+/* How many tasks are queued. ctx: any */
+size_t at_scheduler_queued(const at_scheduler *scheduler);
+
+/* Accept no more tasks; workers end when the queue is empty. ctx: any */
+void at_scheduler_close(at_scheduler *scheduler);
+
+/* Tell `worker` to take no more tasks (or, with `stop` false, to take them again).
+ * What it has queued can be stolen. ctx: any */
+void at_scheduler_stop_worker(at_scheduler *scheduler, unsigned worker, bool stop);
+
+#endif
