@@ -268,6 +268,14 @@ def results_file(version: str = VERSION) -> Path:
     return DOCS / "compat" / f"{version}.json"
 
 
+def kept_of(outcome: dict[str, object]) -> dict[str, object]:
+    """What of an outcome goes into the JSON: of the extension modules, how many."""
+    kept = {key: value for key, value in outcome.items() if key != "stderr"}
+    if isinstance(loaded := kept.get("extensions"), list):
+        kept["extensions"] = len(loaded)
+    return kept
+
+
 def save(
     venv: Path, outcomes: dict[str, dict[str, object]], unavailable: dict[str, str]
 ) -> None:
@@ -278,10 +286,7 @@ def save(
         known = re.sub(r"[-_.]+", "-", name).lower()
         kept[name] = {
             "version": versions.get(known, ""),
-            **{
-                stage: {k: v for k, v in outcome.items() if k != "stderr"}
-                for stage, outcome in stages.items()
-            },
+            **{stage: kept_of(outcome) for stage, outcome in stages.items()},
         }
     for name, why in unavailable.items():
         kept[name] = {"unavailable": why}
@@ -357,7 +362,7 @@ def page_of(report: dict) -> list[str]:
                 causes.append(
                     f"- **{name}** {package['version']}: `{outcome['cause']}`. {why}"
                 )
-        count = len(package["main"]["extensions"])
+        count = package["main"]["extensions"]
         lines.append(
             f"| {name} | {package['version']} | {' | '.join(cells)} | {count} |"
         )

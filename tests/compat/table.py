@@ -41,7 +41,11 @@ WITHOUT_WHEEL = {
 }
 
 # Why a package fails with atoll, for the page: what is known beyond the error itself.
-CAUSES: dict[str, str] = {}
+AT_EXIT_ON_3_14 = (
+    "The work is right in all four interpreters; the main interpreter crashes when it"
+    " ends, on 3.14 alone, after interpreters that opened libraries with ctypes"
+)
+CAUSES: dict[str, str] = dict.fromkeys(("llvmlite", "numba", "rtree"), AT_EXIT_ON_3_14)
 
 
 def case(
