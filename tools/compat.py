@@ -322,7 +322,8 @@ def write_page() -> None:
     for report in reports:
         packages = report["packages"].values()
         good = [p for p in packages if state_of(p, "main") == "works"]
-        plain = sum(state_of(p, "plain") == "works" for p in good)
+        tried = [p for p in good if "plain" in p]
+        plain = sum(state_of(p, "plain") == "works" for p in tried) if tried else "-"
         ours = sum(state_of(p, "atoll") == "works" for p in good)
         lines.append(
             f"| {report['python']} | {report['atoll']} | {report['date']},"
