@@ -108,6 +108,11 @@ class Service:
         idle_timeout: float = ...,
         write_timeout: float = ...,
         linger_timeout: float = ...,
+        ws_message_bytes: int = ...,
+        ws_queue: int = ...,
+        ws_ping_interval: float = ...,
+        ws_ping_timeout: float = ...,
+        ws_deflate: bool = ...,
     ) -> None: ...
     @property
     def number(self) -> int: ...

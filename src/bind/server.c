@@ -22,11 +22,12 @@ static int64_t seconds_to_ns(double seconds)
 
 static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
-    static char *keywords[] = {"request_line_bytes", "head_bytes",
-                               "header_count",       "body_bytes",
-                               "head_timeout",       "body_timeout",
-                               "idle_timeout",       "write_timeout",
-                               "linger_timeout",     NULL};
+    static char *keywords[] = {
+        "request_line_bytes", "head_bytes",    "header_count",
+        "body_bytes",         "head_timeout",  "body_timeout",
+        "idle_timeout",       "write_timeout", "linger_timeout",
+        "ws_message_bytes",   "ws_queue",      "ws_ping_interval",
+        "ws_ping_timeout",    "ws_deflate",    NULL};
     at_service_limits limits;
     at_service_limits_init(&limits);
     Py_ssize_t line = (Py_ssize_t)limits.head.request_line_bytes;
@@ -37,13 +38,20 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     double body_s = (double)limits.body_timeout_ns / 1e9;
     double idle_s = (double)limits.idle_timeout_ns / 1e9;
     double write_s = (double)limits.write_timeout_ns / 1e9;
+    Py_ssize_t ws_bytes = (Py_ssize_t)limits.websocket.message_bytes;
+    unsigned ws_queue = limits.websocket.queue_count;
+    double ws_ping_s = (double)limits.websocket.ping_interval_ns / 1e9;
+    double ws_pong_s = (double)limits.websocket.ping_timeout_ns / 1e9;
+    int ws_deflate = limits.websocket.deflate;
     double linger_s = (double)limits.linger_timeout_ns / 1e9;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "|$nnnKddddd:Service", keywords,
-                                     &line, &head, &count, &body, &head_s, &body_s,
-                                     &idle_s, &write_s, &linger_s)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "|$nnnKdddddnIddp:Service",
+                                     keywords, &line, &head, &count, &body, &head_s,
+                                     &body_s, &idle_s, &write_s, &linger_s, &ws_bytes,
+                                     &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate)) {
         return NULL;
     }
-    if (line <= 0 || head <= 0 || count <= 0 || count > AT_H1_HEADERS_MAX) {
+    if (line <= 0 || ws_bytes <= 0 || ws_queue == 0 || head <= 0 || count <= 0 ||
+        count > AT_H1_HEADERS_MAX) {
         return PyErr_Format(PyExc_ValueError,
                             "limits must be positive, and of headers at most %d",
                             (int)AT_H1_HEADERS_MAX);
@@ -55,6 +63,11 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     limits.idle_timeout_ns = seconds_to_ns(idle_s);
     limits.write_timeout_ns = seconds_to_ns(write_s);
     limits.linger_timeout_ns = seconds_to_ns(linger_s);
+    limits.websocket.message_bytes = (size_t)ws_bytes;
+    limits.websocket.queue_count = ws_queue;
+    limits.websocket.ping_interval_ns = seconds_to_ns(ws_ping_s);
+    limits.websocket.ping_timeout_ns = seconds_to_ns(ws_pong_s);
+    limits.websocket.deflate = ws_deflate != 0;
     service_object *self = (service_object *)type->tp_alloc(type, 0);
     if (self != NULL && (self->service = at_service_new(&limits)) == NULL) {
         Py_DECREF(self);

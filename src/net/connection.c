@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/websocket.h"
 #include "sys/pollset.h"
 
 enum {
@@ -241,6 +242,10 @@ static void work(at_connection *connection)
 void at_connection_event(at_connection *connection, unsigned ready)
 {
     if (ready & AT_POLL_HANGUP) {
+        if (connection->phase == AT_PHASE_WEBSOCKET) {
+            connection->readable = connection->peer_shut = true;
+            work(connection); /* its last words, a close frame perhaps */
+        }
         at_connection_close(connection, false);
         return;
     }
@@ -294,6 +299,10 @@ static at_deadline_kind wanted_deadline(const at_connection *connection)
                        !at_h1_wants_input(connection)
                    ? AT_DEADLINE_NONE
                    : AT_DEADLINE_BODY;
+    case AT_PHASE_WEBSOCKET:
+        return at_websocket_is_closing(connection->exchange)   ? AT_DEADLINE_CLOSE
+               : at_websocket_is_pinging(connection->exchange) ? AT_DEADLINE_PONG
+                                                               : AT_DEADLINE_PING;
     case AT_PHASE_LINGER:
         return AT_DEADLINE_LINGER;
     case AT_PHASE_CLOSED:
@@ -316,7 +325,8 @@ void at_connection_settle(at_connection *connection)
     }
     at_deadline_kind kind = wanted_deadline(connection);
     /* A head and a goodbye have their time as a whole; the rest, from byte to byte. */
-    bool whole = kind == AT_DEADLINE_HEAD || kind == AT_DEADLINE_LINGER;
+    bool whole = kind == AT_DEADLINE_HEAD || kind == AT_DEADLINE_LINGER ||
+                 kind == AT_DEADLINE_PONG || kind == AT_DEADLINE_CLOSE;
     if (kind != connection->deadline_kind || (connection->progress && !whole)) {
         at_reactor_set_deadline(connection, kind);
     }
@@ -339,6 +349,16 @@ void at_connection_expired(at_connection *connection, at_deadline_kind kind)
     case AT_DEADLINE_WRITE:
         at_connection_close(connection, true);
         return;
+    case AT_DEADLINE_PING:
+    case AT_DEADLINE_PONG:
+        if (at_websocket_ping(connection->exchange)) {
+            if (connection->phase == AT_PHASE_WEBSOCKET) {
+                at_reactor_set_deadline(connection, wanted_deadline(connection));
+            }
+        } else {
+            at_connection_close(connection, true);
+        }
+        return;
     default:
         at_connection_close(connection, false);
         return;
@@ -358,7 +378,7 @@ void at_connection_close(at_connection *connection, bool reset)
     if (reset) {
         at_socket_reset_on_close(connection->descriptor);
     }
-    if (phase == AT_PHASE_ACTIVE) {
+    if (phase == AT_PHASE_ACTIVE || phase == AT_PHASE_WEBSOCKET) {
         at_h1_lost(connection);
         at_h1_drop_exchange(connection);
     }
@@ -379,6 +399,7 @@ void at_connection_finish(at_connection *connection)
     /* With nothing unread here, a plain close resets nothing. */
     bool clean = connection->start == connection->end && !connection->readable &&
                  (connection->phase == AT_PHASE_IDLE ||
+                  connection->phase == AT_PHASE_WEBSOCKET ||
                   (connection->phase == AT_PHASE_ACTIVE && connection->body_ended));
     at_h1_drop_exchange(connection);
     connection->phase = AT_PHASE_LINGER;

@@ -4,6 +4,9 @@
  *     │                   │ bad                 │ must close
  *     └── timeout, EOF ──▶ CLOSED ◀── EOF ── LINGER
  *
+ * A connection that is upgraded goes from ACTIVE to WEBSOCKET, and from there to
+ * LINGER.
+ *
  * Input is a view: bytes [start, end) of `data`, which is the reactor's scratch buffer
  * while a read is being worked off and `in` otherwise, so that an idle connection holds
  * no buffer. The first `body_ready` bytes of the view are decoded body, what follows is
@@ -25,6 +28,7 @@ typedef enum at_phase {
     AT_PHASE_IDLE,
     AT_PHASE_HEAD,
     AT_PHASE_ACTIVE,
+    AT_PHASE_WEBSOCKET, /* accepted: the connection is its own */
     AT_PHASE_LINGER,
     AT_PHASE_CLOSED,
 } at_phase;
@@ -37,6 +41,9 @@ typedef enum at_deadline_kind {
     AT_DEADLINE_IDLE,
     AT_DEADLINE_WRITE,
     AT_DEADLINE_LINGER,
+    AT_DEADLINE_PING,  /* of a WebSocket: nothing came, ask */
+    AT_DEADLINE_PONG,  /* nothing came though it was asked */
+    AT_DEADLINE_CLOSE, /* its closing handshake */
     AT_DEADLINE_KINDS,
 } at_deadline_kind;
 
@@ -165,6 +172,22 @@ void at_h1_refuse(at_connection *connection, int status, const char *text);
 
 /* Tell the layer above that the client of the running exchange is lost. */
 void at_h1_lost(at_connection *connection);
+
+/* ---- how a WebSocket's exchange is carried: by the connection ---------------------
+ */
+
+/* Answer 101 and go on with at_websocket_input. As at_exchange_respond. */
+int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
+                                size_t header_count, const char **why);
+
+/* Send frames. errs: AT_ECLOSED */
+int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count);
+
+/* Bytes that wait for the client. */
+size_t at_exchange_waiting(const at_exchange *exchange);
+
+/* What made at_websocket_input stop may be over. */
+void at_exchange_resume(at_exchange *exchange);
 
 /* Let go of the running exchange, if there is one. */
 void at_h1_drop_exchange(at_connection *connection);

@@ -58,6 +58,7 @@ typedef struct at_hooks {
 struct at_exchange {
     struct at_connection *connection; /* NULL when it has gone */
     void *user;                       /* the layer above's */
+    struct at_websocket *websocket;   /* where the request asks for one; websocket.h */
     unsigned references;
     bool wants_body;
     bool wants_writable;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/websocket.h"
 
 enum {
     DISCARD_MAX_BYTES = 256 << 10, /* of a body that nobody wanted; more: close */
@@ -23,6 +24,7 @@ at_exchange *at_exchange_ref(at_exchange *exchange)
 void at_exchange_unref(at_exchange *exchange)
 {
     if (exchange != NULL && --exchange->references == 0) {
+        at_websocket_free(exchange->websocket);
         at_free(exchange);
     }
 }
@@ -50,6 +52,9 @@ static void tell_body(at_connection *connection)
 void at_h1_lost(at_connection *connection)
 {
     at_exchange *exchange = connection->exchange;
+    if (exchange != NULL && exchange->websocket != NULL) {
+        at_websocket_lost(exchange);
+    }
     if (exchange == NULL || exchange->lost || exchange->complete) {
         return;
     }
@@ -84,12 +89,14 @@ void at_h1_refuse(at_connection *connection, int status, const char *text)
     }
     static const at_h1_header headers[] = {
         {{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
+        {{"upgrade", 7}, {"websocket", 9}}, /* of 426 alone, as the next */
+        {{"sec-websocket-version", 21}, {"13", 2}},
     };
     size_t size = strlen(text);
     at_h1_response response = {
         .status = status,
         .headers = headers,
-        .header_count = 1,
+        .header_count = status == 426 ? 3 : 1,
         .body_bytes = (int64_t)size + 1,
         .date = at_reactor_date(connection->reactor),
     };
@@ -142,6 +149,15 @@ static void begin(at_connection *connection, const at_h1_request *request)
     }
     connection->requests++;
     at_reactor_count_request(reactor);
+    if (request->upgrade_websocket) {
+        const char *text = "";
+        int status = at_websocket_offer(exchange, request, &text);
+        if (status != 0) {
+            exchange->lost = true; /* the layer above has not heard of it */
+            at_h1_refuse(connection, status, text);
+            return;
+        }
+    }
     at_reactor_set_deadline(connection, AT_DEADLINE_NONE);
     at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, request);
 }
@@ -268,6 +284,29 @@ static void take_body_in(at_connection *connection)
     }
 }
 
+/* ---- what was upgraded
+ * ---------------------------------------------------------------- */
+
+static void process_websocket(at_connection *connection)
+{
+    at_exchange *exchange = connection->exchange;
+    if (at_reactor_draining(connection->reactor)) {
+        (void)at_websocket_close(exchange, AT_WS_CODE_RESTART, (at_span){NULL, 0});
+    }
+    if (connection->phase != AT_PHASE_WEBSOCKET) {
+        return;
+    }
+    size_t used = at_websocket_input(exchange, connection->data + connection->start,
+                                     connection->end - connection->start);
+    if (connection->phase != AT_PHASE_WEBSOCKET) {
+        return;
+    }
+    connection->start += used;
+    if (at_websocket_is_over(exchange)) {
+        at_connection_finish(connection);
+    }
+}
+
 void at_h1_process(at_connection *connection)
 {
     for (;;) {
@@ -291,6 +330,12 @@ void at_h1_process(at_connection *connection)
                 return;
             }
             continue;
+        case AT_PHASE_WEBSOCKET:
+            process_websocket(connection);
+            if (connection->phase == AT_PHASE_WEBSOCKET) {
+                return;
+            }
+            continue;
         case AT_PHASE_LINGER:
             connection->start = connection->end;
             return;
@@ -308,6 +353,8 @@ bool at_h1_wants_input(const at_connection *connection)
         return at_connection_waiting(connection) <= AT_OUT_HIGH_BYTES;
     case AT_PHASE_ACTIVE:
         return !connection->body_ended && connection->body_ready < AT_BODY_HIGH_BYTES;
+    case AT_PHASE_WEBSOCKET:
+        return at_websocket_wants_input(connection->exchange);
     case AT_PHASE_LINGER:
         return true;
     case AT_PHASE_CLOSED:
@@ -325,6 +372,9 @@ void at_h1_eof(at_connection *connection)
         } else {
             at_h1_lost(connection);
         }
+        return;
+    case AT_PHASE_WEBSOCKET:
+        at_connection_close(connection, false);
         return;
     case AT_PHASE_LINGER:
         if (at_connection_waiting(connection) == 0) {
@@ -544,6 +594,60 @@ void at_exchange_abort(at_exchange *exchange)
         exchange->lost = true; /* the layer above knows */
         at_connection_close(exchange->connection, true);
     }
+}
+
+/* ---- a WebSocket on the connection
+ * ---------------------------------------------------------- */
+
+int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
+                                size_t header_count, const char **why)
+{
+    at_connection *connection = exchange->connection;
+    at_h1_response response = {
+        .status = 101,
+        .headers = headers,
+        .header_count = header_count,
+        .body_bytes = -1,
+        .date = at_reactor_date(connection->reactor),
+        .server = {"atoll", 5},
+        .keep_alive = true,
+        .upgrade = true,
+    };
+    int result = at_h1_write_head(&connection->out, &response);
+    if (result < 0) {
+        *why = response.error_text;
+        return result;
+    }
+    exchange->started = true;
+    exchange->status = 101;
+    connection->phase = AT_PHASE_WEBSOCKET;
+    result = at_connection_send(connection, NULL, 0);
+    if (result == 0 && !connection->working) {
+        connection->readable = true; /* its edge may have gone by unread */
+        at_connection_resume(connection);
+        at_connection_settle(connection);
+    }
+    return result;
+}
+
+int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
+{
+    at_connection *connection = exchange->connection;
+    int result = at_connection_send(connection, pieces, count);
+    if (result == 0 && !connection->working) {
+        at_connection_settle(connection);
+    }
+    return result;
+}
+
+size_t at_exchange_waiting(const at_exchange *exchange)
+{
+    return at_connection_waiting(exchange->connection);
+}
+
+void at_exchange_resume(at_exchange *exchange)
+{
+    at_connection_resume(exchange->connection);
 }
 
 /* ---- what is known of the connection

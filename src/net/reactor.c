@@ -371,6 +371,10 @@ static void set_lengths(at_reactor *reactor, const at_service_limits *limits)
     reactor->deadlines[AT_DEADLINE_IDLE].length_ns = limits->idle_timeout_ns;
     reactor->deadlines[AT_DEADLINE_WRITE].length_ns = limits->write_timeout_ns;
     reactor->deadlines[AT_DEADLINE_LINGER].length_ns = limits->linger_timeout_ns;
+    const at_websocket_limits *websocket = &limits->websocket;
+    reactor->deadlines[AT_DEADLINE_PING].length_ns = websocket->ping_interval_ns;
+    reactor->deadlines[AT_DEADLINE_PONG].length_ns = websocket->ping_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_CLOSE].length_ns = websocket->close_timeout_ns;
 }
 
 /* The descriptors, watched. Returns 0 or an error. */

@@ -40,6 +40,15 @@ void at_service_limits_init(at_service_limits *limits)
         .idle_timeout_ns = 60 * SECOND_NS,
         .write_timeout_ns = 30 * SECOND_NS,
         .linger_timeout_ns = 2 * SECOND_NS,
+        .websocket =
+            {
+                .message_bytes = 16 << 20,
+                .queue_count = 32,
+                .ping_interval_ns = 20 * SECOND_NS,
+                .ping_timeout_ns = 20 * SECOND_NS,
+                .close_timeout_ns = 10 * SECOND_NS,
+                .deflate = true,
+            },
     };
     at_h1_limits_init(&limits->head);
 }

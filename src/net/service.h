@@ -21,6 +21,16 @@
 #include "http/h1.h"
 #include "sys/stream.h"
 
+/* Bounds on a WebSocket; 0 switches a timeout off. */
+typedef struct at_websocket_limits {
+    size_t message_bytes;     /* over: closed with 1009 */
+    unsigned queue_count;     /* messages that the application has not taken */
+    int64_t ping_interval_ns; /* without a byte from the client, to a ping */
+    int64_t ping_timeout_ns;  /* and then, to the end */
+    int64_t close_timeout_ns; /* for the client to answer a close */
+    bool deflate;             /* agree to permessage-deflate */
+} at_websocket_limits;
+
 /* Bounds on a connection; 0 switches a timeout off. */
 typedef struct at_service_limits {
     at_h1_limits head;
@@ -29,6 +39,7 @@ typedef struct at_service_limits {
     int64_t body_timeout_ns;  /* without a byte of a body that is wanted */
     int64_t idle_timeout_ns;  /* between two requests */
     int64_t write_timeout_ns; /* without a byte taken by the client */
+    at_websocket_limits websocket;
     int64_t linger_timeout_ns; /* after the last answer, for the client to close */
 } at_service_limits;
 

@@ -39,6 +39,9 @@ PyObject *at_receive_poll(at_request *request)
 {
     at_exchange *exchange = request->exchange;
     at_worker *worker = request->worker;
+    if (request->is_websocket) {
+        return at_websocket_poll(request);
+    }
     if (exchange == NULL || exchange->complete) {
         return disconnect_message(worker);
     }

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "net/websocket.h"
 #include "sys/clock.h"
 
 /* ---- the list of those that wait
@@ -78,7 +79,9 @@ static void settle_response(at_request *request)
     if (exchange->complete) {
         return;
     }
-    if (exchange->connection == NULL || cancelled) {
+    if (request->is_websocket && at_websocket_is_accepted(exchange) && !cancelled) {
+        at_websocket_settle(request, failed);
+    } else if (exchange->connection == NULL || cancelled) {
         at_exchange_abort(exchange);
     } else if (!exchange->started) {
         if (!failed) {
@@ -227,6 +230,8 @@ void at_request_begin(at_worker *worker, at_exchange *exchange,
     request->exchange = at_exchange_ref(exchange);
     request->headers = request->inline_headers;
     exchange->user = request;
+    request->is_websocket = exchange->websocket != NULL;
+    request->close_code = AT_WS_CODE_LOST;
     if (worker->on_access != NULL) {
         request->begun_ns = at_clock_ns();
     }

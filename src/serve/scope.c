@@ -42,6 +42,26 @@ static PyObject *make_template(at_worker *worker, PyObject *root_path)
     return scope;
 }
 
+/* The same for WebSockets. */
+static PyObject *make_websocket_template(at_worker *worker)
+{
+    at_words *words = &worker->words;
+    PyObject *scope = PyDict_Copy(worker->scope_template);
+    PyObject *extensions = Py_BuildValue("{s{}}", "websocket.http.response");
+    PyObject *none = PyList_New(0);
+    if (scope == NULL || extensions == NULL || none == NULL ||
+        PyDict_SetItem(scope, words->type, words->websocket) < 0 ||
+        PyDict_SetItem(scope, words->scheme, words->ws) < 0 ||
+        PyDict_SetItem(scope, words->extensions, extensions) < 0 ||
+        PyDict_SetItem(scope, words->subprotocols, none) < 0 ||
+        PyDict_DelItem(scope, words->method) < 0) {
+        Py_CLEAR(scope);
+    }
+    Py_XDECREF(extensions);
+    Py_XDECREF(none);
+    return scope;
+}
+
 int at_scope_prepare(at_worker *worker, PyObject *root_path)
 {
     for (int i = 0; i < AT_METHODS_MAX; i++) {
@@ -56,7 +76,11 @@ int at_scope_prepare(at_worker *worker, PyObject *root_path)
         return -1;
     }
     worker->scope_template = make_template(worker, root_path);
-    return worker->scope_template != NULL ? 0 : -1;
+    if (worker->scope_template == NULL) {
+        return -1;
+    }
+    worker->websocket_template = make_websocket_template(worker);
+    return worker->websocket_template != NULL ? 0 : -1;
 }
 
 static PyObject *method_object(at_worker *worker, at_span method)
@@ -188,12 +212,48 @@ static int put_copy(PyObject *scope, PyObject *key)
     return put(scope, key, PyDict_Copy(PyDict_GetItemWithError(scope, key)));
 }
 
+/* What a WebSocket's client offers, in its order. */
+static PyObject *subprotocols_list(const at_h1_request *request)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < request->header_count; i++) {
+        const at_h1_header *header = &request->headers[i];
+        if (!at_h1_equal(header->name, "sec-websocket-protocol")) {
+            continue;
+        }
+        const char *at = header->value.data;
+        const char *end = at + header->value.size;
+        while (list != NULL && at < end) {
+            const char *comma = memchr(at, ',', (size_t)(end - at));
+            const char *stop = comma != NULL ? comma : end;
+            const char *last = stop;
+            while (at < last && (*at == ' ' || *at == '\t')) {
+                at++;
+            }
+            while (last > at && (last[-1] == ' ' || last[-1] == '\t')) {
+                last--;
+            }
+            PyObject *name = PyUnicode_DecodeLatin1(at, last - at, NULL);
+            if (name == NULL || (last != at && PyList_Append(list, name) < 0)) {
+                Py_CLEAR(list);
+            }
+            Py_XDECREF(name);
+            at = comma != NULL ? comma + 1 : end;
+        }
+    }
+    return list;
+}
+
 PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
                        const at_h1_request *request)
 {
     at_words *words = &worker->words;
     PyObject *ends = ends_of(exchange);
-    PyObject *scope = ends != NULL ? PyDict_Copy(worker->scope_template) : NULL;
+    bool is_websocket = exchange->websocket != NULL;
+    PyObject *scope = ends != NULL
+                          ? PyDict_Copy(is_websocket ? worker->websocket_template
+                                                     : worker->scope_template)
+                          : NULL;
     if (scope == NULL) {
         return NULL;
     }
@@ -201,7 +261,9 @@ PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
         PyDict_SetItem(scope, words->server, PyTuple_GET_ITEM(ends, 1)) < 0 ||
         (request->version_minor == 0 &&
          PyDict_SetItem(scope, words->http_version, words->version_10) < 0) ||
-        put(scope, words->method, method_object(worker, request->method)) < 0 ||
+        (is_websocket
+             ? put(scope, words->subprotocols, subprotocols_list(request))
+             : put(scope, words->method, method_object(worker, request->method))) < 0 ||
         put(scope, words->path, path_object(worker, request->path)) < 0 ||
         put(scope, words->raw_path,
             PyBytes_FromStringAndSize(request->path.data,

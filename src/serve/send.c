@@ -8,6 +8,8 @@
 
 #include <stddef.h>
 
+#include "net/websocket.h"
+
 typedef struct at_send {
     PyObject_HEAD vectorcallfunc vectorcall;
     at_request *request; /* a reference */
@@ -81,7 +83,7 @@ static int keep_header(at_request *request, PyObject *pair)
     return 0;
 }
 
-static int keep_headers(at_request *request, PyObject *headers)
+int at_send_keep_headers(at_request *request, PyObject *headers)
 {
     request->headers = request->inline_headers;
     if (headers == NULL || headers == Py_None) {
@@ -141,7 +143,8 @@ static PyObject *send_start(at_request *request, PyObject *message)
                             "'status' must be from 200 to 999, not %ld", code);
     }
     PyObject *headers = PyDict_GetItemWithError(message, words->headers);
-    if ((headers == NULL && PyErr_Occurred()) || keep_headers(request, headers) < 0) {
+    if ((headers == NULL && PyErr_Occurred()) ||
+        at_send_keep_headers(request, headers) < 0) {
         return NULL;
     }
     request->start_given = true;
@@ -151,6 +154,18 @@ static PyObject *send_start(at_request *request, PyObject *message)
 
 /* ---- http.response.body
  * -------------------------------------------------------------- */
+
+void at_send_copy_headers(const at_request *request, at_h1_header *headers)
+{
+    for (size_t i = 0; i < request->header_count; i++) {
+        PyObject *name = request->headers[i].name;
+        PyObject *value = request->headers[i].value;
+        headers[i].name =
+            (at_span){PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name)};
+        headers[i].value =
+            (at_span){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+    }
+}
 
 static int respond(at_request *request, at_span piece, bool more, const char **why)
 {
@@ -163,14 +178,7 @@ static int respond(at_request *request, at_span piece, bool more, const char **w
             return AT_ENOMEM;
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        PyObject *name = request->headers[i].name;
-        PyObject *value = request->headers[i].value;
-        headers[i].name =
-            (at_span){PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name)};
-        headers[i].value =
-            (at_span){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
-    }
+    at_send_copy_headers(request, headers);
     int result = at_exchange_respond(request->exchange, request->status, headers, count,
                                      piece, more, why);
     if (headers != small) {
@@ -273,11 +281,18 @@ static PyObject *send_message(at_request *request, PyObject *message)
     if (request->exchange == NULL) {
         return wrong_order(type, "nothing, the application has returned,");
     }
-    if (is_word(type, words->http_response_start)) {
+    bool is_http = !request->is_websocket;
+    bool denies = request->is_websocket && !at_websocket_is_accepted(request->exchange);
+    if ((is_http && is_word(type, words->http_response_start)) ||
+        (denies && is_word(type, words->websocket_http_response_start))) {
         return send_start(request, message);
     }
-    if (is_word(type, words->http_response_body)) {
+    if ((is_http && is_word(type, words->http_response_body)) ||
+        (denies && is_word(type, words->websocket_http_response_body))) {
         return send_body(request, message);
+    }
+    if (request->is_websocket) {
+        return at_websocket_message(request, type, message);
     }
     return wrong_order(type, request->start_given ? "'http.response.body'"
                                                   : "'http.response.start'");

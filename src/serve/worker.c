@@ -285,6 +285,7 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->cancelled_class);
     Py_VISIT(worker->create_future);
     Py_VISIT(worker->scope_template);
+    Py_VISIT(worker->websocket_template);
     Py_VISIT(worker->ready);
     Py_VISIT(worker->request_type);
     Py_VISIT(worker->receive_type);
@@ -310,6 +311,7 @@ static int worker_clear(PyObject *self)
     Py_CLEAR(worker->state);
     Py_CLEAR(worker->create_future);
     Py_CLEAR(worker->scope_template);
+    Py_CLEAR(worker->websocket_template);
     return 0;
 }
 

@@ -11,6 +11,7 @@
  *   request.c    the life of a request: task, outcome, errors
  *   receive.c    receive(), and what it awaits
  *   send.c       send(): messages -> the response
+ *   websocket.c  the messages of WebSockets
  *   awaitable.c  what receive() and send() return
  */
 #ifndef AT_SERVE_WORKER_H
@@ -46,6 +47,22 @@
     X(http_disconnect, "http.disconnect")                                              \
     X(http_response_start, "http.response.start")                                      \
     X(http_response_body, "http.response.body")                                        \
+    X(websocket, "websocket")                                                          \
+    X(ws, "ws")                                                                        \
+    X(subprotocols, "subprotocols")                                                    \
+    X(subprotocol, "subprotocol")                                                      \
+    X(text, "text")                                                                    \
+    X(bytes, "bytes")                                                                  \
+    X(code, "code")                                                                    \
+    X(reason, "reason")                                                                \
+    X(websocket_connect, "websocket.connect")                                          \
+    X(websocket_accept, "websocket.accept")                                            \
+    X(websocket_receive, "websocket.receive")                                          \
+    X(websocket_send, "websocket.send")                                                \
+    X(websocket_close, "websocket.close")                                              \
+    X(websocket_disconnect, "websocket.disconnect")                                    \
+    X(websocket_http_response_start, "websocket.http.response.start")                  \
+    X(websocket_http_response_body, "websocket.http.response.body")                    \
     X(version_10, "1.0")                                                               \
     X(version_11, "1.1")                                                               \
     X(loop, "loop")                                                                    \
@@ -85,7 +102,7 @@ typedef struct at_worker {
     PyObject *cancelled_class;
     PyObject *task_names; /* ("loop", "eager_start") */
     PyObject *create_future;
-    PyObject *scope_template;
+    PyObject *scope_template, *websocket_template;
     PyObject *empty_bytes;
     PyObject *root_path;
     PyObject *ready; /* the awaitable that gives None at once */
@@ -114,6 +131,9 @@ typedef struct at_request {
     bool running;
     bool body_delivered; /* the last http.request was given */
     bool start_given;    /* http.response.start was */
+    bool is_websocket;
+    bool connect_given;  /* websocket.connect was */
+    uint16_t close_code; /* of its disconnect, for who asks again */
     int status;
     size_t header_count;
     at_header_objects *headers; /* of http.response.start: inline_headers or memory */
@@ -161,7 +181,17 @@ PyObject *at_receive_new(at_request *request);
 PyObject *at_send_new(at_request *request);
 /* The next message if there is one; NULL without an exception: not yet. */
 PyObject *at_receive_poll(at_request *request);
+int at_send_keep_headers(at_request *request, PyObject *headers);
+/* As spans, into request->header_count places. */
+void at_send_copy_headers(const at_request *request, at_h1_header *headers);
 void at_send_drop_headers(at_request *request);
+
+/* websocket.c: as at_receive_poll, and send() of a message that is not the response's
+ */
+PyObject *at_websocket_poll(at_request *request);
+PyObject *at_websocket_message(at_request *request, PyObject *type, PyObject *message);
+/* The application has returned. */
+void at_websocket_settle(at_request *request, bool failed);
 
 /* awaitable.c */
 PyObject *at_awaitable_new(at_worker *worker, at_awaited awaited, PyObject *result,

@@ -38,7 +38,7 @@ def log_access(scope: dict[str, Any], status: int, size: int, seconds: float) ->
         '%s - - [%s] "%s %s HTTP/%s" %d %d %.1fms',
         client[0],
         time.strftime("%d/%b/%Y:%H:%M:%S %z"),
-        scope["method"],
+        scope.get("method", "GET"),
         target,
         scope["http_version"],
         status,

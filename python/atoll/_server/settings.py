@@ -35,6 +35,13 @@ class Settings:
         limit_head: Bytes of a request's head.
         limit_headers: Header fields of a request.
         limit_body: Bytes of a request's body; 0: no limit.
+        ws_max_size: Bytes of a WebSocket message, inflated.
+        ws_max_queue: WebSocket messages that may wait for the application; above that
+            the client is not read.
+        ws_ping_interval: Seconds without a byte of a WebSocket's client until it is
+            sent a ping; 0: never.
+        ws_ping_timeout: Seconds for the answer to that; 0: no limit.
+        ws_per_message_deflate: Agree to compress WebSocket messages.
     """
 
     app: str
@@ -58,6 +65,11 @@ class Settings:
     limit_head: int = 65536
     limit_headers: int = 100
     limit_body: int = 0
+    ws_max_size: int = 16 * 1024 * 1024
+    ws_max_queue: int = 32
+    ws_ping_interval: float = 20.0
+    ws_ping_timeout: float = 20.0
+    ws_per_message_deflate: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The record as a plain dict of str, int, float and bool."""

@@ -124,6 +124,11 @@ class Supervisor:
             body_timeout=settings.timeout_body,
             idle_timeout=settings.timeout_keep_alive,
             write_timeout=settings.timeout_write,
+            ws_message_bytes=settings.ws_max_size,
+            ws_queue=settings.ws_max_queue,
+            ws_ping_interval=settings.ws_ping_interval,
+            ws_ping_timeout=settings.ws_ping_timeout,
+            ws_deflate=settings.ws_per_message_deflate,
         )
         self.service.listen(settings.host, settings.port, settings.backlog)
 

@@ -153,7 +153,9 @@ def log_failure(
         error: What the application raised, or None.
         text: What is wrong, or where.
     """
-    what = f"{scope['method']} {scope['path']}: {text}" if scope else text
+    what = text
+    if scope:
+        what = f"{scope.get('method', 'WebSocket')} {scope['path']}: {text}"
     if error is None:
         logger.error("%s", what)
     elif _is_disconnect(error):

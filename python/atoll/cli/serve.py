@@ -74,6 +74,11 @@ def _option(
 @_option("--limit-head", "limit_head", "Bytes of a request's head.")
 @_option("--limit-headers", "limit_headers", "Header fields of a request.")
 @_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
+@_option("--ws-max-size", "ws_max_size", "Bytes of a WebSocket message.")
+@_option("--ws-max-queue", "ws_max_queue", "WebSocket messages that may wait.")
+@_option("--ws-ping-interval", "ws_ping_interval", "Seconds of silence to a ping.")
+@_option("--ws-ping-timeout", "ws_ping_timeout", "Seconds to answer a ping.")
+@_option("--ws-per-message-deflate", "ws_per_message_deflate", "Compress messages.")
 @click.option(
     "--check",
     "check",
