@@ -96,6 +96,12 @@ $(BUILD)/tsan/build.ninja: $(VENV)/.ready
 	$(VENV)/bin/meson setup $(BUILD)/tsan $(PART_OPTIONS) \
 		-Db_sanitize=thread -Db_lundef=false
 
+aarch64: $(BUILD)/aarch64/build.ninja  ## the C tests on the other processor, by qemu
+	$(VENV)/bin/meson test -C $(BUILD)/aarch64 --print-errorlogs -t 6
+$(BUILD)/aarch64/build.ninja: $(VENV)/.ready
+	@tools/system-packages aarch64
+	$(VENV)/bin/meson setup $(BUILD)/aarch64 --cross-file tools/aarch64.ini $(PART_OPTIONS)
+
 lint: build $(VENV)/.test  ## style and types: ruff, mypy, the order of the house
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -134,5 +140,5 @@ help:  ## this list
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-zA-Z0-9_.-]+:.*##/ {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: serve doctor setup build wheel test test-py test-all test-c asan tsan lint tidy \
+.PHONY: serve doctor setup build wheel test test-py test-all test-c asan tsan aarch64 lint tidy \
 	fmt fuzz bench suites compat clean help

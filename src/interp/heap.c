@@ -413,5 +413,8 @@ size_t at_heap_drop(int64_t interpreter_id)
     at_pointer_set_fini(&left->blocks);
     at_pointer_set_fini(&left->megabytes);
     at_free(left);
+    /* What extensions freed and what was dropped here lies in malloc's arenas, where it
+     * stays resident until a thread that shares the arena asks for as much. */
+    (void)malloc_trim(0);
     return dropped_bytes;
 }

@@ -1,0 +1,58 @@
+"""Interpreters come and go, with real packages: nothing of them stays behind."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled(),
+    reason="a free-threaded build keeps its heap by thread",
+)
+
+SCRIPT = Path(__file__).parents[1] / "stress" / "stress_cycles.py"
+
+
+def slopes(modules: str, cycles: int, warm_up: int, limit: float) -> list[float]:
+    """Megabytes, mappings and threads a cycle."""
+    missing = [name for name in modules.split(",") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {missing}")
+    arguments = [f"--cycles={cycles}", f"--warm-up={warm_up}", "--every=2"]
+    run = subprocess.run(
+        [
+            sys.executable,
+            SCRIPT,
+            f"--modules={modules}",
+            f"--limit={limit}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    last = run.stdout.splitlines()[-1]
+    return [float(number) for number in re.findall(r"([+-][\d.]+) [Mmt]", last)]
+
+
+def test_numpy_goes_away() -> None:
+    # Kept images are 66 mappings and some MB a cycle.
+    _, mappings, threads = slopes("numpy", cycles=20, warm_up=8, limit=0.8)
+    assert mappings < 5
+    assert threads < 0.5
+
+
+def test_cpp_threads_go_away() -> None:
+    # 600 mappings and a thread a cycle where images of pyarrow are kept.
+    _, mappings, threads = slopes("pyarrow", cycles=10, warm_up=4, limit=12)
+    assert mappings < 50
+    assert threads < 0.5
+
+
+@pytest.mark.slow
+def test_a_web_application_goes_away() -> None:
+    slopes("fastapi,pydantic,orjson,numpy", cycles=60, warm_up=20, limit=0.3)
