@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "base/contexts.h"
 #include "base/error.h"
 #include "bind/bind.h"
 #include "bind/dlpack.h"
@@ -219,7 +220,7 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
 /* ---- the buffer protocol
  * -------------------------------------------------------------- */
 
-static int view_get_buffer(PyObject *object, Py_buffer *buffer, int flags)
+static int view_get_buffer(PyObject *object, Py_buffer *buffer, int flags) AT_ATTACHED
 {
     view_object *self = (view_object *)object;
     at_view *view = self->view;

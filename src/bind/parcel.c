@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "parcel/parcel.h"
 
+#include "base/contexts.h"
 #include "bind/bind.h"
 #include "interp/runtime.h"
 
@@ -112,7 +113,7 @@ static const at_message_binding message_binding = {
     .unwrap = message_of_object,
 };
 
-static PyObject *pack(PyObject *module, PyObject *object)
+static PyObject *pack(PyObject *module, PyObject *object) AT_ATTACHED
 {
     at_message *message;
     PyObject *type = PyObject_GetAttrString(module, "Message");
@@ -126,7 +127,7 @@ static PyObject *pack(PyObject *module, PyObject *object)
     return self;
 }
 
-static PyObject *unpack(PyObject *module, PyObject *object)
+static PyObject *unpack(PyObject *module, PyObject *object) AT_ATTACHED
 {
     PyObject *type = PyObject_GetAttrString(module, "Message");
     if (type == NULL) {
@@ -141,7 +142,7 @@ static PyObject *unpack(PyObject *module, PyObject *object)
 }
 
 static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
-                       PyObject *keywords)
+                       PyObject *keywords) AT_ATTACHED
 {
     static char *names[] = {"", "name", NULL};
     PyObject *object;
@@ -154,7 +155,7 @@ static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
 }
 
 static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
-                       PyObject *keywords)
+                       PyObject *keywords) AT_ATTACHED
 {
     static char *names[] = {"", "trusted", NULL};
     Py_buffer data;
@@ -181,7 +182,7 @@ static PyMethodDef methods[] = {
     {NULL},
 };
 
-int at_bind_parcel(PyObject *module)
+int at_bind_parcel(PyObject *module) AT_ATTACHED
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &message_spec, NULL);
     if (type == NULL) {

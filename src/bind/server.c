@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "bind/bind.h"
 
+#include "base/contexts.h"
 #include "bind/error.h"
 #include "net/service.h"
 #include "serve/worker.h"
@@ -84,7 +85,7 @@ static void service_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyObject *service_listen(PyObject *self, PyObject *arguments)
+static PyObject *service_listen(PyObject *self, PyObject *arguments) AT_ATTACHED
 {
     const char *host;
     int port, backlog;

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <string.h>
 
+#include "base/contexts.h"
 #include "parcel/buffer.h"
 #include "parcel/packer.h"
 #include "parcel/parcel.h"
@@ -43,7 +44,7 @@ int at_packer_size(at_packer *packer, size_t size)
 
 /* A tag, a size and the bytes; then the memo's number. */
 static int write_run(at_packer *packer, int tag, PyObject *object, bool again,
-                     size_t size, const void *data, size_t size_bytes)
+                     size_t size, const void *data, size_t size_bytes) AT_ATTACHED
 {
     if (at_packer_tag(packer, again ? tag | AT_TAG_MEMO : tag) < 0 ||
         at_packer_size(packer, size) < 0 ||
@@ -53,7 +54,8 @@ static int write_run(at_packer *packer, int tag, PyObject *object, bool again,
     return again ? at_packer_remember(packer, object) : 0;
 }
 
-static int write_fixed(at_packer *packer, int tag, const void *data, size_t size)
+static int write_fixed(at_packer *packer, int tag, const void *data,
+                       size_t size) AT_ATTACHED
 {
     char bytes[17];
     bytes[0] = (char)tag;
@@ -61,7 +63,7 @@ static int write_fixed(at_packer *packer, int tag, const void *data, size_t size
     return at_packer_append(packer, bytes, size + 1);
 }
 
-static int pack_big_int(at_packer *packer, PyObject *object)
+static int pack_big_int(at_packer *packer, PyObject *object) AT_ATTACHED
 {
     Py_ssize_t size =
         PyLong_AsNativeBytes(object, NULL, 0, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
@@ -81,7 +83,7 @@ static int pack_big_int(at_packer *packer, PyObject *object)
     return 0;
 }
 
-static int pack_int(at_packer *packer, PyObject *object)
+static int pack_int(at_packer *packer, PyObject *object) AT_ATTACHED
 {
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
@@ -99,7 +101,7 @@ static int pack_int(at_packer *packer, PyObject *object)
     return write_fixed(packer, AT_TAG_INT64, &value, sizeof value);
 }
 
-static int pack_str(at_packer *packer, PyObject *object, bool again)
+static int pack_str(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     int kind = PyUnicode_KIND(object);
     int tag = kind == PyUnicode_1BYTE_KIND   ? AT_TAG_STR1
@@ -111,7 +113,7 @@ static int pack_str(at_packer *packer, PyObject *object, bool again)
 }
 
 /* One item of a container, which holds a reference of its own. */
-static int pack_item(at_packer *packer, PyObject *item)
+static int pack_item(at_packer *packer, PyObject *item) AT_ATTACHED
 {
 #ifdef Py_GIL_DISABLED
     bool again = true;
@@ -126,7 +128,7 @@ static int pack_item(at_packer *packer, PyObject *item)
 
 /* The items of a tuple or of a list that only the caller has. */
 static int pack_items(at_packer *packer, PyObject *const *items, Py_ssize_t count,
-                      at_step_kind kind)
+                      at_step_kind kind) AT_ATTACHED
 {
     at_step step = {.outer = packer->step, .kind = kind};
     packer->step = &step;
@@ -143,7 +145,7 @@ static int pack_items(at_packer *packer, PyObject *const *items, Py_ssize_t coun
 
 /* A tuple or frozenset that turned out to contain itself; see format.h. */
 static int close_complete(at_packer *packer, PyObject *object, size_t tag_offset,
-                          int inside_tag)
+                          int inside_tag) AT_ATTACHED
 {
     Py_ssize_t number = at_memo_find(&packer->memo, object);
     if (number < 0) {
@@ -153,7 +155,7 @@ static int close_complete(at_packer *packer, PyObject *object, size_t tag_offset
     return at_packer_size(packer, (size_t)number);
 }
 
-static int pack_tuple(at_packer *packer, PyObject *object, bool again)
+static int pack_tuple(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     Py_ssize_t count = PyTuple_GET_SIZE(object);
     size_t tag_offset = packer->writer.size_bytes;
@@ -167,7 +169,7 @@ static int pack_tuple(at_packer *packer, PyObject *object, bool again)
 }
 
 static int open_mutable(at_packer *packer, PyObject *object, int tag, bool again,
-                        Py_ssize_t count)
+                        Py_ssize_t count) AT_ATTACHED
 {
     if (at_packer_tag(packer, again ? tag | AT_TAG_MEMO : tag) < 0 ||
         (again && at_packer_remember(packer, object) < 0)) {
@@ -182,7 +184,7 @@ static int changed(const char *what)
     return -1;
 }
 
-static int pack_list(at_packer *packer, PyObject *object, bool again)
+static int pack_list(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
 #ifdef Py_GIL_DISABLED
     PyObject *snapshot = PyList_AsTuple(object); /* atomic, where iterating is not */
@@ -263,7 +265,7 @@ int at_packer_dict(at_packer *packer, PyObject *object, bool again, bool attribu
     return status;
 }
 
-static int pack_set(at_packer *packer, PyObject *object, bool again)
+static int pack_set(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     PyObject *items = PySequence_List(object);
     if (items == NULL) {
@@ -289,7 +291,7 @@ static int pack_set(at_packer *packer, PyObject *object, bool again)
     return status == 0 ? 0 : -1;
 }
 
-static int pack_three(at_packer *packer, PyObject *object, int tag)
+static int pack_three(at_packer *packer, PyObject *object, int tag) AT_ATTACHED
 {
     static const char *const names[] = {"start", "stop", "step"};
     int status = at_packer_tag(packer, tag);
@@ -301,7 +303,7 @@ static int pack_three(at_packer *packer, PyObject *object, int tag)
     return status;
 }
 
-static int pack_container(at_packer *packer, PyObject *object, bool again)
+static int pack_container(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     PyTypeObject *type = Py_TYPE(object);
     if (type == &PyTuple_Type) {
@@ -325,7 +327,7 @@ static int pack_container(at_packer *packer, PyObject *object, bool again)
     return at_packer_reduce(packer, object, again);
 }
 
-static int pack_bytearray(at_packer *packer, PyObject *object, bool again)
+static int pack_bytearray(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     Py_buffer view; /* so that no other thread can resize it meanwhile */
     if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) < 0) {
@@ -394,7 +396,7 @@ int at_packer_object(at_packer *packer, PyObject *object, bool again)
     return status;
 }
 
-static int packer_begin(at_packer *packer)
+static int packer_begin(at_packer *packer) AT_ATTACHED
 {
     static const unsigned char head[] = {AT_PARCEL_MAGIC, AT_PARCEL_VERSION};
     at_message_writer_init(&packer->writer);
@@ -410,7 +412,7 @@ static int packer_begin(at_packer *packer)
 }
 
 /* `status` of the packing before; ends the packer in any case. */
-static int packer_end(at_packer *packer, int status, at_message **message)
+static int packer_end(at_packer *packer, int status, at_message **message) AT_ATTACHED
 {
     if (status == 0 &&
         at_message_writer_finish(&packer->writer, packer->state->interpreter_id,

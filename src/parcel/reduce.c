@@ -1,6 +1,7 @@
 /* Packing what is no plain type: handles, buffers, types and functions by name, and all
  * else as pickle's protocol 5 takes it apart (PEP 307, PEP 574). */
 #define PY_SSIZE_T_CLEAN
+#include "base/contexts.h"
 #include "parcel/buffer.h"
 #include "parcel/packer.h"
 
@@ -12,7 +13,7 @@ static bool refuses(at_packer *packer)
 }
 
 static int pack_handle(at_packer *packer, PyObject *object, bool again,
-                       const at_parcel_handle *handle)
+                       const at_parcel_handle *handle) AT_ATTACHED
 {
     if (packer->bytes_only) {
         return at_packer_refuse(packer, object, "it belongs to this process");
@@ -35,7 +36,7 @@ static int pack_handle(at_packer *packer, PyObject *object, bool again,
 }
 
 static int pack_block(at_packer *packer, PyObject *object, bool again,
-                      const Py_buffer *view)
+                      const Py_buffer *view) AT_ATTACHED
 {
     at_block *block = at_parcel_block_of(packer->state, object, view);
     size_t position;
@@ -55,7 +56,7 @@ static int pack_block(at_packer *packer, PyObject *object, bool again,
     return again ? at_packer_remember(packer, object) : 0;
 }
 
-static int pack_buffer(at_packer *packer, PyObject *object, bool again)
+static int pack_buffer(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     const Py_buffer *view = PyPickleBuffer_GetBuffer(object);
     if (view == NULL) {
@@ -79,7 +80,7 @@ static int pack_buffer(at_packer *packer, PyObject *object, bool again)
 }
 
 static int pack_global(at_packer *packer, PyObject *object, PyObject *module,
-                       PyObject *name)
+                       PyObject *name) AT_ATTACHED
 {
     if (at_packer_tag(packer, AT_TAG_GLOBAL | AT_TAG_MEMO) < 0 ||
         at_packer_object(packer, module, true) < 0 ||
@@ -90,7 +91,7 @@ static int pack_global(at_packer *packer, PyObject *object, PyObject *module,
 }
 
 /* A step of the path that is no item: how the object is taken apart. */
-static int pack_part(at_packer *packer, PyObject *part, const char *word)
+static int pack_part(at_packer *packer, PyObject *part, const char *word) AT_ATTACHED
 {
     at_step step = {.outer = packer->step, .kind = AT_STEP_WORD, .word = word};
     packer->step = &step;
@@ -99,7 +100,7 @@ static int pack_part(at_packer *packer, PyObject *part, const char *word)
     return status;
 }
 
-static int pack_state(at_packer *packer, PyObject *state)
+static int pack_state(at_packer *packer, PyObject *state) AT_ATTACHED
 {
     if (PyDict_CheckExact(state) && at_memo_find(&packer->memo, state) < 0) {
         return at_packer_dict(packer, state, true, true);
@@ -126,7 +127,7 @@ static int pack_state(at_packer *packer, PyObject *state)
 }
 
 /* The items of iterator `items`, or the pairs of `pairs`. */
-static int pack_stream(at_packer *packer, PyObject *stream, bool pairs)
+static int pack_stream(at_packer *packer, PyObject *stream, bool pairs) AT_ATTACHED
 {
     at_step step = {.outer = packer->step, .kind = pairs ? AT_STEP_KEY : AT_STEP_INDEX};
     packer->step = &step;
@@ -165,7 +166,7 @@ static PyObject *part_of(PyObject *reduced, Py_ssize_t index)
     return part != Py_None ? part : NULL;
 }
 
-static int pack_parts(at_packer *packer, PyObject *reduced)
+static int pack_parts(at_packer *packer, PyObject *reduced) AT_ATTACHED
 {
     PyObject *state = part_of(reduced, 2), *items = part_of(reduced, 3);
     PyObject *pairs = part_of(reduced, 4), *apply = part_of(reduced, 5);
@@ -187,7 +188,8 @@ static int pack_parts(at_packer *packer, PyObject *reduced)
     return pack_state(packer, state);
 }
 
-static int pack_reduced(at_packer *packer, PyObject *object, PyObject *reduced)
+static int pack_reduced(at_packer *packer, PyObject *object,
+                        PyObject *reduced) AT_ATTACHED
 {
     if (!PyTuple_Check(reduced) || PyTuple_GET_SIZE(reduced) < 2 ||
         PyTuple_GET_SIZE(reduced) > 6 ||
@@ -235,7 +237,7 @@ static PyObject *reduce(at_packer *packer, PyObject *object)
 }
 
 /* A global of the name `name`: found where it says it lives. */
-static int pack_named(at_packer *packer, PyObject *object, PyObject *name)
+static int pack_named(at_packer *packer, PyObject *object, PyObject *name) AT_ATTACHED
 {
     PyObject *place =
         PyObject_CallFunctionObjArgs(packer->state->name_of, object, name, NULL);

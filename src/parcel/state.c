@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "parcel/state.h"
 
+#include "base/contexts.h"
 #include "base/memory.h"
 #include "parcel/buffer.h"
 
@@ -24,7 +25,7 @@ static void home_free(at_shared *thing)
 
 static const at_shared_kind home_kind = {.name = "home of loans", .free = home_free};
 
-static void state_free(PyObject *capsule)
+static void state_free(PyObject *capsule) AT_ATTACHED
 {
     at_parcel_state *state = PyCapsule_GetPointer(capsule, state_key);
     if (last.state == state) {
@@ -51,7 +52,8 @@ static void state_free(PyObject *capsule)
     at_free(state);
 }
 
-static at_parcel_state *state_make(PyObject *interpreter_dict, int64_t interpreter_id)
+static at_parcel_state *state_make(PyObject *interpreter_dict,
+                                   int64_t interpreter_id) AT_ATTACHED
 {
     at_parcel_state *state = at_calloc(1, sizeof *state);
     if (state == NULL) {

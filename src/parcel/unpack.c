@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <string.h>
 
+#include "base/contexts.h"
 #include "base/memory.h"
 #include "parcel/buffer.h"
 #include "parcel/format.h"
@@ -339,7 +340,7 @@ static at_shared *read_attachment(reader *in)
     return in->message->attachments[position];
 }
 
-static PyObject *read_block(reader *in)
+static PyObject *read_block(reader *in) AT_ATTACHED
 {
     at_shared *thing = read_attachment(in);
     if (thing == NULL) {
@@ -534,7 +535,7 @@ static PyObject *read_reduced(reader *in, bool again)
 }
 
 /* What makes Python code run. */
-static PyObject *read_active(reader *in, int tag, bool again)
+static PyObject *read_active(reader *in, int tag, bool again) AT_ATTACHED
 {
     if (!in->trusted) {
         return malformed("only plain data is read from outside this program");
@@ -552,7 +553,7 @@ static PyObject *read_active(reader *in, int tag, bool again)
     }
 }
 
-static PyObject *read_container(reader *in, int tag, bool again)
+static PyObject *read_container(reader *in, int tag, bool again) AT_ATTACHED
 {
     switch (tag) {
     case AT_TAG_TUPLE:
@@ -587,7 +588,7 @@ static PyObject *read_container(reader *in, int tag, bool again)
     }
 }
 
-static PyObject *read_object(reader *in)
+static PyObject *read_object(reader *in) AT_ATTACHED
 {
     const char *place = take(in, 1);
     if (place == NULL) {
@@ -638,7 +639,8 @@ static PyObject *read_object(reader *in)
     return object;
 }
 
-static PyObject *read_parcel(reader *in, const char *data, size_t size_bytes)
+static PyObject *read_parcel(reader *in, const char *data,
+                             size_t size_bytes) AT_ATTACHED
 {
     in->state = at_parcel_state_get();
     if (in->state == NULL) {
