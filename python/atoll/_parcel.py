@@ -30,6 +30,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from atoll import _atoll
+
 __all__ = ["REDUCERS", "find_global", "name_of", "reduce_type"]
 
 type Reduced = tuple[Any, ...] | str
@@ -157,10 +159,111 @@ def _by_name(found: Any) -> Reduced | None:
     return None
 
 
+@dataclasses.dataclass(slots=True)
+class _Simple:
+    """A function by value that means the same wherever and whenever it is sent."""
+
+    code: types.CodeType
+    used: list[tuple[str, Any]]  # globals that go by name themselves
+    unused: list[str]  # names that are no globals but builtins
+    reduced: tuple[Any, ...]
+
+    def holds(self, function: types.FunctionType) -> bool:
+        namespace = function.__globals__
+        return (
+            function.__code__ is self.code
+            and not _has_more(function)
+            and all(namespace.get(name) is value for name, value in self.used)
+            and not any(name in namespace for name in self.unused)
+        )
+
+
+_simple: weakref.WeakKeyDictionary[types.FunctionType, _Simple] = (
+    weakref.WeakKeyDictionary()
+)
+_FUNCTIONS_KEPT = 1024
+_received: dict[str, types.FunctionType] = {}
+
+
+def _has_more(function: types.FunctionType) -> bool:
+    return bool(
+        function.__closure__
+        or function.__defaults__
+        or function.__kwdefaults__
+        or function.__dict__
+        or function.__type_params__
+    )
+
+
+def _goes_by_name(value: Any) -> bool:
+    if isinstance(value, types.ModuleType):
+        return _importable(value.__name__)
+    if isinstance(value, types.BuiltinFunctionType):
+        return isinstance(value.__self__, types.ModuleType)
+    return isinstance(value, types.FunctionType | type) and _by_name(value) is not None
+
+
+def _reduce_simple(function: types.FunctionType) -> Reduced | None:
+    """The same again for a function that needs nothing but its code and names.
+
+    Its receivers make it once, however often it comes: a task's function, above all.
+    """
+    known = _simple.get(function)
+    if known is not None and known.holds(function):
+        return known.reduced
+    code, names, every = _analyse(function.__code__)
+    namespace = function.__globals__
+    used = [(name, namespace[name]) for name in names if name in namespace]
+    if (
+        _has_more(function)
+        or function.__annotations__
+        or not all(_goes_by_name(value) for _, value in used)
+        or _assigns_globals(function.__code__)
+    ):
+        return None
+    state = {
+        "__globals__": dict(used),
+        "__dict__": {},
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "imports": _submodules(dict(used), every),
+    }
+    parts = (code, namespace.get("__name__", "__main__"), function.__name__, state)
+    reduced = _shared_function, (uuid.uuid4().hex, _atoll.dumps(parts))
+    unused = [name for name in names if name not in namespace]
+    _simple[function] = _Simple(function.__code__, used, unused, reduced)
+    return reduced
+
+
+def _shared_function(token: str, data: bytes) -> types.FunctionType:
+    function = _received.get(token)
+    if function is None:
+        code, module_name, name, state = _atoll.loads(data, trusted=True)
+        function = _make_function(code, _make_globals(module_name), name, ())
+        _complete_function(function, state)
+        if len(_received) >= _FUNCTIONS_KEPT:
+            _received.clear()
+        _received[token] = function
+    return function
+
+
+def _assigns_globals(code: types.CodeType) -> bool:
+    return any(
+        instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
+        for instruction in dis.get_instructions(code)
+    ) or any(
+        _assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)
+    )
+
+
 def _reduce_function(function: types.FunctionType) -> Reduced:
     named = _by_name(function)
     if named is not None:
         return named
+    same = _reduce_simple(function)
+    if same is not None:
+        return same
     code, names, every = _analyse(function.__code__)
     namespace = function.__globals__
     used = {name: namespace[name] for name in names if name in namespace}

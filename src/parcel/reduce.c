@@ -90,6 +90,69 @@ static int pack_global(at_packer *packer, PyObject *object, PyObject *module,
     return at_packer_remember(packer, object);
 }
 
+/* More than this and the table starts anew: it holds references. */
+enum { KNOWN_GLOBALS = 1024 };
+
+/* Only what hashes by identity, so that a lookup runs no code. */
+static bool may_be_known(PyObject *object)
+{
+    return PyFunction_Check(object) || PyCFunction_CheckExact(object) ||
+           Py_IS_TYPE(object, &PyType_Type);
+}
+
+/* Write `object` by a name under which it was found before and still is. 1 when
+ * written, 0 when it is not known, or -1. */
+static int pack_known(at_packer *packer, PyObject *object)
+{
+    PyObject *entry;
+    if (packer->state->known_globals == NULL || !may_be_known(object)) {
+        return 0;
+    }
+    if (PyDict_GetItemRef(packer->state->known_globals, object, &entry) <= 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *name = PyTuple_GET_ITEM(entry, 1), *found;
+    int status = PyDict_GetItemRef(PyTuple_GET_ITEM(entry, 2), name, &found);
+    if (status > 0) {
+        status = 0;
+        if (found == object) {
+            status = pack_global(packer, object, PyTuple_GET_ITEM(entry, 0), name);
+            status = status == 0 ? 1 : -1;
+        }
+        Py_DECREF(found);
+    }
+    Py_DECREF(entry);
+    return status;
+}
+
+static int remember_global(at_packer *packer, PyObject *object, PyObject *module_name,
+                           PyObject *name)
+{
+    at_parcel_state *state = packer->state;
+    if (!may_be_known(object) ||
+        PyUnicode_FindChar(name, '.', 0, PY_SSIZE_T_MAX, 1) >= 0) {
+        return 0;
+    }
+    if (state->known_globals != NULL &&
+        PyDict_GET_SIZE(state->known_globals) >= KNOWN_GLOBALS) {
+        Py_CLEAR(state->known_globals);
+    }
+    if (state->known_globals == NULL && (state->known_globals = PyDict_New()) == NULL) {
+        return -1;
+    }
+    PyObject *module = PyImport_GetModule(module_name);
+    if (module == NULL || !PyModule_Check(module)) {
+        Py_XDECREF(module);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *entry = PyTuple_Pack(3, module_name, name, PyModule_GetDict(module));
+    Py_DECREF(module);
+    int status =
+        entry != NULL ? PyDict_SetItem(state->known_globals, object, entry) : -1;
+    Py_XDECREF(entry);
+    return status;
+}
+
 /* A step of the path that is no item: how the object is taken apart. */
 static int pack_part(at_packer *packer, PyObject *part, const char *word) AT_ATTACHED
 {
@@ -248,6 +311,9 @@ static int pack_named(at_packer *packer, PyObject *object, PyObject *name) AT_AT
     PyObject *module, *qualified;
     if (PyArg_ParseTuple(place, "UU", &module, &qualified)) {
         status = pack_global(packer, object, module, qualified);
+        if (status == 0) {
+            status = remember_global(packer, object, module, qualified);
+        }
     }
     Py_DECREF(place);
     return status;
@@ -263,6 +329,10 @@ int at_packer_reduce(at_packer *packer, PyObject *object, bool again)
         if (state->handles[i].type == Py_TYPE(object)) {
             return pack_handle(packer, object, again, state->handles[i].handle);
         }
+    }
+    int known = pack_known(packer, object);
+    if (known != 0) {
+        return known > 0 ? 0 : -1;
     }
     if (PyPickleBuffer_Check(object)) {
         return pack_buffer(packer, object, again);

@@ -41,6 +41,7 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     Py_XDECREF(state->reduce_type);
     Py_XDECREF(state->find_global);
     Py_XDECREF(state->name_of);
+    Py_XDECREF(state->known_globals);
     Py_XDECREF(state->not_shareable);
     Py_XDECREF(state->pickling_error);
     if (state->home != NULL) {

@@ -32,6 +32,9 @@ typedef struct at_parcel_state {
     PyObject *reduce_type; /* atoll._parcel.reduce_type */
     PyObject *find_global; /* atoll._parcel.find_global */
     PyObject *name_of;     /* atoll._parcel.name_of */
+    /* function or type -> (module's name, name, module's dict): globals that were found
+     * under their names; each use looks again. NULL until the first */
+    PyObject *known_globals;
     PyObject *not_shareable; /* NotShareableError */
     PyObject *pickling_error;
     size_t handle_count;

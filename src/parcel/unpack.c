@@ -374,17 +374,36 @@ static PyObject *read_handle(reader *in)
     return thing != NULL ? malformed("a handle of a kind unknown here") : NULL;
 }
 
+/* A global of a module that is there, under a name without dots. NULL without an
+ * exception where it takes more than that. */
+static PyObject *find_quickly(PyObject *module_name, PyObject *name)
+{
+    PyObject *module = PyImport_GetModule(module_name);
+    PyObject *found = NULL;
+    if (module != NULL && PyUnicode_GET_LENGTH(name) != 0) {
+        (void)PyObject_GetOptionalAttr(module, name, &found);
+    }
+    Py_XDECREF(module);
+    PyErr_Clear();
+    return found;
+}
+
+static PyObject *find_global(reader *in, PyObject *module_name, PyObject *name)
+{
+    if (!PyUnicode_CheckExact(module_name) || !PyUnicode_CheckExact(name)) {
+        return malformed("a name that is no str");
+    }
+    PyObject *found = find_quickly(module_name, name);
+    return found != NULL ? found
+                         : PyObject_CallFunctionObjArgs(in->state->find_global,
+                                                        module_name, name, NULL);
+}
+
 static PyObject *read_global(reader *in)
 {
     PyObject *module = read_object(in);
     PyObject *name = module != NULL ? read_object(in) : NULL;
-    PyObject *found = NULL;
-    if (name != NULL) {
-        found = PyUnicode_CheckExact(module) && PyUnicode_CheckExact(name)
-                    ? PyObject_CallFunctionObjArgs(in->state->find_global, module, name,
-                                                   NULL)
-                    : malformed("a name that is no str");
-    }
+    PyObject *found = name != NULL ? find_global(in, module, name) : NULL;
     Py_XDECREF(module);
     Py_XDECREF(name);
     return found;
