@@ -178,10 +178,8 @@ class _Simple:
         )
 
 
-_simple: weakref.WeakKeyDictionary[types.FunctionType, _Simple] = (
-    weakref.WeakKeyDictionary()
-)
 _FUNCTIONS_KEPT = 1024
+_simple: dict[types.FunctionType, _Simple] = {}
 _received: dict[str, types.FunctionType] = {}
 
 
@@ -196,6 +194,8 @@ def _has_more(function: types.FunctionType) -> bool:
 
 
 def _goes_by_name(value: Any) -> bool:
+    if value is None:
+        return True
     if isinstance(value, types.ModuleType):
         return _importable(value.__name__)
     if isinstance(value, types.BuiltinFunctionType):
@@ -208,15 +208,16 @@ def _reduce_simple(function: types.FunctionType) -> Reduced | None:
 
     Its receivers make it once, however often it comes: a task's function, above all.
     """
-    known = _simple.get(function)
-    if known is not None and known.holds(function):
-        return known.reduced
     code, names, every = _analyse(function.__code__)
     namespace = function.__globals__
     used = [(name, namespace[name]) for name in names if name in namespace]
+    try:
+        annotations = function.__annotations__
+    except NameError:  # one that cannot be evaluated yet
+        return None
     if (
         _has_more(function)
-        or function.__annotations__
+        or not all(isinstance(v, str) or _goes_by_name(v) for v in annotations.values())
         or not all(_goes_by_name(value) for _, value in used)
         or _assigns_globals(function.__code__)
     ):
@@ -224,6 +225,7 @@ def _reduce_simple(function: types.FunctionType) -> Reduced | None:
     state = {
         "__globals__": dict(used),
         "__dict__": {},
+        "__annotations__": annotations,
         "__doc__": function.__doc__,
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,
@@ -232,6 +234,8 @@ def _reduce_simple(function: types.FunctionType) -> Reduced | None:
     parts = (code, namespace.get("__name__", "__main__"), function.__name__, state)
     reduced = _shared_function, (uuid.uuid4().hex, _atoll.dumps(parts))
     unused = [name for name in names if name not in namespace]
+    if len(_simple) >= _FUNCTIONS_KEPT:
+        _simple.clear()
     _simple[function] = _Simple(function.__code__, used, unused, reduced)
     return reduced
 
@@ -258,6 +262,9 @@ def _assigns_globals(code: types.CodeType) -> bool:
 
 
 def _reduce_function(function: types.FunctionType) -> Reduced:
+    known = _simple.get(function)
+    if known is not None and known.holds(function):
+        return known.reduced
     named = _by_name(function)
     if named is not None:
         return named

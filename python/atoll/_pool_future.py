@@ -50,6 +50,21 @@ class PoolFuture(Future[Any]):
                     made = self._made = threading.Condition()
         return made
 
+    def result(self, timeout: float | None = None) -> Any:
+        """What the task returned; raises what it raised.
+
+        Args:
+            timeout: Seconds to wait; None: as long as it takes.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It is not over in time, or the time of the task is.
+        """
+        # Finished already, as most are of whoever collects many: nobody to wait for.
+        if self._state == FINISHED and self._exception is None:
+            return self._result
+        return super().result(timeout)
+
     def running(self) -> bool:
         """Does a worker run it at this moment?"""
         if self._state == PENDING:

@@ -113,9 +113,9 @@ static size_t attachments_offset(size_t size_bytes)
 int at_message_writer_finish(at_message_writer *writer, int64_t sender,
                              at_message **message)
 {
-    size_t offset = attachments_offset(writer->size_bytes);
     size_t list_bytes = writer->attachment_count * sizeof *writer->attachments;
-    size_t needed = offset + list_bytes;
+    size_t offset = list_bytes != 0 ? attachments_offset(writer->size_bytes) : 0;
+    size_t needed = list_bytes != 0 ? offset + list_bytes : writer->size_bytes;
     if (writer->block == NULL || needed > writer->capacity_bytes ||
         writer->capacity_bytes - needed > SLACK_BYTES) {
         if (writer_resize(writer, needed) < 0) {

@@ -54,13 +54,18 @@ static int write_run(at_packer *packer, int tag, PyObject *object, bool again,
     return again ? at_packer_remember(packer, object) : 0;
 }
 
-static int write_fixed(at_packer *packer, int tag, const void *data,
-                       size_t size) AT_ATTACHED
+static inline int write_fixed(at_packer *packer, int tag, const void *data,
+                              size_t size) AT_ATTACHED
 {
-    char bytes[17];
-    bytes[0] = (char)tag;
-    memcpy(bytes + 1, data, size);
-    return at_packer_append(packer, bytes, size + 1);
+    if (at_message_writer_room(&packer->writer, size + 1) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    char *place = packer->writer.data + packer->writer.size_bytes;
+    place[0] = (char)tag;
+    memcpy(place + 1, data, size);
+    packer->writer.size_bytes += size + 1;
+    return 0;
 }
 
 static int pack_big_int(at_packer *packer, PyObject *object) AT_ATTACHED

@@ -2,8 +2,8 @@
  *
  * The bytes are not believed: every size is checked against what is left before
  * anything is allocated for it, and an object that the memo names already while its
- * items are still read is never without them (a list grows, an array of NULLs is never
- * seen by Python code). */
+ * items are still read is never without them (an array of NULLs is never seen by
+ * Python code). */
 #define PY_SSIZE_T_CLEAN
 #include <string.h>
 
@@ -247,18 +247,21 @@ static PyObject *read_tuple(reader *in)
 
 static PyObject *read_list(reader *in, bool again)
 {
-    PyObject *list = complete(in, PyList_New(0), again);
     size_t count;
-    if (list == NULL || read_count(in, 1, &count) < 0) {
-        Py_XDECREF(list);
+    if (read_count(in, 1, &count) < 0) {
         return NULL;
     }
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyList_SET_ITEM(list, (Py_ssize_t)i, Py_NewRef(Py_None));
+    }
+    list = complete(in, list, again);
     for (size_t i = 0; list != NULL && i < count; i++) {
         PyObject *item = read_object(in);
-        if (item == NULL || PyList_Append(list, item) < 0) {
+        /* Steals the item, and sees it where reading one has changed the list. */
+        if (item == NULL || PyList_SetItem(list, (Py_ssize_t)i, item) < 0) {
             Py_CLEAR(list);
         }
-        Py_XDECREF(item);
     }
     return list;
 }

@@ -424,6 +424,37 @@ def run(packed):
     assert got[:3] == values[:3] and got[2] is Kind.TWO
 
 
+def test_a_simple_function_is_sent_as_it_is_now():
+    names: dict = {"__name__": "__main__", "use": len}
+    exec("def f(x: int) -> int:\n    return use(x)", names)
+    f = names["f"]
+    first, second = trip(f), trip(f)
+    assert first is second and first("abc") == 3
+    assert first.__annotations__ == {"x": int, "return": int}
+    names["use"] = max
+    assert trip(f)("abc") == "c"
+    names["use"] = lambda x: x * 2
+    assert trip(f)("ab") == "abab"
+    f.__defaults__ = ("z",)
+    assert trip(f)() == "zz"
+    exec("def f(x):\n    return x", names)
+    f.__code__ = names["f"].__code__
+    assert trip(f)(5) == 5 and first("abc") == 3
+
+
+def test_a_global_is_looked_up_each_time(monkeypatch):
+    import colorsys
+
+    def there(found):
+        return trip(found) is found
+
+    old = colorsys.rgb_to_hls
+    assert there(old) and there(old)
+    monkeypatch.setattr(colorsys, "rgb_to_hls", lambda r, g, b: 0)
+    got = trip(old)
+    assert got is not old and got(0.5, 0.5, 0.5) == old(0.5, 0.5, 0.5)
+
+
 def test_cached_function():
     @functools.lru_cache(maxsize=3)
     def double(n):

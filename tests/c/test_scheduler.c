@@ -1,0 +1,199 @@
+/* pool/scheduler: every task runs once, results come in batches, nobody sleeps over
+ * work. Threads stand for workers. */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "chan/message.h"
+#include "check.h"
+#include "pool/scheduler.h"
+#include "sys/clock.h"
+
+enum { WORKERS = 4, TASKS = 20000, SUBMITTERS = 3 };
+
+static at_scheduler *scheduler;
+
+static at_message *message_of(uint64_t value)
+{
+    at_message *message;
+    CHECK(at_message_new(&value, sizeof value, 0, &message) == 0);
+    return message;
+}
+
+static uint64_t value_of(const at_message *message)
+{
+    uint64_t value;
+    CHECK(message != NULL && message->size_bytes == sizeof value);
+    memcpy(&value, message->data, sizeof value);
+    return value;
+}
+
+static void *worker_main(void *argument)
+{
+    unsigned number = (unsigned)(uintptr_t)argument;
+    at_task *task;
+    int result;
+    while ((result = at_scheduler_take(scheduler, number, AT_NEVER, &task)) == 0) {
+        uint64_t value = value_of(task->payload);
+        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE,
+                                  message_of(value * 2)));
+    }
+    CHECK(result == AT_ECLOSED);
+    return NULL;
+}
+
+static void *submitter_main(void *argument)
+{
+    uint64_t first = (uint64_t)(uintptr_t)argument;
+    for (uint64_t i = 0; i < TASKS; i++) {
+        uint64_t id = first * TASKS + i + 1;
+        int worker = i % 16 == 0 ? (int)(i / 16 % WORKERS) : AT_POOL_ANY_WORKER;
+        CHECK(at_scheduler_submit(scheduler, id, message_of(id), worker) == 0);
+    }
+    return NULL;
+}
+
+static void every_task_runs_once(void)
+{
+    static unsigned char seen[SUBMITTERS * TASKS + 1];
+    pthread_t workers[WORKERS], submitters[SUBMITTERS];
+    scheduler = at_scheduler_new(WORKERS);
+    CHECK(scheduler != NULL);
+    for (uintptr_t i = 0; i < WORKERS; i++) {
+        CHECK(pthread_create(&workers[i], NULL, worker_main, (void *)i) == 0);
+    }
+    for (uintptr_t i = 0; i < SUBMITTERS; i++) {
+        CHECK(pthread_create(&submitters[i], NULL, submitter_main, (void *)i) == 0);
+    }
+    size_t done = 0;
+    while (done < SUBMITTERS * TASKS) {
+        at_task *task;
+        CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+        while (task != NULL) {
+            at_task *next = task->next;
+            CHECK(task->outcome == AT_OUTCOME_VALUE);
+            CHECK(value_of(task->result) == task->id * 2);
+            CHECK(seen[task->id]++ == 0);
+            at_task_free(task);
+            task = next;
+            done++;
+        }
+    }
+    at_scheduler_close(scheduler);
+    for (unsigned i = 0; i < SUBMITTERS; i++) {
+        pthread_join(submitters[i], NULL);
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pthread_join(workers[i], NULL);
+    }
+    CHECK(at_scheduler_queued(scheduler) == 0);
+    at_shared_unref((at_shared *)scheduler);
+}
+
+static void stealing_and_pinning(void)
+{
+    scheduler = at_scheduler_new(2);
+    at_task *task;
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == AT_EEMPTY);
+    for (uint64_t id = 1; id <= 4; id++) {
+        CHECK(at_scheduler_submit(scheduler, id, NULL, AT_POOL_ANY_WORKER) == 0);
+    }
+    CHECK(at_scheduler_submit(scheduler, 5, NULL, 1) == 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id != 5);
+        CHECK(at_scheduler_running(scheduler, task->id, false) == 0);
+        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+    }
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == AT_EEMPTY);
+    CHECK(at_scheduler_try_take(scheduler, 1, &task) == 0 && task->id == 5);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+    at_shared_unref((at_shared *)scheduler); /* with results that nobody took */
+}
+
+static void cancelling(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_task *task;
+    for (uint64_t id = 1; id <= 4; id++) {
+        CHECK(at_scheduler_submit(scheduler, id, message_of(id), AT_POOL_ANY_WORKER) ==
+              0);
+    }
+    CHECK(at_scheduler_cancel(scheduler, 4) == 0);
+    CHECK(at_scheduler_cancel(scheduler, 4) == AT_ENOTFOUND);
+    CHECK(at_scheduler_submit(scheduler, 6, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 1);
+    CHECK(at_scheduler_cancel(scheduler, 1) == AT_ENOTFOUND);
+    CHECK(at_scheduler_running(scheduler, 1, true) == 0);
+    CHECK(!at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL));
+    CHECK(at_scheduler_running(scheduler, 1, true) == AT_ENOTFOUND);
+    CHECK(at_scheduler_cancel_all(scheduler) == 3);
+    CHECK(at_scheduler_queued(scheduler) == 0);
+    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    size_t cancelled = 0;
+    while (task != NULL) {
+        at_task *next = task->next;
+        cancelled += task->outcome == AT_OUTCOME_CANCELLED;
+        at_task_free(task);
+        task = next;
+    }
+    CHECK(cancelled == 3);
+    at_shared_unref((at_shared *)scheduler);
+}
+
+static void closing_and_stopping(void)
+{
+    scheduler = at_scheduler_new(2);
+    at_task *task;
+    CHECK(at_scheduler_submit(scheduler, 1, NULL, AT_POOL_ANY_WORKER) == 0);
+    at_scheduler_stop_worker(scheduler, 0, true);
+    CHECK(at_scheduler_take(scheduler, 0, AT_NEVER, &task) == AT_ECLOSED);
+    at_scheduler_close(scheduler);
+    CHECK(at_scheduler_submit(scheduler, 2, NULL, AT_POOL_ANY_WORKER) == AT_ECLOSED);
+    CHECK(at_scheduler_take(scheduler, 1, AT_NEVER, &task) == 0 && task->id == 1);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+    CHECK(at_scheduler_take(scheduler, 1, AT_NEVER, &task) == AT_ECLOSED);
+    at_shared_unref((at_shared *)scheduler);
+}
+
+static void waiting_has_an_end(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_task *task;
+    int64_t soon_ns = at_clock_deadline(1000000);
+    CHECK(at_scheduler_take(scheduler, 0, soon_ns, &task) == AT_ETIMEOUT);
+    soon_ns = at_clock_deadline(1000000);
+    CHECK(at_scheduler_collect(scheduler, soon_ns, &task) == AT_ETIMEOUT);
+    at_scheduler_nudge(scheduler);
+    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == AT_EINTERRUPTED);
+    CHECK(at_scheduler_notice(scheduler, 0, NULL) == 0);
+    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    CHECK(task->outcome == AT_OUTCOME_NOTICE && task->next == NULL);
+    at_task_free(task);
+    at_shared_unref((at_shared *)scheduler);
+}
+
+static int survives_no_memory(void)
+{
+    at_scheduler *small = at_scheduler_new(1);
+    if (small == NULL) {
+        return AT_ENOMEM;
+    }
+    int result = at_scheduler_submit(small, 1, NULL, AT_POOL_ANY_WORKER);
+    if (result == 0) {
+        result = at_scheduler_notice(small, 0, NULL);
+    }
+    at_shared_unref((at_shared *)small);
+    return result;
+}
+
+int main(void)
+{
+    CHECK(at_scheduler_new(0) == NULL);
+    RUN(stealing_and_pinning);
+    RUN(cancelling);
+    RUN(closing_and_stopping);
+    RUN(waiting_has_an_end);
+    RUN_FAILING(survives_no_memory);
+    RUN(every_task_runs_once);
+    return 0;
+}
