@@ -24,15 +24,28 @@ static struct {
 
 /* ---- all images ---------------------------------------------------------------- */
 
+static bool holds(const at_image *image, const void *address)
+{
+    return (uintptr_t)address >= image->base &&
+           (uintptr_t)address - image->base < image->library->file->end_address;
+}
+
 static at_image *image_at(const void *address)
 {
     at_image *image = all.first;
-    while (image != NULL &&
-           ((uintptr_t)address < image->base ||
-            (uintptr_t)address - image->base >= image->library->file->end_address)) {
+    while (image != NULL && !holds(image, address)) {
         image = image->next_of_all;
     }
     return image;
+}
+
+bool at_image_space_holds(const at_image_space *space, const void *address)
+{
+    const at_image *image = space->first;
+    while (image != NULL && !holds(image, address)) {
+        image = image->next;
+    }
+    return image != NULL;
 }
 
 at_image *at_image_at(const void *address)

@@ -92,6 +92,9 @@ const char *at_image_path(const at_image *image);
  * ctx: the space's own thread */
 at_image *at_image_next(at_image_space *space, at_image *after);
 
+/* Does `address` lie in an image of the space? ctx: any, while nothing is loaded */
+bool at_image_space_holds(const at_image_space *space, const void *address);
+
 /* Is a thread alive that code of the space started, with pthread_create, thrd_create or
  * std::thread? Libraries may end theirs in their destructors: at_image_space_end asks
  * again after those. ctx: any */

@@ -7,6 +7,7 @@
 #include "interp/compat.h"
 #include "interp/hooks.h"
 #include "interp/module.h"
+#include "interp/parsers.h"
 #include "interp/slot.h"
 
 /* ---- records --------------------------------------------------------------------- */
@@ -267,7 +268,7 @@ void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended)
      * interpreter, and a thread that sleeps for ever stands in its code. */
     bool quiet = owner_thread_ended && at_slot_inside_count(slot) == 0 &&
                  atomic_load(&slot->hung_count) == 0;
-    bool gone =
-        at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
+    at_parsers_forget(slot->space);
+    bool gone = at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
     at_slot_give(slot, !gone);
 }

@@ -11,9 +11,14 @@
 
 typedef struct hook {
     const char *symbol;
-    void *function; /* the same for every interpreter, or NULL: */
+    void *address; /* the same for every interpreter, or NULL: */
     at_thunk thunk;
 } hook;
+
+/* The program's prompt calls through these, whichever interpreter set them: readline
+ * does when it is imported, tkinter when it starts. An image sets a copy that nobody
+ * calls, so that the prompt never runs in an image that is not main's, or is gone. */
+static void *prompt_function, *prompt_hook;
 
 static const hook hooks[] = {
     {"PyGILState_Ensure", NULL, AT_THUNK_ENSURE},
@@ -30,6 +35,8 @@ static const hook hooks[] = {
 #if AT_HAVE_MODULE_EXPORT
     {"PyModule_FromSlotsAndSpec", (void *)at_module_from_slots, 0},
 #endif
+    {"PyOS_ReadlineFunctionPointer", &prompt_function, 0},
+    {"PyOS_InputHook", &prompt_hook, 0},
     {"dlopen", NULL, AT_THUNK_DLOPEN},
 };
 
@@ -40,8 +47,8 @@ void *at_hook_replacement(void *slot, const char *symbol)
     }
     for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++) {
         if (strcmp(hooks[i].symbol, symbol) == 0) {
-            return hooks[i].function != NULL
-                       ? hooks[i].function
+            return hooks[i].address != NULL
+                       ? hooks[i].address
                        : at_thunk_address(at_slot_index(slot), hooks[i].thunk);
         }
     }
