@@ -24,8 +24,8 @@ static at_scheduler *scheduler_of(PyObject *self)
     return ((scheduler_object *)self)->scheduler;
 }
 
-static PyObject *scheduler_new(PyTypeObject *type, PyObject *arguments,
-                               PyObject *keywords)
+AT_UNCHECKED static PyObject *scheduler_new(PyTypeObject *type, PyObject *arguments,
+                                            PyObject *keywords)
 {
     static char *names[] = {"workers", "address", NULL};
     unsigned workers;
@@ -61,7 +61,7 @@ static void scheduler_dealloc(PyObject *self)
 }
 
 static int submitted(at_scheduler *scheduler, uint64_t id, at_message *payload,
-                     int worker)
+                     int worker) AT_ATTACHED
 {
     int result = at_scheduler_submit(scheduler, id, payload, worker);
     if (result < 0) {
@@ -71,7 +71,7 @@ static int submitted(at_scheduler *scheduler, uint64_t id, at_message *payload,
     return result;
 }
 
-static int worker_argument(PyObject *self, PyObject *argument, int *worker)
+static int worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
 {
     long number = PyLong_AsLong(argument);
     if (number == -1 && PyErr_Occurred()) {
@@ -86,7 +86,8 @@ static int worker_argument(PyObject *self, PyObject *argument, int *worker)
     return 0;
 }
 
-static PyObject *submit(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+AT_UNCHECKED static PyObject *submit(PyObject *self, PyObject *const *arguments,
+                                     Py_ssize_t count)
 {
     static const char *const names[] = {"function", "args", "kwargs"};
     if (count != 5) {
@@ -104,8 +105,8 @@ static PyObject *submit(PyObject *self, PyObject *const *arguments, Py_ssize_t c
     Py_RETURN_NONE;
 }
 
-static PyObject *submit_number(PyObject *self, PyObject *const *arguments,
-                               Py_ssize_t count)
+AT_UNCHECKED static PyObject *submit_number(PyObject *self, PyObject *const *arguments,
+                                            Py_ssize_t count)
 {
     if (count != 2) {
         return PyErr_Format(PyExc_TypeError, "submit_number() takes 2 arguments");
@@ -120,7 +121,7 @@ static PyObject *submit_number(PyObject *self, PyObject *const *arguments,
     Py_RETURN_NONE;
 }
 
-static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
 {
     unsigned long long id;
     Py_buffer data;
@@ -140,7 +141,8 @@ static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
 
 /* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
  * set. */
-static int next_task(at_scheduler *scheduler, unsigned worker, at_task **task)
+static int next_task(at_scheduler *scheduler, unsigned worker,
+                     at_task **task) AT_ATTACHED
 {
     int result = at_scheduler_try_take(scheduler, worker, task);
     while (result == AT_EEMPTY) {
@@ -155,7 +157,7 @@ static int next_task(at_scheduler *scheduler, unsigned worker, at_task **task)
 }
 
 /* What the task's call returns, or NULL with an exception set. */
-static PyObject *run_task(const at_task *task, PyObject *runner)
+static PyObject *run_task(const at_task *task, PyObject *runner) AT_ATTACHED
 {
     if (task->payload == NULL) {
         PyObject *number = PyLong_FromUnsignedLongLong(task->id);
@@ -177,7 +179,7 @@ static PyObject *run_task(const at_task *task, PyObject *runner)
 
 /* The exception that is set, as the message that `report` makes of it; NULL where even
  * that fails. Nothing is set afterwards. */
-static at_message *error_message(PyObject *report)
+static at_message *error_message(PyObject *report) AT_ATTACHED
 {
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *words = PyObject_CallOneArg(report, exception);
@@ -193,7 +195,7 @@ static at_message *error_message(PyObject *report)
 
 /* Run one task and send its result. False: an interrupt meant for it is under way. */
 static bool do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
-                    PyObject *report)
+                    PyObject *report) AT_ATTACHED
 {
     static const char *const names[] = {"result"};
     bool in_place = task->payload == NULL;
@@ -215,7 +217,7 @@ static bool do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
 }
 
 /* work(worker, limit, runner, report, settle) -> how many tasks it ran */
-static PyObject *work(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
 {
     unsigned worker;
     Py_ssize_t limit, done = 0;
@@ -253,7 +255,7 @@ static PyObject *work(PyObject *self, PyObject *arguments)
 
 static const char task_capsule[] = "atoll.pool.task";
 
-static PyObject *take_bytes(PyObject *self, PyObject *argument)
+AT_UNCHECKED static PyObject *take_bytes(PyObject *self, PyObject *argument)
 {
     int worker;
     if (worker_argument(self, argument, &worker) < 0) {
@@ -282,7 +284,7 @@ static PyObject *take_bytes(PyObject *self, PyObject *argument)
     return pair;
 }
 
-static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
 {
     PyObject *capsule;
     int outcome;
@@ -313,7 +315,7 @@ static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
  */
 
 /* (id, outcome, worker, value): the value is that of the result's message. */
-static PyObject *result_tuple(const at_task *task)
+static PyObject *result_tuple(const at_task *task) AT_ATTACHED
 {
     PyObject *value = NULL;
     int outcome = task->outcome;
@@ -346,7 +348,7 @@ static PyObject *result_tuple(const at_task *task)
     return tuple;
 }
 
-static PyObject *collect(PyObject *self, PyObject *timeout)
+AT_UNCHECKED static PyObject *collect(PyObject *self, PyObject *timeout)
 {
     int64_t deadline_ns;
     if (at_bind_deadline(timeout, &deadline_ns) < 0) {
@@ -373,7 +375,7 @@ static PyObject *collect(PyObject *self, PyObject *timeout)
     return list;
 }
 
-static PyObject *notice(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *notice(PyObject *self, PyObject *arguments)
 {
     unsigned worker;
     PyObject *object;
@@ -393,7 +395,7 @@ static PyObject *notice(PyObject *self, PyObject *arguments)
 /* ---- control ----------------------------------------------------------------------
  */
 
-static PyObject *cancel(PyObject *self, PyObject *number)
+AT_UNCHECKED static PyObject *cancel(PyObject *self, PyObject *number)
 {
     uint64_t id = PyLong_AsUnsignedLongLong(number);
     if (id == UINT64_MAX && PyErr_Occurred()) {
@@ -402,7 +404,7 @@ static PyObject *cancel(PyObject *self, PyObject *number)
     return PyBool_FromLong(at_scheduler_cancel(scheduler_of(self), id) == 0);
 }
 
-static PyObject *running(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *running(PyObject *self, PyObject *arguments)
 {
     unsigned long long id;
     int interrupt = 0;
@@ -413,7 +415,7 @@ static PyObject *running(PyObject *self, PyObject *arguments)
     return PyLong_FromLong(worker >= 0 ? worker : -1);
 }
 
-static PyObject *current(PyObject *self, PyObject *argument)
+AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
 {
     int worker;
     if (worker_argument(self, argument, &worker) < 0 || worker < 0) {
@@ -423,7 +425,7 @@ static PyObject *current(PyObject *self, PyObject *argument)
         at_scheduler_current(scheduler_of(self), (unsigned)worker));
 }
 
-static PyObject *stop_worker(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)
 {
     unsigned worker;
     int stop;
@@ -437,31 +439,32 @@ static PyObject *stop_worker(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
+AT_UNCHECKED static PyObject *cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     return PyLong_FromSize_t(at_scheduler_cancel_all(scheduler_of(self)));
 }
 
-static PyObject *scheduler_close(PyObject *self, PyObject *Py_UNUSED(unused))
+AT_UNCHECKED static PyObject *scheduler_close(PyObject *self,
+                                              PyObject *Py_UNUSED(unused))
 {
     at_scheduler_close(scheduler_of(self));
     Py_RETURN_NONE;
 }
 
-static PyObject *nudge(PyObject *self, PyObject *Py_UNUSED(unused))
+AT_UNCHECKED static PyObject *nudge(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     at_scheduler_nudge(scheduler_of(self));
     Py_RETURN_NONE;
 }
 
-static PyObject *queued(PyObject *self, PyObject *Py_UNUSED(unused))
+AT_UNCHECKED static PyObject *queued(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     return PyLong_FromSize_t(at_scheduler_queued(scheduler_of(self)));
 }
 
 /* An address with a reference of its own, for Scheduler(workers, address) elsewhere in
  * the process, which takes that over. */
-static PyObject *share(PyObject *self, PyObject *Py_UNUSED(unused))
+AT_UNCHECKED static PyObject *share(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     at_shared *thing = at_shared_ref((at_shared *)scheduler_of(self));
     return PyLong_FromUnsignedLongLong((uintptr_t)thing);
@@ -505,7 +508,7 @@ static PyType_Spec scheduler_spec = {
     .slots = scheduler_slots,
 };
 
-int at_bind_pool(PyObject *module)
+AT_UNCHECKED int at_bind_pool(PyObject *module)
 {
     PyTypeObject *type = at_bind_add_type(module, &scheduler_spec);
     Py_XDECREF(type);

@@ -102,7 +102,7 @@ static bool may_be_known(PyObject *object)
 
 /* Write `object` by a name under which it was found before and still is. 1 when
  * written, 0 when it is not known, or -1. */
-static int pack_known(at_packer *packer, PyObject *object)
+static int pack_known(at_packer *packer, PyObject *object) AT_ATTACHED
 {
     PyObject *entry;
     if (packer->state->known_globals == NULL || !may_be_known(object)) {
@@ -126,7 +126,7 @@ static int pack_known(at_packer *packer, PyObject *object)
 }
 
 static int remember_global(at_packer *packer, PyObject *object, PyObject *module_name,
-                           PyObject *name)
+                           PyObject *name) AT_ATTACHED
 {
     at_parcel_state *state = packer->state;
     if (!may_be_known(object) ||

@@ -379,7 +379,7 @@ static PyObject *read_handle(reader *in)
 
 /* A global of a module that is there, under a name without dots. NULL without an
  * exception where it takes more than that. */
-static PyObject *find_quickly(PyObject *module_name, PyObject *name)
+static PyObject *find_quickly(PyObject *module_name, PyObject *name) AT_ATTACHED
 {
     PyObject *module = PyImport_GetModule(module_name);
     PyObject *found = NULL;
@@ -391,7 +391,8 @@ static PyObject *find_quickly(PyObject *module_name, PyObject *name)
     return found;
 }
 
-static PyObject *find_global(reader *in, PyObject *module_name, PyObject *name)
+static PyObject *find_global(reader *in, PyObject *module_name,
+                             PyObject *name) AT_ATTACHED
 {
     if (!PyUnicode_CheckExact(module_name) || !PyUnicode_CheckExact(name)) {
         return malformed("a name that is no str");
@@ -402,7 +403,7 @@ static PyObject *find_global(reader *in, PyObject *module_name, PyObject *name)
                                                         module_name, name, NULL);
 }
 
-static PyObject *read_global(reader *in)
+static PyObject *read_global(reader *in) AT_ATTACHED
 {
     PyObject *module = read_object(in);
     PyObject *name = module != NULL ? read_object(in) : NULL;
