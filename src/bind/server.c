@@ -5,6 +5,7 @@
 #include "base/contexts.h"
 #include "bind/error.h"
 #include "net/service.h"
+#include "net/tls.h"
 #include "serve/worker.h"
 
 typedef struct service_object {
@@ -23,12 +24,14 @@ static int64_t seconds_to_ns(double seconds)
 
 static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
-    static char *keywords[] = {
-        "request_line_bytes", "head_bytes",    "header_count",
-        "body_bytes",         "head_timeout",  "body_timeout",
-        "idle_timeout",       "write_timeout", "linger_timeout",
-        "ws_message_bytes",   "ws_queue",      "ws_ping_interval",
-        "ws_ping_timeout",    "ws_deflate",    NULL};
+    static char *keywords[] = {"request_line_bytes", "head_bytes",
+                               "header_count",       "body_bytes",
+                               "head_timeout",       "body_timeout",
+                               "idle_timeout",       "write_timeout",
+                               "linger_timeout",     "ws_message_bytes",
+                               "ws_queue",           "ws_ping_interval",
+                               "ws_ping_timeout",    "ws_deflate",
+                               "handshake_timeout",  NULL};
     at_service_limits limits;
     at_service_limits_init(&limits);
     Py_ssize_t line = (Py_ssize_t)limits.head.request_line_bytes;
@@ -43,12 +46,13 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     unsigned ws_queue = limits.websocket.queue_count;
     double ws_ping_s = (double)limits.websocket.ping_interval_ns / 1e9;
     double ws_pong_s = (double)limits.websocket.ping_timeout_ns / 1e9;
+    double handshake_s = (double)limits.handshake_timeout_ns / 1e9;
     int ws_deflate = limits.websocket.deflate;
     double linger_s = (double)limits.linger_timeout_ns / 1e9;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "|$nnnKdddddnIddp:Service",
-                                     keywords, &line, &head, &count, &body, &head_s,
-                                     &body_s, &idle_s, &write_s, &linger_s, &ws_bytes,
-                                     &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            arguments, names, "|$nnnKdddddnIddpd:Service", keywords, &line, &head,
+            &count, &body, &head_s, &body_s, &idle_s, &write_s, &linger_s, &ws_bytes,
+            &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate, &handshake_s)) {
         return NULL;
     }
     if (line <= 0 || ws_bytes <= 0 || ws_queue == 0 || head <= 0 || count <= 0 ||
@@ -64,6 +68,7 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     limits.idle_timeout_ns = seconds_to_ns(idle_s);
     limits.write_timeout_ns = seconds_to_ns(write_s);
     limits.linger_timeout_ns = seconds_to_ns(linger_s);
+    limits.handshake_timeout_ns = seconds_to_ns(handshake_s);
     limits.websocket.message_bytes = (size_t)ws_bytes;
     limits.websocket.queue_count = ws_queue;
     limits.websocket.ping_interval_ns = seconds_to_ns(ws_ping_s);
@@ -96,6 +101,50 @@ static PyObject *service_listen(PyObject *self, PyObject *arguments) AT_ATTACHED
     int result;
     PyThreadState *state = PyEval_SaveThread();
     result = at_service_listen(service_of(self), host, port, backlog, &fault);
+    PyEval_RestoreThread(state);
+    if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+/* (certificates, password, ca, verify, ciphers, h2), None for what is not given */
+static PyObject *service_set_tls(PyObject *self, PyObject *arguments)
+{
+    at_tls_options options = {0};
+    PyObject *certificates;
+    int verify, h2;
+    if (!PyArg_ParseTuple(arguments, "O!zzizp:set_tls", &PyTuple_Type, &certificates,
+                          &options.password, &options.ca_path, &verify,
+                          &options.ciphers, &h2)) {
+        return NULL;
+    }
+    if (verify < AT_TLS_VERIFY_NONE || verify > AT_TLS_VERIFY_REQUIRED ||
+        PyTuple_GET_SIZE(certificates) > AT_TLS_CERTIFICATES_MAX) {
+        PyErr_SetString(PyExc_ValueError, "verify is 0, 1 or 2; certificates 1 to 64");
+        return NULL;
+    }
+    options.verify = (at_tls_verify)verify;
+    options.h2 = h2 != 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(certificates); i++) {
+        size_t at = options.certificate_count++;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(certificates, i), "sz",
+                              &options.certificate_paths[at], &options.key_paths[at])) {
+            return NULL;
+        }
+    }
+    at_service *service = service_of(self);
+    at_fault fault;
+    at_tls_context *context = NULL;
+    int result;
+    PyThreadState *state = PyEval_SaveThread();
+    at_tls_context *before = at_service_tls(service);
+    result = at_tls_context_new(&context, &options, before, &fault);
+    at_tls_context_unref(before);
+    if (result == 0) {
+        at_service_set_tls(service, context);
+        at_tls_context_unref(context);
+    }
     PyEval_RestoreThread(state);
     if (result < 0) {
         return at_raise_fault(&fault);
@@ -153,6 +202,9 @@ static PyObject *service_number(PyObject *self, void *unused)
 static PyMethodDef service_methods[] = {
     {"listen", service_listen, METH_VARARGS,
      "listen(host, port, backlog): listen on every address of that name."},
+    {"set_tls", service_set_tls, METH_VARARGS,
+     "set_tls(certificates, password, ca, verify, ciphers, h2): speak TLS from now on; "
+     "again with new certificates."},
     {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},
     {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
     {"stats", service_stats, METH_NOARGS,

@@ -63,7 +63,9 @@ static int offer(at_connection *connection, const at_span *pieces, int count)
     if (total == 0) {
         return 0;
     }
-    long taken = at_socket_send(connection->descriptor, all, total_count);
+    long taken = connection->tls != NULL
+                     ? at_tls_send(connection->tls, all, total_count)
+                     : at_socket_send(connection->descriptor, all, total_count);
     if (taken < 0 && taken != AT_EAGAIN) {
         at_connection_close(connection, false);
         return AT_ECLOSED;
@@ -121,6 +123,9 @@ static void finish_output(at_connection *connection)
     if (connection->eof) {
         at_connection_close(connection, false);
     } else {
+        if (connection->tls != NULL) {
+            at_tls_shut_write(connection->tls);
+        }
         at_socket_shut_write(connection->descriptor);
     }
 }
@@ -176,12 +181,15 @@ static long receive(at_connection *connection)
         room = in->data + in->size;
         size = in->capacity - in->size;
     }
-    long got = at_socket_receive(connection->descriptor, room, size);
+    at_tls *tls = connection->tls;
+    long got = tls != NULL ? at_tls_receive(tls, room, size)
+                           : at_socket_receive(connection->descriptor, room, size);
     if (got > 0) {
         connection->end += (size_t)got;
         connection->progress = true;
         /* A short read has emptied the socket; what comes after it is a new edge. */
-        connection->readable = (size_t)got == size || connection->peer_shut;
+        connection->readable = (size_t)got == size || connection->peer_shut ||
+                               (tls != NULL && at_tls_has_ended(tls));
     } else if (got == AT_EAGAIN) {
         connection->readable = false;
     }
@@ -209,8 +217,41 @@ static void leave_scratch(at_connection *connection)
     connection->end = left;
 }
 
+/* False while the handshake is not done, or when it has failed. */
+static bool shake_hands(at_connection *connection)
+{
+    const char *text = "";
+    int result = at_tls_handshake(connection->tls, &text);
+    switch (result) {
+    case 0:
+        connection->phase = AT_PHASE_IDLE;
+        connection->readable = true; /* OpenSSL may have read more than it used */
+        return true;
+    case AT_EAGAIN:
+        return false;
+    case AT_EUNSUPPORTED:
+        /* Answer in the language that it speaks. What it sent is in OpenSSL's buffer,
+         * and goes with it. */
+        at_tls_free(connection->tls);
+        connection->tls = NULL;
+        connection->phase = AT_PHASE_HEAD;
+        at_h1_refuse(connection, 400, "this port speaks HTTPS");
+        return false;
+    case AT_ECLOSED:
+        break;
+    default:
+        at_reactor_complain(connection->reactor, "a TLS handshake failed", text);
+        break;
+    }
+    at_connection_close(connection, false);
+    return false;
+}
+
 static void work(at_connection *connection)
 {
+    if (connection->phase == AT_PHASE_HANDSHAKE && !shake_hands(connection)) {
+        return;
+    }
     connection->working = true;
     for (;;) {
         at_h1_process(connection);
@@ -290,6 +331,8 @@ static at_deadline_kind wanted_deadline(const at_connection *connection)
         return AT_DEADLINE_WRITE;
     }
     switch (connection->phase) {
+    case AT_PHASE_HANDSHAKE:
+        return AT_DEADLINE_HANDSHAKE;
     case AT_PHASE_IDLE:
         return connection->requests == 0 ? AT_DEADLINE_HEAD : AT_DEADLINE_IDLE;
     case AT_PHASE_HEAD:
@@ -325,8 +368,9 @@ void at_connection_settle(at_connection *connection)
     }
     at_deadline_kind kind = wanted_deadline(connection);
     /* A head and a goodbye have their time as a whole; the rest, from byte to byte. */
-    bool whole = kind == AT_DEADLINE_HEAD || kind == AT_DEADLINE_LINGER ||
-                 kind == AT_DEADLINE_PONG || kind == AT_DEADLINE_CLOSE;
+    bool whole = kind == AT_DEADLINE_HANDSHAKE || kind == AT_DEADLINE_HEAD ||
+                 kind == AT_DEADLINE_LINGER || kind == AT_DEADLINE_PONG ||
+                 kind == AT_DEADLINE_CLOSE;
     if (kind != connection->deadline_kind || (connection->progress && !whole)) {
         at_reactor_set_deadline(connection, kind);
     }
@@ -377,6 +421,8 @@ void at_connection_close(at_connection *connection, bool reset)
     connection->phase = AT_PHASE_CLOSED;
     if (reset) {
         at_socket_reset_on_close(connection->descriptor);
+    } else if (connection->tls != NULL) {
+        at_tls_shut_write(connection->tls);
     }
     if (phase == AT_PHASE_ACTIVE || phase == AT_PHASE_WEBSOCKET) {
         at_h1_lost(connection);

@@ -1,5 +1,7 @@
 /* A connection and its HTTP/1.1 state: what reactor.c, connection.c and h1.c share.
  *
+ * Where it speaks TLS it begins with HANDSHAKE.
+ *
  *   IDLE ──first byte──▶ HEAD ──whole head──▶ ACTIVE ──both ends done──▶ IDLE
  *     │                   │ bad                 │ must close
  *     └── timeout, EOF ──▶ CLOSED ◀── EOF ── LINGER
@@ -23,8 +25,10 @@
 
 #include "base/bytes.h"
 #include "net/reactor.h"
+#include "net/tls.h"
 
 typedef enum at_phase {
+    AT_PHASE_HANDSHAKE, /* of TLS */
     AT_PHASE_IDLE,
     AT_PHASE_HEAD,
     AT_PHASE_ACTIVE,
@@ -36,6 +40,7 @@ typedef enum at_phase {
 /* Kinds of deadline, each with one length and so one ordered list. */
 typedef enum at_deadline_kind {
     AT_DEADLINE_NONE = -1,
+    AT_DEADLINE_HANDSHAKE,
     AT_DEADLINE_HEAD,
     AT_DEADLINE_BODY,
     AT_DEADLINE_IDLE,
@@ -52,6 +57,7 @@ enum { AT_SCRATCH_BYTES = 64 << 10 };
 typedef struct at_connection {
     at_reactor *reactor; /* whose thread owns it */
     int descriptor;
+    at_tls *tls; /* NULL: as it is */
     at_phase phase;
     bool readable;   /* there may be bytes in the socket */
     bool peer_shut;  /* the peer sends no more; there may be bytes before the end */
@@ -108,6 +114,9 @@ void at_reactor_schedule(at_connection *connection);
 
 /* Take it out of everything; freed at the end of the batch. */
 void at_reactor_bury(at_connection *connection);
+
+/* Tell the layer above of something that is a client's fault, now and then. */
+void at_reactor_complain(at_reactor *reactor, const char *what, const char *text);
 
 const at_hooks *at_reactor_hooks(at_reactor *reactor);
 void *at_reactor_context(at_reactor *reactor);

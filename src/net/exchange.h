@@ -53,6 +53,9 @@ typedef struct at_hooks {
     void (*drain)(void *context);
     /* A draining reactor's last connection has gone. */
     void (*drained)(void *context);
+    /* Clients do what they should not, TLS handshakes that fail for one: a line for the
+     * log, one in ten seconds at most. May be NULL. */
+    void (*complain)(void *context, const char *text);
 } at_hooks;
 
 struct at_exchange {
@@ -113,6 +116,9 @@ void at_exchange_abort(at_exchange *exchange);
 /* The ends of the connection; NULL when it has gone. */
 const at_address *at_exchange_peer(const at_exchange *exchange);
 const at_address *at_exchange_local(const at_exchange *exchange);
+
+/* How the connection is encrypted, or NULL. */
+const struct at_tls *at_exchange_tls(const at_exchange *exchange);
 
 /* Where the layer above keeps one pointer for a connection; NULL when it has gone. */
 void **at_exchange_connection_user(at_exchange *exchange);

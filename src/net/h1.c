@@ -339,6 +339,7 @@ void at_h1_process(at_connection *connection)
         case AT_PHASE_LINGER:
             connection->start = connection->end;
             return;
+        case AT_PHASE_HANDSHAKE:
         case AT_PHASE_CLOSED:
             return;
         }
@@ -357,6 +358,7 @@ bool at_h1_wants_input(const at_connection *connection)
         return at_websocket_wants_input(connection->exchange);
     case AT_PHASE_LINGER:
         return true;
+    case AT_PHASE_HANDSHAKE:
     case AT_PHASE_CLOSED:
         break;
     }
@@ -669,6 +671,11 @@ const at_address *at_exchange_local(const at_exchange *exchange)
         connection->local_known = true;
     }
     return &connection->local;
+}
+
+const at_tls *at_exchange_tls(const at_exchange *exchange)
+{
+    return exchange->connection != NULL ? exchange->connection->tls : NULL;
 }
 
 void **at_exchange_connection_user(at_exchange *exchange)

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -16,6 +17,7 @@
 enum {
     ACCEPT_BATCH = 32, /* then others have their turn */
     ACCEPT_PAUSE_MS = 100,
+    COMPLAIN_PAUSE_S = 10,
 };
 
 typedef struct at_deadlines {
@@ -42,6 +44,9 @@ struct at_reactor {
     at_connection *dead;
     at_deadlines deadlines[AT_DEADLINE_KINDS];
     int64_t armed_ns; /* what the timer is set for */
+
+    int64_t complain_again_ns;
+    unsigned complaints_left_out;
 
     time_t date_second;
     char date[AT_HTTP_DATE_BYTES];
@@ -135,19 +140,35 @@ static void expire(at_reactor *reactor)
 /* ---- connections come and go
  * --------------------------------------------------------- */
 
+/* The connection's TLS, where the service has it. False without memory. */
+static bool make_tls(at_reactor *reactor, int descriptor, at_tls **tls)
+{
+    at_tls_context *context = at_service_tls(reactor->service);
+    if (context == NULL) {
+        return true;
+    }
+    *tls = at_tls_new(context, descriptor);
+    at_tls_context_unref(context);
+    return *tls != NULL;
+}
+
 /* Takes `descriptor` in any case; the connection is in the load already. */
 static void attach(at_reactor *reactor, int descriptor, const at_address *peer)
 {
     at_connection *connection = at_calloc(1, sizeof *connection);
+    at_tls *tls = NULL;
+    bool made = connection != NULL && make_tls(reactor, descriptor, &tls);
     const unsigned interest =
         AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
-    if (connection == NULL ||
-        at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
+    if (!made || at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
+        at_tls_free(tls);
         at_free(connection);
         at_socket_close(descriptor);
         atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
         return;
     }
+    connection->tls = tls;
+    connection->phase = tls != NULL ? AT_PHASE_HANDSHAKE : AT_PHASE_IDLE;
     connection->reactor = reactor;
     connection->descriptor = descriptor;
     connection->peer = *peer;
@@ -157,7 +178,8 @@ static void attach(at_reactor *reactor, int descriptor, const at_address *peer)
         reactor->connections->before = connection;
     }
     reactor->connections = connection;
-    at_reactor_set_deadline(connection, AT_DEADLINE_HEAD);
+    at_reactor_set_deadline(connection,
+                            tls != NULL ? AT_DEADLINE_HANDSHAKE : AT_DEADLINE_HEAD);
 }
 
 void at_reactor_schedule(at_connection *connection)
@@ -223,6 +245,7 @@ static void free_dead(at_reactor *reactor)
         reactor->dead = connection->after;
         at_bytes_fini(&connection->in);
         at_bytes_fini(&connection->out);
+        at_tls_free(connection->tls);
         at_free(connection);
     }
 }
@@ -366,6 +389,7 @@ static void reactor_free(at_reactor *reactor)
 
 static void set_lengths(at_reactor *reactor, const at_service_limits *limits)
 {
+    reactor->deadlines[AT_DEADLINE_HANDSHAKE].length_ns = limits->handshake_timeout_ns;
     reactor->deadlines[AT_DEADLINE_HEAD].length_ns = limits->head_timeout_ns;
     reactor->deadlines[AT_DEADLINE_BODY].length_ns = limits->body_timeout_ns;
     reactor->deadlines[AT_DEADLINE_IDLE].length_ns = limits->idle_timeout_ns;
@@ -548,6 +572,27 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
 
 /* ---- what the rest of the part asks
  * ----------------------------------------------------- */
+
+void at_reactor_complain(at_reactor *reactor, const char *what, const char *text)
+{
+    if (reactor->hooks->complain == NULL) {
+        return;
+    }
+    int64_t now = now_ns(reactor);
+    if (now < reactor->complain_again_ns) {
+        reactor->complaints_left_out++;
+        return;
+    }
+    char line[256];
+    int size = snprintf(line, sizeof line, "%s: %s", what, text);
+    if (reactor->complaints_left_out != 0 && size > 0 && size < (int)sizeof line) {
+        (void)snprintf(line + size, sizeof line - (size_t)size, " (and %u more)",
+                       reactor->complaints_left_out);
+    }
+    reactor->complaints_left_out = 0;
+    reactor->complain_again_ns = now + (int64_t)COMPLAIN_PAUSE_S * 1000000000;
+    reactor->hooks->complain(reactor->context, line);
+}
 
 at_span at_reactor_date(at_reactor *reactor)
 {

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/shared.h"
 #include "net/reactor.h"
+#include "net/tls.h"
 
 struct at_service {
     at_shared shared;
@@ -17,6 +18,7 @@ struct at_service {
     int listener_count;
     pthread_mutex_t mutex;
     bool draining;                         /* guarded: mutex */
+    at_tls_context *tls;                   /* guarded: mutex; a reference, or NULL */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
     at_service *next;                      /* guarded: known_services.mutex */
 };
@@ -35,6 +37,7 @@ void at_service_limits_init(at_service_limits *limits)
 {
     *limits = (at_service_limits){
         .body_bytes = 0,
+        .handshake_timeout_ns = 10 * SECOND_NS,
         .head_timeout_ns = 10 * SECOND_NS,
         .body_timeout_ns = 30 * SECOND_NS,
         .idle_timeout_ns = 60 * SECOND_NS,
@@ -67,6 +70,7 @@ static void service_free(at_shared *thing)
     for (int i = 0; i < service->listener_count; i++) {
         at_socket_close(service->listeners[i]);
     }
+    at_tls_context_unref(service->tls);
     (void)pthread_mutex_destroy(&service->mutex);
     at_free(service);
 }
@@ -140,6 +144,27 @@ int at_service_listen(at_service *service, const char *host, int port, int backl
     }
     service->listener_count += count;
     return 0;
+}
+
+void at_service_set_tls(at_service *service, at_tls_context *context)
+{
+    if (context != NULL) {
+        (void)at_tls_context_ref(context);
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    at_tls_context *before = service->tls;
+    service->tls = context;
+    (void)pthread_mutex_unlock(&service->mutex);
+    at_tls_context_unref(before);
+}
+
+at_tls_context *at_service_tls(at_service *service)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    at_tls_context *context =
+        service->tls != NULL ? at_tls_context_ref(service->tls) : NULL;
+    (void)pthread_mutex_unlock(&service->mutex);
+    return context;
 }
 
 bool at_service_address(const at_service *service, int index, at_address *address)

@@ -34,7 +34,8 @@ typedef struct at_websocket_limits {
 /* Bounds on a connection; 0 switches a timeout off. */
 typedef struct at_service_limits {
     at_h1_limits head;
-    uint64_t body_bytes;      /* over: 413; 0 for no limit */
+    uint64_t body_bytes;          /* over: 413; 0 for no limit */
+    int64_t handshake_timeout_ns; /* of TLS */
     int64_t head_timeout_ns;  /* from the first byte, or the connect, to a whole head */
     int64_t body_timeout_ns;  /* without a byte of a body that is wanted */
     int64_t idle_timeout_ns;  /* between two requests */
@@ -47,6 +48,7 @@ void at_service_limits_init(at_service_limits *limits);
 
 typedef struct at_service at_service;
 struct at_reactor;
+struct at_tls_context;
 
 /* What is public about one reactor. */
 typedef struct at_reactor_stats {
@@ -78,6 +80,16 @@ int at_service_listen(at_service *service, const char *host, int port, int backl
 
 /* Where it listens, in order; false past the last. */
 bool at_service_address(const at_service *service, int index, at_address *address);
+
+/* Connections accepted from now on speak TLS with `context`; NULL: none does.
+ * ctx:  any
+ * owns: takes a reference of its own */
+void at_service_set_tls(at_service *service, struct at_tls_context *context);
+
+/* The present context, or NULL.
+ * ctx:  any
+ * owns: a reference, the caller's */
+struct at_tls_context *at_service_tls(at_service *service);
 
 /* Ask every reactor to finish: its `drain` hook is called on its own thread. Reactors
  * opened later are asked at once.

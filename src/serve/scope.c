@@ -180,16 +180,20 @@ static PyObject *address_object(const at_address *address)
     return Py_BuildValue("(si)", address->host, address->port);
 }
 
-/* (client, server) of the connection, made with its first request. Borrowed. */
+/* (client, server, tls or None) of the connection, made with its first request.
+ * Borrowed. */
 static PyObject *ends_of(at_exchange *exchange)
 {
     void **user = at_exchange_connection_user(exchange);
     if (*user == NULL) {
         PyObject *client = address_object(at_exchange_peer(exchange));
         PyObject *server = address_object(at_exchange_local(exchange));
-        if (client != NULL && server != NULL) {
-            *user = PyTuple_Pack(2, client, server);
+        const struct at_tls *tls = at_exchange_tls(exchange);
+        PyObject *encryption = tls != NULL ? at_tls_dict(tls) : Py_NewRef(Py_None);
+        if (client != NULL && server != NULL && encryption != NULL) {
+            *user = PyTuple_Pack(3, client, server, encryption);
         }
+        Py_XDECREF(encryption);
         Py_XDECREF(client);
         Py_XDECREF(server);
     }
@@ -210,6 +214,17 @@ static int put(PyObject *scope, PyObject *key, PyObject *value)
 static int put_copy(PyObject *scope, PyObject *key)
 {
     return put(scope, key, PyDict_Copy(PyDict_GetItemWithError(scope, key)));
+}
+
+static int put_tls(at_worker *worker, PyObject *scope, PyObject *tls, bool is_websocket)
+{
+    at_words *words = &worker->words;
+    PyObject *extensions = PyDict_GetItemWithError(scope, words->extensions);
+    return extensions == NULL || put(extensions, words->tls, PyDict_Copy(tls)) < 0 ||
+                   PyDict_SetItem(scope, words->scheme,
+                                  is_websocket ? words->wss : words->https) < 0
+               ? -1
+               : 0;
 }
 
 /* What a WebSocket's client offers, in its order. */
@@ -274,7 +289,9 @@ PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
                                        (Py_ssize_t)request->query.size)) < 0) ||
         put(scope, words->headers, headers_list(worker, request)) < 0 ||
         put_copy(scope, words->asgi) < 0 || put_copy(scope, words->extensions) < 0 ||
-        (worker->state != NULL && put_copy(scope, words->state) < 0)) {
+        (worker->state != NULL && put_copy(scope, words->state) < 0) ||
+        (PyTuple_GET_ITEM(ends, 2) != Py_None &&
+         put_tls(worker, scope, PyTuple_GET_ITEM(ends, 2), is_websocket) < 0)) {
         Py_DECREF(scope);
         return NULL;
     }

@@ -45,6 +45,11 @@ static void call(at_worker *worker, PyObject *callback)
     Py_XDECREF(done);
 }
 
+static void on_complain(void *context, const char *text)
+{
+    at_worker_report(context, NULL, text);
+}
+
 static void on_drain(void *context)
 {
     at_worker *worker = context;
@@ -65,6 +70,7 @@ static const at_hooks worker_hooks = {
     .forget = on_forget,
     .drain = on_drain,
     .drained = on_drained,
+    .complain = on_complain,
 };
 
 void at_worker_report(at_worker *worker, PyObject *scope, const char *text)

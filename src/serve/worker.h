@@ -8,6 +8,7 @@
  *
  *   worker.c     the worker, the reactor's hooks, the words and types it keeps
  *   scope.c      a request's head -> the scope
+ *   tls.c        what the tls extension says
  *   request.c    the life of a request: task, outcome, errors
  *   receive.c    receive(), and what it awaits
  *   send.c       send(): messages -> the response
@@ -47,6 +48,9 @@
     X(http_disconnect, "http.disconnect")                                              \
     X(http_response_start, "http.response.start")                                      \
     X(http_response_body, "http.response.body")                                        \
+    X(https, "https")                                                                  \
+    X(wss, "wss")                                                                      \
+    X(tls, "tls")                                                                      \
     X(websocket, "websocket")                                                          \
     X(ws, "ws")                                                                        \
     X(subprotocols, "subprotocols")                                                    \
@@ -169,6 +173,9 @@ extern PyType_Spec at_awaitable_spec;
 int at_scope_prepare(at_worker *worker, PyObject *root_path);
 PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
                        const at_h1_request *request);
+
+/* tls.c: the dict of ASGI's tls extension */
+PyObject *at_tls_dict(const struct at_tls *tls);
 
 /* request.c */
 void at_request_begin(at_worker *worker, at_exchange *exchange,

@@ -100,7 +100,7 @@ static void on_drained(void *context)
 }
 
 static const at_hooks hooks = {on_request, on_body,  on_writable, on_lost,
-                               on_forget,  on_drain, on_drained};
+                               on_forget,  on_drain, on_drained,  NULL};
 
 typedef struct fixture {
     at_service *service;

@@ -15,7 +15,7 @@ from pathlib import Path
 
 DEADLINE_S = 60.0
 COMMAND = "from atoll.cli import main; main(prog_name='atoll')"
-LISTENING = re.compile(r"listening on http://(\S+):(\d+) ")
+LISTENING = re.compile(r"listening on https?://(\S+):(\d+) ")
 
 
 class Server:

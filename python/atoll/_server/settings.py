@@ -35,6 +35,17 @@ class Settings:
         limit_head: Bytes of a request's head.
         limit_headers: Header fields of a request.
         limit_body: Bytes of a request's body; 0: no limit.
+        timeout_handshake: Seconds for a TLS handshake.
+        ssl_certfile: PEM files of certificates with their chains; the first is for
+            clients that name no host, the others by the host that is named. None: no
+            TLS.
+        ssl_keyfile: PEM files of their private keys, in the same order; where there are
+            none, the keys are in the certificates' files.
+        ssl_keyfile_password: Of the keys, or "".
+        ssl_ca_certs: PEM file of those who sign clients' certificates, or "".
+        ssl_cert_reqs: Whether a client needs one, as `ssl.VerifyMode`: 0 no, 1 a good
+            one if any, 2 yes.
+        ssl_ciphers: Of TLS 1.2, in OpenSSL's notation; "" for OpenSSL's own choice.
         ws_max_size: Bytes of a WebSocket message, inflated.
         ws_max_queue: WebSocket messages that may wait for the application; above that
             the client is not read.
@@ -65,6 +76,13 @@ class Settings:
     limit_head: int = 65536
     limit_headers: int = 100
     limit_body: int = 0
+    timeout_handshake: float = 10.0
+    ssl_certfile: tuple[str, ...] = ()
+    ssl_keyfile: tuple[str, ...] = ()
+    ssl_keyfile_password: str = ""
+    ssl_ca_certs: str = ""
+    ssl_cert_reqs: int = 0
+    ssl_ciphers: str = ""
     ws_max_size: int = 16 * 1024 * 1024
     ws_max_queue: int = 32
     ws_ping_interval: float = 20.0
@@ -72,5 +90,5 @@ class Settings:
     ws_per_message_deflate: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as a plain dict of str, int, float and bool."""
+        """The record as a plain dict of str, int, float, bool and tuples of str."""
         return dataclasses.asdict(self)

@@ -100,7 +100,7 @@ class Supervisor:
         logs.set_up(self.settings.log_level)
         try:
             self._listen()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             logger.error("%s", error)
             self.failure = str(error)
             self._close()
@@ -124,13 +124,49 @@ class Supervisor:
             body_timeout=settings.timeout_body,
             idle_timeout=settings.timeout_keep_alive,
             write_timeout=settings.timeout_write,
+            handshake_timeout=settings.timeout_handshake,
             ws_message_bytes=settings.ws_max_size,
             ws_queue=settings.ws_max_queue,
             ws_ping_interval=settings.ws_ping_interval,
             ws_ping_timeout=settings.ws_ping_timeout,
             ws_deflate=settings.ws_per_message_deflate,
         )
+        self._set_tls()
         self.service.listen(settings.host, settings.port, settings.backlog)
+
+    def _set_tls(self) -> None:
+        """Read the certificates, at the start and again at SIGHUP.
+
+        Raises:
+            ValueError: A file cannot be used; what was set before stays.
+        """
+        settings = self.settings
+        if not settings.ssl_certfile:
+            if settings.ssl_keyfile:
+                raise ValueError("a private key needs its certificate: --ssl-certfile")
+            return
+        keys: tuple[str | None, ...] = settings.ssl_keyfile
+        if not keys:
+            keys = (None,) * len(settings.ssl_certfile)
+        if len(keys) != len(settings.ssl_certfile):
+            raise ValueError("there must be a private key for each certificate")
+        self.service.set_tls(
+            tuple(zip(settings.ssl_certfile, keys, strict=True)),
+            settings.ssl_keyfile_password or None,
+            settings.ssl_ca_certs or None,
+            settings.ssl_cert_reqs,
+            settings.ssl_ciphers or None,
+            False,
+        )
+
+    def _reload_certificates(self) -> None:
+        try:
+            self._set_tls()
+        except ValueError as error:
+            logger.error("the certificates stay as they were: %s", error)
+        else:
+            if self.settings.ssl_certfile:
+                logger.info("the certificates were read again")
 
     def _close(self) -> None:
         self._selector.close()
@@ -159,10 +195,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM arrive as bytes in the wake-up socket meanwhile."""
+        """The signals arrive as bytes in the wake-up socket meanwhile."""
         before = {
             number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         wakeup = signal.set_wakeup_fd(
             self._wake_write.fileno(), warn_on_full_buffer=False
@@ -176,6 +212,8 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         for number in self._wake_read.recv(64):
+            if number == signal.SIGHUP:
+                self._reload_certificates()
             if number not in (signal.SIGINT, signal.SIGTERM):
                 continue
             if self._stopping:
@@ -252,7 +290,8 @@ class Supervisor:
         for host, port in addresses:
             where = f"[{host}]" if ":" in host else host
             logger.info(
-                "listening on http://%s:%d (%s, %d %s)",
+                "listening on %s://%s:%d (%s, %d %s)",
+                "https" if settings.ssl_certfile else "http",
                 where,
                 port,
                 settings.app,

@@ -74,6 +74,18 @@ def _option(
 @_option("--limit-head", "limit_head", "Bytes of a request's head.")
 @_option("--limit-headers", "limit_headers", "Header fields of a request.")
 @_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
+@_option("--timeout-handshake", "timeout_handshake", "Seconds for a TLS handshake.")
+@click.option("--ssl-certfile", multiple=True, help="PEM file; again for other hosts.")
+@click.option("--ssl-keyfile", multiple=True, help="Its key, in the same order.")
+@_option("--ssl-keyfile-password", "ssl_keyfile_password", "Password of the keys.")
+@_option("--ssl-ca-certs", "ssl_ca_certs", "PEM file of clients' authorities.")
+@_option(
+    "--ssl-cert-reqs",
+    "ssl_cert_reqs",
+    "Clients' certificates: 0 none, 1 optional, 2 required.",
+    type=click.IntRange(0, 2),
+)
+@_option("--ssl-ciphers", "ssl_ciphers", "Ciphers of TLS 1.2, as OpenSSL has them.")
 @_option("--ws-max-size", "ws_max_size", "Bytes of a WebSocket message.")
 @_option("--ws-max-queue", "ws_max_queue", "WebSocket messages that may wait.")
 @_option("--ws-ping-interval", "ws_ping_interval", "Seconds of silence to a ping.")
