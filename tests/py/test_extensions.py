@@ -103,6 +103,44 @@ assert seen == [(41, 1)]
     )
 
 
+FILL_STATIC_TLS = """
+import contextlib, sys
+import atoll
+
+with contextlib.ExitStack() as stack:
+    for count in range(int(sys.argv[1])):
+        interpreter = stack.enter_context(atoll.Interpreter())
+        try:
+            interpreter.exec("import static_tls; assert static_tls.first() == ord('!')")
+        except ImportError as error:
+            print(count, error)
+            break
+    else:
+        print("all")
+"""
+
+
+def test_static_tls_runs_out_with_words():
+    folder = build("static_tls")
+    said = run_child("-c", FILL_STATIC_TLS, "40", PYTHONPATH=str(folder))
+    count, _, text = said.partition(" ")
+    assert int(count) >= 2, said
+    assert "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=" in text
+    assert "static_tls" in text
+
+
+def test_static_tls_has_room_when_asked_for():
+    folder = build("static_tls")
+    said = run_child(
+        "-c",
+        FILL_STATIC_TLS,
+        "40",
+        PYTHONPATH=str(folder),
+        GLIBC_TUNABLES="glibc.rtld.optional_static_tls=65536",
+    )
+    assert said == "all\n"
+
+
 def test_thread_of_an_extension_calls_back_into_its_own_interpreter():
     in_interpreters(
         """

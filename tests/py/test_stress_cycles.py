@@ -56,3 +56,28 @@ def test_cpp_threads_go_away() -> None:
 @pytest.mark.slow
 def test_a_web_application_goes_away() -> None:
     slopes("fastapi,pydantic,orjson,numpy", cycles=60, warm_up=20, limit=0.3)
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(64, marks=pytest.mark.slow)])
+def test_many_at_once(count: int) -> None:
+    if find_spec("numpy") is None:
+        pytest.skip("numpy is not installed")
+    run = subprocess.run(
+        [sys.executable, SCRIPT.with_name("stress_many.py"), f"--count={count}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"^closed: \d+ mappings, 1 threads$", run.stdout, re.M), run.stdout
+
+
+@pytest.mark.slow
+def test_threads_open_and_close_interpreters() -> None:
+    run = subprocess.run(
+        [sys.executable, SCRIPT.with_name("stress_threads.py"), "--seconds=20"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
