@@ -7,6 +7,7 @@
 #include "net/service.h"
 #include "net/tls.h"
 #include "serve/worker.h"
+#include "serve/wsgi.h"
 
 typedef struct service_object {
     PyObject_HEAD at_service *service; /* a reference */
@@ -242,7 +243,9 @@ static int add_type(PyObject *module, PyType_Spec *spec)
 
 int at_bind_server(PyObject *module)
 {
-    return add_type(module, &service_spec) < 0 || add_type(module, &at_worker_spec) < 0
+    return add_type(module, &service_spec) < 0 ||
+                   add_type(module, &at_worker_spec) < 0 ||
+                   add_type(module, &at_wsgi_worker_spec) < 0
                ? -1
                : 0;
 }

@@ -2,6 +2,7 @@
 #include "sys/pollset.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -61,6 +62,12 @@ int at_poll_wait(int set, at_poll_event *events, int timeout_ms)
         events[i].user = raw[i].data.ptr;
     }
     return count;
+}
+
+void at_poll_await(int set)
+{
+    struct pollfd watched = {.fd = set, .events = POLLIN};
+    (void)poll(&watched, 1, -1);
 }
 
 void at_poll_close(int set)

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "base/contexts.h"
 #include "base/error.h"
 
 /* What may be asked for, and what may be told. */
@@ -45,6 +46,10 @@ void at_poll_remove(int set, int descriptor);
  * gives: how many events were written
  * errs:  AT_EINTERRUPTED */
 int at_poll_wait(int set, at_poll_event *events, int timeout_ms);
+
+/* Wait until at_poll_wait would give something; may return early.
+ * ctx: detached */
+void at_poll_await(int set) AT_DETACHED;
 
 /* ctx: any */
 void at_poll_close(int set);

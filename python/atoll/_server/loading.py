@@ -48,7 +48,7 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
         app = app()
     if not callable(app):
         raise AppError(f"{name!r} is not callable: {type(app).__name__}")
-    return as_asgi3(app)
+    return app  # type: ignore[no-any-return]
 
 
 def as_asgi3(app: Any) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
+Interface = Literal["auto", "asgi", "wsgi"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Settings:
         port: TCP port; 0 lets the system choose.
         backlog: Connections that may wait to be accepted.
         workers: How many interpreters serve.
+        interface: What the application speaks; "auto" finds out.
+        threads: Threads of each worker that run a WSGI application.
         loop: Event loop of a worker: "uvloop", "asyncio", or "auto" for uvloop where it
             is installed.
         lifespan: Whether the application speaks ASGI's lifespan protocol.
@@ -62,6 +65,8 @@ class Settings:
     port: int = 8000
     backlog: int = 2048
     workers: int = 1
+    interface: Interface = "auto"
+    threads: int = 4
     loop: Loop = "auto"
     lifespan: Lifespan = "auto"
     root_path: str = ""

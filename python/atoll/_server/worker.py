@@ -12,9 +12,10 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._errors import ClientDisconnectedError
-from atoll._server import logs
+from atoll._server import logs, wsgi
+from atoll._server.interface import find_interface
 from atoll._server.lifespan import Lifespan, StartupFailedError
-from atoll._server.loading import AppError, load_app
+from atoll._server.loading import AppError, as_asgi3, load_app
 from atoll._server.settings import Settings
 
 logger = logging.getLogger("atoll.server")
@@ -46,6 +47,12 @@ def run(
     try:
         if app is None:
             app = load_app(settings.app, settings.app_dir, settings.factory)
+        interface = settings.interface
+        if interface == "auto":
+            interface = find_interface(app)
+        if interface == "wsgi":
+            return wsgi.serve(settings, service, app, lambda: report(event="ready"))
+        app = as_asgi3(app)
         loop = new_loop(settings.loop)
     except AppError as error:
         report(event="failed", text=str(error))

@@ -43,6 +43,18 @@ def _option(
     envvar="WEB_CONCURRENCY",
 )
 @_option(
+    "--interface",
+    "interface",
+    "What APP speaks.",
+    type=click.Choice(["auto", "asgi", "wsgi"]),
+)
+@_option(
+    "--threads",
+    "threads",
+    "Threads of each worker that run a WSGI app.",
+    type=click.IntRange(1, 1024),
+)
+@_option(
     "--loop",
     "loop",
     "Event loop.",
@@ -98,13 +110,13 @@ def _option(
     help="Try the import of APP in a child process first: a crash is then a message.",
 )
 @click.option(
-    "--threads",
-    "threads",
+    "--in-main",
+    "in_main",
     is_flag=True,
     hidden=True,
     help="Serve from a thread of the main interpreter (for debugging).",
 )
-def serve(threads: bool, check: bool, app_dir: str, **fields: Any) -> None:
+def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
     """Serve the ASGI application APP ("module:attribute").
 
     Ctrl-C, or SIGTERM, finishes the running requests and ends with 0; a second one ends
@@ -114,5 +126,5 @@ def serve(threads: bool, check: bool, app_dir: str, **fields: Any) -> None:
     if check and (crash := try_app(settings)) is not None:
         raise click.ClickException(crash)
     faulthandler.enable()
-    model = "thread" if threads else "interpreters"
+    model = "thread" if in_main else "interpreters"
     sys.exit(Supervisor(settings, model=model).run())

@@ -1,0 +1,109 @@
+"""A worker's WSGI side: threads of this interpreter that serve and run the application.
+
+See PEP 3333, and src/serve/wsgi.h for who does what when.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from atoll import _atoll
+from atoll._errors import ClientDisconnectedError
+from atoll._server import logs
+from atoll._server.settings import Settings
+
+logger = logging.getLogger("atoll.server")
+
+#: Seconds for an application's thread to come back after its client was cut off.
+ABANDON_S = 2.0
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file as an iterable of its blocks."""
+
+    def __init__(self, filelike: Any, blksize: int = 65536) -> None:
+        self.filelike = filelike
+        self.blksize = blksize
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.filelike.read(self.blksize)
+        if not data:
+            raise StopIteration
+        return data
+
+
+def serve(
+    settings: Settings, service: int, app: Callable[..., Any], ready: Callable[[], None]
+) -> bool:
+    """Serve `app` on `settings.threads` threads until the service drains.
+
+    Args:
+        settings: How.
+        service: Number of the `_atoll.Service`.
+        app: The WSGI application.
+        ready: Called when the worker serves.
+    """
+    worker = _atoll.WsgiWorker(
+        service=service,
+        app=app,
+        root_path=settings.root_path.rstrip("/"),
+        threads=settings.threads,
+        processes=1,
+        errors=sys.stderr,
+        on_error=log_failure,
+        on_access=log_access if settings.access_log else None,
+        file_wrapper=FileWrapper,
+        gone_class=ClientDisconnectedError,
+    )
+    # Not waited for at the interpreter's end: one that never comes back shall not keep
+    # the server from its own.
+    threads = [
+        threading.Thread(target=worker.work, name=f"wsgi-{i}", daemon=True)
+        for i in range(settings.threads)
+    ]
+    for thread in threads:
+        thread.start()
+    ready()
+    worker.wait_drain(None)
+    worker.drain()
+    if not worker.wait_drained(settings.timeout_drain or None):
+        logger.warning("requests still run after %g s: cut off", settings.timeout_drain)
+    worker.end()
+    end = time.monotonic() + ABANDON_S
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return True
+
+
+def log_failure(
+    environ: dict[str, Any] | None, error: BaseException | None, text: str
+) -> None:
+    """Log what went wrong in a request; called by the C side."""
+    what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}: " if environ else ""
+    if isinstance(error, ClientDisconnectedError):
+        logger.debug("%s%s: the client went away", what, text)
+    else:
+        logger.error("%s%s", what, text, exc_info=error)
+
+
+def log_access(environ: dict[str, Any], status: int, size: int, seconds: float) -> None:
+    """One line for a request, in the common log format and its time in ms."""
+    logs.access.info(
+        '%s - - [%s] "%s %s %s" %d %d %.1fms',
+        environ["REMOTE_ADDR"] or "-",
+        time.strftime("%d/%b/%Y:%H:%M:%S %z"),
+        environ["REQUEST_METHOD"],
+        environ["RAW_URI"],
+        environ["SERVER_PROTOCOL"],
+        status,
+        size,
+        seconds * 1000,
+    )
