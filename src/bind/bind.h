@@ -18,5 +18,6 @@ int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);
 int at_bind_pool(PyObject *module);
+int at_bind_queue(PyObject *module);
 
 #endif

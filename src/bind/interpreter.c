@@ -189,7 +189,9 @@ AT_UNCHECKED static PyObject *interpreter_post(PyObject *module, PyObject *argum
     long long id;
     PyObject *object;
     int waits;
-    if (!PyArg_ParseTuple(arguments, "LOp:interpreter_post", &id, &object, &waits)) {
+    int alone = 0;
+    if (!PyArg_ParseTuple(arguments, "LOp|p:interpreter_post", &id, &object, &waits,
+                          &alone)) {
         return NULL;
     }
     at_message *request = at_runtime_messages()->unwrap(object);
@@ -212,7 +214,8 @@ AT_UNCHECKED static PyObject *interpreter_post(PyObject *module, PyObject *argum
     capsule = PyCapsule_New(job, JOB_CAPSULE, job_capsule_free);
     if (capsule == NULL) {
         at_job_unref(job);
-    } else if (at_interpreter_post(interpreter, job, waits, &fault) < 0) {
+    } else if ((alone ? at_interpreter_post_alone(interpreter, job, &fault)
+                      : at_interpreter_post(interpreter, job, waits, &fault)) < 0) {
         Py_CLEAR(capsule);
         at_raise_fault(&fault);
     }
@@ -473,7 +476,7 @@ static PyMethodDef functions[] = {
     {"interpreter_ref", interpreter_ref, METH_O, "One handle more; how many now."},
     {"interpreter_unref", interpreter_unref, METH_O, "One handle less; how many now."},
     {"interpreter_post", interpreter_post, METH_VARARGS,
-     "interpreter_post(id, request, waits) -> job"},
+     "interpreter_post(id, request, waits, alone=False) -> job"},
     {"job_wait", job_wait, METH_VARARGS, "job_wait(job, timeout) -> reply"},
     {"job_listen", job_listen, METH_O, "job_listen(job) -> fd, readable at its end"},
     {"interpreter_end", interpreter_end, METH_O, "interpreter_end(id) -> job"},

@@ -18,6 +18,7 @@ static int module_exec(PyObject *module)
         at_bind_parcel,
         at_bind_buffer,
         at_bind_pool,
+        at_bind_queue,
         NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

@@ -160,6 +160,41 @@ static at_job *job_of_thread(void)
     return job;
 }
 
+/* The end of both kinds of post. `alone`: only where nothing runs or is queued. */
+static int enqueue(at_interpreter *interpreter, at_job *job, at_job *parent, bool alone,
+                   at_fault *fault)
+{
+    job->target = at_interpreter_ref(interpreter);
+    job->parent = parent;
+    at_shared_ref(&job->shared); /* the queue's */
+    (void)pthread_mutex_lock(&interpreter->lock);
+    at_interpreter_state state = at_interpreter_state_now(interpreter);
+    bool open = state <= AT_INTERPRETER_RUNNING;
+    bool busy = alone && (interpreter->first != NULL || interpreter->running != NULL);
+    if (open && !busy) {
+        if (interpreter->last != NULL) {
+            interpreter->last->next = job;
+        } else {
+            interpreter->first = job;
+        }
+        interpreter->last = job;
+    }
+    (void)pthread_mutex_unlock(&interpreter->lock);
+    if (!open || busy) {
+        at_job_unref(job);
+    }
+    if (!open) {
+        return at_fault_set(fault, AT_ECLOSED, "interpreter %lld is %s",
+                            (long long)interpreter->id,
+                            state == AT_INTERPRETER_CLOSING ? "closing" : "closed");
+    }
+    if (busy) {
+        return at_fault_set(fault, AT_EBUSY, "interpreter already running");
+    }
+    ring(interpreter);
+    return 0;
+}
+
 int at_interpreter_post(at_interpreter *interpreter, at_job *job, bool waits,
                         at_fault *fault)
 {
@@ -175,29 +210,13 @@ int at_interpreter_post(at_interpreter *interpreter, at_job *job, bool waits,
                 (long long)interpreter->id);
         }
     }
-    job->target = at_interpreter_ref(interpreter);
-    job->parent = parent;
-    at_shared_ref(&job->shared); /* the queue's */
-    (void)pthread_mutex_lock(&interpreter->lock);
-    at_interpreter_state state = at_interpreter_state_now(interpreter);
-    bool open = state <= AT_INTERPRETER_RUNNING;
-    if (open) {
-        if (interpreter->last != NULL) {
-            interpreter->last->next = job;
-        } else {
-            interpreter->first = job;
-        }
-        interpreter->last = job;
-    }
-    (void)pthread_mutex_unlock(&interpreter->lock);
-    if (!open) {
-        at_job_unref(job);
-        return at_fault_set(fault, AT_ECLOSED, "interpreter %lld is %s",
-                            (long long)interpreter->id,
-                            state == AT_INTERPRETER_CLOSING ? "closing" : "closed");
-    }
-    ring(interpreter);
-    return 0;
+    return enqueue(interpreter, job, parent, false, fault);
+}
+
+int at_interpreter_post_alone(at_interpreter *interpreter, at_job *job, at_fault *fault)
+{
+    /* What runs there has not ended, so no circle of waits can come about. */
+    return enqueue(interpreter, job, job_of_thread(), true, fault);
 }
 
 /* ---- close ---------------------------------------------------------------------- */

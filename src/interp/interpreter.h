@@ -104,6 +104,11 @@ const char *at_interpreter_state_name(at_interpreter_state state);
 int at_interpreter_post(at_interpreter *interpreter, at_job *job, bool waits,
                         at_fault *fault);
 
+/* The same for a job that will be waited for, if nothing runs there or is queued.
+ * errs: AT_ECLOSED, AT_EBUSY */
+int at_interpreter_post_alone(at_interpreter *interpreter, at_job *job,
+                              at_fault *fault);
+
 /* Raise the exception class `exception_name` ("builtins:KeyboardInterrupt") in the code
  * that `job` (NULL: any job) runs now. Returns at once: a helper thread attaches to the
  * interpreter for it, because CPython reaches only threads of the caller's interpreter.
