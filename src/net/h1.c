@@ -470,7 +470,7 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
     at_connection *connection = exchange->connection;
     exchange->sent_bytes += piece.size;
     char prefix[AT_H1_CHUNK_PREFIX_MAX];
-    at_span pieces[AT_PIECES_MAX];
+    at_span pieces[AT_PIECES_MAX] = {0}; /* with no piece, some compilers ask for it */
     int count = 0;
     switch (exchange->body_end) {
     case AT_H1_END_NONE:
