@@ -138,18 +138,9 @@ class Interpreter:
         except ClosedError:
             raise
         except BaseException:
-            self._abandon(job)
+            _abandon(self._id, job)
             raise
         return _result(data)
-
-    def _abandon(self, job: Any) -> None:
-        # A signal handler raised: what runs for us is not wanted any more. It gets a
-        # moment to end, so that its effects are over when the caller sees the signal.
-        try:
-            _atoll.interpreter_interrupt(self._id, job, "builtins:KeyboardInterrupt")
-            _atoll.job_wait(job, _INTERRUPT_GRACE)
-        except (TimeoutError, ClosedError):
-            pass
 
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt, /) -> None:
         """Raise `exception` in the code that runs in the interpreter now, if any.
@@ -269,6 +260,16 @@ def get_current() -> Interpreter | None:
     if here not in _atoll.interpreter_ids():
         return None
     return _handle(here, _atoll.interpreter_name(here))
+
+
+def _abandon(interpreter_id: int, job: Any) -> None:
+    # A signal handler raised: what runs for us is not wanted any more. It gets a
+    # moment to end, so that its effects are over when the caller sees the signal.
+    try:
+        _atoll.interpreter_interrupt(interpreter_id, job, "builtins:KeyboardInterrupt")
+        _atoll.job_wait(job, _INTERRUPT_GRACE)
+    except (TimeoutError, ClosedError):
+        pass
 
 
 def _result(message: _atoll.Message | None) -> Any:
