@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/h2.h"
 #include "net/websocket.h"
 #include "sys/pollset.h"
 
@@ -143,7 +144,11 @@ static void flush(at_connection *connection)
         finish_output(connection);
         return;
     }
-    flushed(connection);
+    if (connection->phase == AT_PHASE_H2) {
+        at_h2_flushed(connection);
+    } else {
+        flushed(connection);
+    }
 }
 
 /* ---- input -------------------------------------------------------------------------
@@ -225,6 +230,9 @@ static bool shake_hands(at_connection *connection)
     switch (result) {
     case 0:
         connection->phase = AT_PHASE_IDLE;
+        if (at_tls_is_h2(connection->tls)) {
+            at_h2_start(connection);
+        }
         connection->readable = true; /* OpenSSL may have read more than it used */
         return true;
     case AT_EAGAIN:
@@ -342,6 +350,8 @@ static at_deadline_kind wanted_deadline(const at_connection *connection)
                        !at_h1_wants_input(connection)
                    ? AT_DEADLINE_NONE
                    : AT_DEADLINE_BODY;
+    case AT_PHASE_H2:
+        return at_h2_deadline(connection);
     case AT_PHASE_WEBSOCKET:
         return at_websocket_is_closing(connection->exchange)   ? AT_DEADLINE_CLOSE
                : at_websocket_is_pinging(connection->exchange) ? AT_DEADLINE_PONG
@@ -366,11 +376,15 @@ void at_connection_settle(at_connection *connection)
             return;
         }
     }
+    if (connection->phase == AT_PHASE_H2 && at_h2_is_done(connection->h2)) {
+        at_connection_finish(connection);
+        return;
+    }
     at_deadline_kind kind = wanted_deadline(connection);
     /* A head and a goodbye have their time as a whole; the rest, from byte to byte. */
-    bool whole = kind == AT_DEADLINE_HANDSHAKE || kind == AT_DEADLINE_HEAD ||
-                 kind == AT_DEADLINE_LINGER || kind == AT_DEADLINE_PONG ||
-                 kind == AT_DEADLINE_CLOSE;
+    bool whole = kind == AT_DEADLINE_GOAWAY || kind == AT_DEADLINE_HANDSHAKE ||
+                 kind == AT_DEADLINE_HEAD || kind == AT_DEADLINE_LINGER ||
+                 kind == AT_DEADLINE_PONG || kind == AT_DEADLINE_CLOSE;
     if (kind != connection->deadline_kind || (connection->progress && !whole)) {
         at_reactor_set_deadline(connection, kind);
     }
@@ -379,6 +393,10 @@ void at_connection_settle(at_connection *connection)
 
 void at_connection_expired(at_connection *connection, at_deadline_kind kind)
 {
+    if (connection->phase == AT_PHASE_H2) {
+        at_h2_expired(connection, kind);
+        return;
+    }
     switch (kind) {
     case AT_DEADLINE_HEAD:
         if (connection->phase == AT_PHASE_HEAD) {
@@ -428,6 +446,7 @@ void at_connection_close(at_connection *connection, bool reset)
         at_h1_lost(connection);
         at_h1_drop_exchange(connection);
     }
+    at_h2_end(connection);
     at_reactor *reactor = connection->reactor;
     if (connection->user != NULL) {
         void *user = connection->user;
@@ -448,6 +467,7 @@ void at_connection_finish(at_connection *connection)
                   connection->phase == AT_PHASE_WEBSOCKET ||
                   (connection->phase == AT_PHASE_ACTIVE && connection->body_ended));
     at_h1_drop_exchange(connection);
+    at_h2_end(connection);
     connection->phase = AT_PHASE_LINGER;
     connection->start = connection->end;
     connection->body_ready = 0;

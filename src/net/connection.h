@@ -32,6 +32,7 @@ typedef enum at_phase {
     AT_PHASE_IDLE,
     AT_PHASE_HEAD,
     AT_PHASE_ACTIVE,
+    AT_PHASE_H2,        /* its streams have phases of their own */
     AT_PHASE_WEBSOCKET, /* accepted: the connection is its own */
     AT_PHASE_LINGER,
     AT_PHASE_CLOSED,
@@ -46,9 +47,10 @@ typedef enum at_deadline_kind {
     AT_DEADLINE_IDLE,
     AT_DEADLINE_WRITE,
     AT_DEADLINE_LINGER,
-    AT_DEADLINE_PING,  /* of a WebSocket: nothing came, ask */
-    AT_DEADLINE_PONG,  /* nothing came though it was asked */
-    AT_DEADLINE_CLOSE, /* its closing handshake */
+    AT_DEADLINE_GOAWAY, /* HTTP/2: the end is announced, and comes */
+    AT_DEADLINE_PING,   /* of a WebSocket: nothing came, ask */
+    AT_DEADLINE_PONG,   /* nothing came though it was asked */
+    AT_DEADLINE_CLOSE,  /* its closing handshake */
     AT_DEADLINE_KINDS,
 } at_deadline_kind;
 
@@ -78,6 +80,14 @@ typedef struct at_connection {
     uint64_t body_bytes; /* so far, for the limit */
     uint64_t discarded;  /* bytes of a body that nobody wanted */
     at_h1_chunked chunked;
+
+    /* HTTP/2; h2.h */
+    struct at_h2 *h2;
+    struct at_h2_carrier *h2_carriers; /* of the streams that are open */
+    size_t h2_unsent_bytes;            /* of all their responses */
+    int64_t h2_ticked_ns;
+    bool h2_busy;     /* inside the session */
+    uint8_t h2_going; /* 1: the end is announced; 2: no new streams are taken */
 
     /* input; see above */
     char *data;
@@ -182,14 +192,34 @@ void at_h1_refuse(at_connection *connection, int status, const char *text);
 /* Tell the layer above that the client of the running exchange is lost. */
 void at_h1_lost(at_connection *connection);
 
-/* ---- how a WebSocket's exchange is carried: by the connection ---------------------
+/* Let go of the running exchange, if there is one. */
+void at_h1_drop_exchange(at_connection *connection);
+
+/* The functions of exchange.h over HTTP/1.1. */
+int at_h1_exchange_body(at_exchange *exchange, at_span *piece);
+void at_h1_exchange_take_body(at_exchange *exchange, size_t size_bytes);
+void at_h1_exchange_want_body(at_exchange *exchange);
+int at_h1_exchange_respond(at_exchange *exchange, int status,
+                           const at_h1_header *headers, size_t header_count,
+                           at_span piece, bool more, const char **why);
+int at_h1_exchange_write(at_exchange *exchange, at_span piece, bool more);
+int at_h1_exchange_interim(at_exchange *exchange, int status,
+                           const at_h1_header *headers, size_t header_count);
+int at_h1_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
+                            size_t trailer_count);
+void at_h1_exchange_abort(at_exchange *exchange);
+int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
+                          size_t header_count, const char **why);
+int at_h1_exchange_emit(at_exchange *exchange, const at_span *pieces, int count);
+
+/* ---- exchange.c: how a WebSocket's exchange is carried -----------------------------
  */
 
-/* Answer 101 and go on with at_websocket_input. As at_exchange_respond. */
+/* Say yes to the client and go on with at_websocket_input. As at_exchange_respond. */
 int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
                                 size_t header_count, const char **why);
 
-/* Send frames. errs: AT_ECLOSED */
+/* Send frames. errs: AT_ECLOSED, AT_ENOMEM */
 int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count);
 
 /* Bytes that wait for the client. */
@@ -197,8 +227,5 @@ size_t at_exchange_waiting(const at_exchange *exchange);
 
 /* What made at_websocket_input stop may be over. */
 void at_exchange_resume(at_exchange *exchange);
-
-/* Let go of the running exchange, if there is one. */
-void at_h1_drop_exchange(at_connection *connection);
 
 #endif

@@ -61,6 +61,7 @@ typedef struct at_hooks {
 struct at_exchange {
     struct at_connection *connection; /* NULL when it has gone */
     void *user;                       /* the layer above's */
+    struct at_h2_carrier *over_h2;    /* NULL: over HTTP/1.1 */
     struct at_websocket *websocket;   /* where the request asks for one; websocket.h */
     unsigned references;
     bool wants_body;
@@ -110,7 +111,17 @@ int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *h
  * then closed, which is how the client learns of it. */
 int at_exchange_write(at_exchange *exchange, at_span piece, bool more);
 
-/* The response cannot be completed: reset the connection. */
+/* An interim response before the final one: 103 with Link fields.
+ * errs: AT_ECLOSED, AT_EBUSY (the response has started), AT_EINVALID, AT_ENOMEM */
+int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count);
+
+/* End the body with trailer fields; without them where the response has no room for
+ * any: one with Content-Length, or to HTTP/1.0. As at_exchange_write. */
+int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *trailers,
+                               size_t trailer_count);
+
+/* The response cannot be completed: reset the connection, or its stream. */
 void at_exchange_abort(at_exchange *exchange);
 
 /* The ends of the connection; NULL when it has gone. */

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/h2.h"
 #include "net/websocket.h"
 
 enum {
@@ -14,20 +15,6 @@ enum {
 
 /* ---- exchanges
  * ------------------------------------------------------------------------ */
-
-at_exchange *at_exchange_ref(at_exchange *exchange)
-{
-    exchange->references++;
-    return exchange;
-}
-
-void at_exchange_unref(at_exchange *exchange)
-{
-    if (exchange != NULL && --exchange->references == 0) {
-        at_websocket_free(exchange->websocket);
-        at_free(exchange);
-    }
-}
 
 void at_h1_drop_exchange(at_connection *connection)
 {
@@ -174,8 +161,12 @@ static void parse_head(at_connection *connection)
         return;
     }
     connection->seen = 0;
-    if (used == 0) {
-        at_h1_refuse(connection, 505, "HTTP/2 is not spoken here");
+    if (used == 0) { /* HTTP/2, by prior knowledge */
+        if (connection->requests == 0) {
+            at_h2_start(connection);
+        } else {
+            at_h1_refuse(connection, 505, "HTTP/2 begins with the connection");
+        }
         return;
     }
     if (used < 0) {
@@ -330,6 +321,12 @@ void at_h1_process(at_connection *connection)
                 return;
             }
             continue;
+        case AT_PHASE_H2:
+            at_h2_process(connection);
+            if (connection->phase == AT_PHASE_H2) {
+                return;
+            }
+            continue;
         case AT_PHASE_WEBSOCKET:
             process_websocket(connection);
             if (connection->phase == AT_PHASE_WEBSOCKET) {
@@ -354,6 +351,8 @@ bool at_h1_wants_input(const at_connection *connection)
         return at_connection_waiting(connection) <= AT_OUT_HIGH_BYTES;
     case AT_PHASE_ACTIVE:
         return !connection->body_ended && connection->body_ready < AT_BODY_HIGH_BYTES;
+    case AT_PHASE_H2:
+        return at_h2_wants_input(connection);
     case AT_PHASE_WEBSOCKET:
         return at_websocket_wants_input(connection->exchange);
     case AT_PHASE_LINGER:
@@ -375,6 +374,9 @@ void at_h1_eof(at_connection *connection)
             at_h1_lost(connection);
         }
         return;
+    case AT_PHASE_H2:
+        at_h2_eof(connection);
+        return;
     case AT_PHASE_WEBSOCKET:
         at_connection_close(connection, false);
         return;
@@ -394,7 +396,7 @@ void at_h1_eof(at_connection *connection)
 /* ---- the layer above takes the body
  * ----------------------------------------------------- */
 
-int at_exchange_body(at_exchange *exchange, at_span *piece)
+int at_h1_exchange_body(at_exchange *exchange, at_span *piece)
 {
     at_connection *connection = exchange->connection;
     *piece = (at_span){NULL, 0};
@@ -408,7 +410,7 @@ int at_exchange_body(at_exchange *exchange, at_span *piece)
     return connection->eof && connection->body_ready == 0 ? AT_ECLOSED : 1;
 }
 
-void at_exchange_take_body(at_exchange *exchange, size_t size_bytes)
+void at_h1_exchange_take_body(at_exchange *exchange, size_t size_bytes)
 {
     at_connection *connection = exchange->connection;
     if (connection == NULL) {
@@ -422,7 +424,7 @@ void at_exchange_take_body(at_exchange *exchange, size_t size_bytes)
     }
 }
 
-void at_exchange_want_body(at_exchange *exchange)
+void at_h1_exchange_want_body(at_exchange *exchange)
 {
     at_connection *connection = exchange->connection;
     if (connection == NULL) {
@@ -526,8 +528,9 @@ static int check_length(const at_exchange *exchange, at_span piece, bool more)
     return !more && piece.size < exchange->response_left ? AT_EFORMAT : 0;
 }
 
-int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
-                        size_t header_count, at_span piece, bool more, const char **why)
+int at_h1_exchange_respond(at_exchange *exchange, int status,
+                           const at_h1_header *headers, size_t header_count,
+                           at_span piece, bool more, const char **why)
 {
     at_connection *connection = exchange->connection;
     if (exchange->started) {
@@ -574,7 +577,7 @@ int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *h
     return send_piece(exchange, piece, more);
 }
 
-int at_exchange_write(at_exchange *exchange, at_span piece, bool more)
+int at_h1_exchange_write(at_exchange *exchange, at_span piece, bool more)
 {
     if (exchange->complete) {
         return AT_EBUSY;
@@ -590,7 +593,7 @@ int at_exchange_write(at_exchange *exchange, at_span piece, bool more)
     return send_piece(exchange, piece, more);
 }
 
-void at_exchange_abort(at_exchange *exchange)
+void at_h1_exchange_abort(at_exchange *exchange)
 {
     if (exchange->connection != NULL) {
         exchange->lost = true; /* the layer above knows */
@@ -601,8 +604,8 @@ void at_exchange_abort(at_exchange *exchange)
 /* ---- a WebSocket on the connection
  * ---------------------------------------------------------- */
 
-int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
-                                size_t header_count, const char **why)
+int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
+                          size_t header_count, const char **why)
 {
     at_connection *connection = exchange->connection;
     at_h1_response response = {
@@ -632,7 +635,7 @@ int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *heade
     return result;
 }
 
-int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
+int at_h1_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
 {
     at_connection *connection = exchange->connection;
     int result = at_connection_send(connection, pieces, count);
@@ -642,43 +645,34 @@ int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
     return result;
 }
 
-size_t at_exchange_waiting(const at_exchange *exchange)
-{
-    return at_connection_waiting(exchange->connection);
-}
+/* ---- what stands around a response -------------------------------------------------
+ */
 
-void at_exchange_resume(at_exchange *exchange)
-{
-    at_connection_resume(exchange->connection);
-}
-
-/* ---- what is known of the connection
- * ------------------------------------------------------ */
-
-const at_address *at_exchange_peer(const at_exchange *exchange)
-{
-    return exchange->connection != NULL ? &exchange->connection->peer : NULL;
-}
-
-const at_address *at_exchange_local(const at_exchange *exchange)
+int at_h1_exchange_interim(at_exchange *exchange, int status,
+                           const at_h1_header *headers, size_t header_count)
 {
     at_connection *connection = exchange->connection;
-    if (connection == NULL) {
-        return NULL;
+    if (exchange->http_1_0) {
+        return 0; /* it would take it for the response */
     }
-    if (!connection->local_known) {
-        at_socket_name(connection->descriptor, &connection->local);
-        connection->local_known = true;
-    }
-    return &connection->local;
+    int result = at_h1_write_interim(&connection->out, status, headers, header_count);
+    return result == 0 ? at_h1_exchange_emit(exchange, NULL, 0) : result;
 }
 
-const at_tls *at_exchange_tls(const at_exchange *exchange)
+int at_h1_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
+                            size_t trailer_count)
 {
-    return exchange->connection != NULL ? exchange->connection->tls : NULL;
-}
-
-void **at_exchange_connection_user(at_exchange *exchange)
-{
-    return exchange->connection != NULL ? &exchange->connection->user : NULL;
+    at_connection *connection = exchange->connection;
+    int result = at_h1_write_last_chunk(&connection->out, trailers, trailer_count);
+    if (result < 0) {
+        return result;
+    }
+    result = at_connection_send(connection, NULL, 0);
+    if (result < 0) {
+        return result;
+    }
+    exchange->complete = true;
+    exchange->wants_body = false;
+    at_h1_responded(connection);
+    return 0;
 }

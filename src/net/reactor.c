@@ -18,6 +18,7 @@ enum {
     ACCEPT_BATCH = 32, /* then others have their turn */
     ACCEPT_PAUSE_MS = 100,
     COMPLAIN_PAUSE_S = 10,
+    GOAWAY_MS = 300, /* a round trip, so that what is on its way comes first */
 };
 
 typedef struct at_deadlines {
@@ -395,6 +396,7 @@ static void set_lengths(at_reactor *reactor, const at_service_limits *limits)
     reactor->deadlines[AT_DEADLINE_IDLE].length_ns = limits->idle_timeout_ns;
     reactor->deadlines[AT_DEADLINE_WRITE].length_ns = limits->write_timeout_ns;
     reactor->deadlines[AT_DEADLINE_LINGER].length_ns = limits->linger_timeout_ns;
+    reactor->deadlines[AT_DEADLINE_GOAWAY].length_ns = (int64_t)GOAWAY_MS * 1000000;
     const at_websocket_limits *websocket = &limits->websocket;
     reactor->deadlines[AT_DEADLINE_PING].length_ns = websocket->ping_interval_ns;
     reactor->deadlines[AT_DEADLINE_PONG].length_ns = websocket->ping_timeout_ns;

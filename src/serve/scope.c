@@ -274,6 +274,8 @@ PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
     }
     if (PyDict_SetItem(scope, words->client, PyTuple_GET_ITEM(ends, 0)) < 0 ||
         PyDict_SetItem(scope, words->server, PyTuple_GET_ITEM(ends, 1)) < 0 ||
+        (exchange->over_h2 != NULL &&
+         PyDict_SetItem(scope, words->http_version, words->version_2) < 0) ||
         (request->version_minor == 0 &&
          PyDict_SetItem(scope, words->http_version, words->version_10) < 0) ||
         (is_websocket

@@ -68,6 +68,7 @@
     X(websocket_http_response_start, "websocket.http.response.start")                  \
     X(websocket_http_response_body, "websocket.http.response.body")                    \
     X(version_10, "1.0")                                                               \
+    X(version_2, "2")                                                                  \
     X(version_11, "1.1")                                                               \
     X(loop, "loop")                                                                    \
     X(eager_start, "eager_start")                                                      \

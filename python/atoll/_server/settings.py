@@ -39,6 +39,7 @@ class Settings:
         limit_headers: Header fields of a request.
         limit_body: Bytes of a request's body; 0: no limit.
         timeout_handshake: Seconds for a TLS handshake.
+        http2: Offer HTTP/2 to clients over TLS.
         ssl_certfile: PEM files of certificates with their chains; the first is for
             clients that name no host, the others by the host that is named. None: no
             TLS.
@@ -82,6 +83,7 @@ class Settings:
     limit_headers: int = 100
     limit_body: int = 0
     timeout_handshake: float = 10.0
+    http2: bool = True
     ssl_certfile: tuple[str, ...] = ()
     ssl_keyfile: tuple[str, ...] = ()
     ssl_keyfile_password: str = ""

@@ -156,7 +156,7 @@ class Supervisor:
             settings.ssl_ca_certs or None,
             settings.ssl_cert_reqs,
             settings.ssl_ciphers or None,
-            False,
+            settings.http2,
         )
 
     def _reload_certificates(self) -> None:

@@ -87,6 +87,7 @@ def _option(
 @_option("--limit-headers", "limit_headers", "Header fields of a request.")
 @_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
 @_option("--timeout-handshake", "timeout_handshake", "Seconds for a TLS handshake.")
+@click.option("--http2/--no-http2", default=True, help="Offer HTTP/2 over TLS.")
 @click.option("--ssl-certfile", multiple=True, help="PEM file; again for other hosts.")
 @click.option("--ssl-keyfile", multiple=True, help="Its key, in the same order.")
 @_option("--ssl-keyfile-password", "ssl_keyfile_password", "Password of the keys.")

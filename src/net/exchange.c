@@ -1,0 +1,167 @@
+/* Exchanges, whatever carries them; see exchange.h. */
+#include "net/exchange.h"
+
+#include "base/memory.h"
+#include "net/connection.h"
+#include "net/h2.h"
+#include "net/websocket.h"
+
+at_exchange *at_exchange_ref(at_exchange *exchange)
+{
+    exchange->references++;
+    return exchange;
+}
+
+void at_exchange_unref(at_exchange *exchange)
+{
+    if (exchange != NULL && --exchange->references == 0) {
+        at_websocket_free(exchange->websocket);
+        at_h2_carrier_free(exchange->over_h2);
+        at_free(exchange);
+    }
+}
+
+/* ---- to HTTP/1.1 or HTTP/2 ------------------------------------------------------- */
+
+int at_exchange_body(at_exchange *exchange, at_span *piece)
+{
+    return exchange->over_h2 != NULL ? at_h2_exchange_body(exchange, piece)
+                                     : at_h1_exchange_body(exchange, piece);
+}
+
+void at_exchange_take_body(at_exchange *exchange, size_t size_bytes)
+{
+    if (exchange->over_h2 != NULL) {
+        at_h2_exchange_take_body(exchange, size_bytes);
+    } else {
+        at_h1_exchange_take_body(exchange, size_bytes);
+    }
+}
+
+void at_exchange_want_body(at_exchange *exchange)
+{
+    if (exchange->over_h2 != NULL) {
+        at_h2_exchange_want_body(exchange);
+    } else {
+        at_h1_exchange_want_body(exchange);
+    }
+}
+
+int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count, at_span piece, bool more, const char **why)
+{
+    return exchange->over_h2 != NULL
+               ? at_h2_exchange_respond(exchange, status, headers, header_count, piece,
+                                        more, why)
+               : at_h1_exchange_respond(exchange, status, headers, header_count, piece,
+                                        more, why);
+}
+
+int at_exchange_write(at_exchange *exchange, at_span piece, bool more)
+{
+    return exchange->over_h2 != NULL ? at_h2_exchange_write(exchange, piece, more)
+                                     : at_h1_exchange_write(exchange, piece, more);
+}
+
+int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count)
+{
+    if (exchange->started) {
+        return AT_EBUSY;
+    }
+    if (exchange->connection == NULL) {
+        return AT_ECLOSED;
+    }
+    return exchange->over_h2 != NULL
+               ? at_h2_exchange_interim(exchange, status, headers, header_count)
+               : at_h1_exchange_interim(exchange, status, headers, header_count);
+}
+
+int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *trailers,
+                               size_t trailer_count)
+{
+    if (exchange->complete || !exchange->started) {
+        return AT_EBUSY;
+    }
+    if (exchange->body_end != AT_H1_END_CHUNK) {
+        return at_exchange_write(exchange, (at_span){NULL, 0}, false);
+    }
+    if (exchange->connection == NULL) {
+        return AT_ECLOSED;
+    }
+    return exchange->over_h2 != NULL
+               ? at_h2_exchange_trailers(exchange, trailers, trailer_count)
+               : at_h1_exchange_trailers(exchange, trailers, trailer_count);
+}
+
+void at_exchange_abort(at_exchange *exchange)
+{
+    if (exchange->over_h2 != NULL) {
+        at_h2_exchange_abort(exchange);
+    } else {
+        at_h1_exchange_abort(exchange);
+    }
+}
+
+/* ---- how a WebSocket is carried ----------------------------------------------------
+ */
+
+int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
+                                size_t header_count, const char **why)
+{
+    return exchange->over_h2 != NULL
+               ? at_h2_exchange_switch(exchange, headers, header_count, why)
+               : at_h1_exchange_switch(exchange, headers, header_count, why);
+}
+
+int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
+{
+    return exchange->over_h2 != NULL ? at_h2_exchange_emit(exchange, pieces, count)
+                                     : at_h1_exchange_emit(exchange, pieces, count);
+}
+
+size_t at_exchange_waiting(const at_exchange *exchange)
+{
+    return exchange->over_h2 != NULL ? exchange->over_h2->unsent_bytes
+                                     : at_connection_waiting(exchange->connection);
+}
+
+void at_exchange_resume(at_exchange *exchange)
+{
+    if (exchange->over_h2 != NULL) {
+        at_h2_exchange_resume(exchange);
+    } else {
+        at_connection_resume(exchange->connection);
+    }
+}
+
+/* ---- what is known of the connection
+ * ------------------------------------------------- */
+
+const at_address *at_exchange_peer(const at_exchange *exchange)
+{
+    return exchange->connection != NULL ? &exchange->connection->peer : NULL;
+}
+
+const at_address *at_exchange_local(const at_exchange *exchange)
+{
+    at_connection *connection = exchange->connection;
+    if (connection == NULL) {
+        return NULL;
+    }
+    if (!connection->local_known) {
+        at_socket_name(connection->descriptor, &connection->local);
+        connection->local_known = true;
+    }
+    return &connection->local;
+}
+
+const at_tls *at_exchange_tls(const at_exchange *exchange)
+{
+    return exchange->connection != NULL ? exchange->connection->tls : NULL;
+}
+
+void **at_exchange_connection_user(at_exchange *exchange)
+{
+    return exchange->connection != NULL ? &exchange->connection->user : NULL;
+}

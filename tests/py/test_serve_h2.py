@@ -1,0 +1,619 @@
+"""HTTP/2 through a socket: with httpx, with the h2 package, with nghttp's tools."""
+
+import json
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import DEADLINE_S, Server, serving
+
+pytest.importorskip("h2")
+pytest.importorskip("cryptography")
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+from certificates import Authority
+
+APP = """
+import asyncio, json
+
+lost = []
+sent = {"pieces": 0}
+
+async def app(scope, receive, send):
+    path = scope["path"]
+    if scope["type"] == "websocket":
+        await receive()
+        if path == "/deny":
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept", "subprotocol": "echo"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+        lost.append([path, message["code"]])
+        return
+    async def answer(body=b"", status=200, headers=()):
+        await send({"type": "http.response.start", "status": status,
+                    "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+    if path in ("/echo", "/slow-echo"):
+        body = b""
+        more = True
+        if path == "/slow-echo":
+            await asyncio.sleep(0.3)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                lost.append(path)
+                return
+            body += message["body"]
+            more = message["more_body"]
+        await answer(body)
+    elif path == "/scope":
+        plain = {k: v for k, v in scope.items() if k not in ("headers", "state")}
+        plain["headers"] = [[n.decode(), v.decode()] for n, v in scope["headers"]]
+        for key in ("raw_path", "query_string"):
+            plain[key] = plain[key].decode()
+        await answer(json.dumps(plain).encode())
+    elif path == "/wait":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        lost.append(path)
+    elif path == "/lost":
+        await answer(json.dumps([lost, sent]).encode())
+    elif path == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for i in range(100):
+            await send({"type": "http.response.body", "body": bytes([i]) * 40000,
+                        "more_body": True})
+            sent["pieces"] += 1
+        await send({"type": "http.response.body"})
+    elif path == "/raise":
+        raise ValueError("no answer")
+    elif path == "/half":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        raise ValueError("half an answer")
+    elif path == "/length":
+        await answer(b"abc", headers=[(b"content-length", b"3"),
+                                      (b"connection", b"close")])
+    elif path == "/empty":
+        await answer(status=204)
+    elif path == "/sleep":
+        await asyncio.sleep(0.5)
+        await answer(b"slept")
+    else:
+        await answer(b"hello")
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("h2")
+    options = ("--loop", "asyncio", "--limit-body", "3000000")
+    with serving(folder, APP, *options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+class Client:
+    """A connection of the h2 package, by prior knowledge or inside TLS."""
+
+    def __init__(self, server: Server, context: ssl.SSLContext | None = None) -> None:
+        self.socket: Any = socket.create_connection(
+            ("127.0.0.1", server.port), DEADLINE_S
+        )
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+            assert self.socket.selected_alpn_protocol() == "h2"
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(header_encoding="utf-8")
+        )
+        self.events: list[Any] = []
+        self.ended = False
+        self.auto_window = True
+        self.h2.initiate_connection()
+        self.flush()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def flush(self) -> None:
+        data = self.h2.data_to_send()
+        if data:
+            self.socket.sendall(data)
+
+    def request(
+        self, path: str, *fields: tuple[str, str], method: str = "GET", end: bool = True
+    ) -> int:
+        stream: int = self.h2.get_next_available_stream_id()
+        pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "x"),
+            (":path", path),
+        ]
+        self.h2.send_headers(stream, [*pseudo, *fields], end_stream=end)
+        self.flush()
+        return stream
+
+    def read(self) -> None:
+        """Take in what comes next."""
+        data = self.socket.recv(65536)
+        if not data:
+            self.ended = True
+            return
+        for event in self.h2.receive_data(data):
+            self.events.append(event)
+            if isinstance(event, h2.events.DataReceived) and self.auto_window:
+                self.h2.acknowledge_received_data(
+                    event.flow_controlled_length, event.stream_id
+                )
+        self.flush()
+
+    def wait(self, test: Callable[[Any], bool]) -> Any:
+        """The first event that passes; what came before it stays."""
+        at = 0
+        while True:
+            for event in self.events[at:]:
+                at += 1
+                if test(event):
+                    return event
+            assert not self.ended, self.events
+            self.read()
+
+    def send_body(self, stream: int, data: bytes) -> None:
+        """As the windows allow."""
+        while data:
+            room = self.h2.local_flow_control_window(stream)
+            size = min(room, self.h2.max_outbound_frame_size, len(data))
+            if size == 0:
+                self.read()
+                continue
+            self.h2.send_data(stream, data[:size])
+            data = data[size:]
+            self.flush()
+        self.h2.end_stream(stream)
+        self.flush()
+
+    def answer(self, stream: int) -> tuple[int, dict[str, str], bytes]:
+        ended = (h2.events.StreamEnded, h2.events.StreamReset)
+        last = self.wait(lambda e: isinstance(e, ended) and e.stream_id == stream)
+        assert isinstance(last, h2.events.StreamEnded), last
+        mine = [e for e in self.events if getattr(e, "stream_id", 0) == stream]
+        head = [e for e in mine if isinstance(e, h2.events.ResponseReceived)]
+        fields = dict(head[0].headers)
+        body = b"".join(e.data for e in mine if isinstance(e, h2.events.DataReceived))
+        return int(fields[":status"]), fields, body
+
+
+def lost(server: Server) -> Any:
+    with Client(server) as client:
+        return json.loads(client.answer(client.request("/lost"))[2])
+
+
+def wait_lost(server: Server, entry: Any) -> None:
+    for _ in range(6000):
+        if entry in lost(server)[0]:
+            return
+    raise AssertionError(f"{entry} is not in {lost(server)}")
+
+
+# ---- requests ----
+
+
+def test_httpx_over_tls_and_plain(tmp_path: Path, authority: Authority) -> None:
+    httpx = pytest.importorskip("httpx")
+    certificate, key = authority.issue("server", "localhost")
+    files = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    with serving(tmp_path, APP, "--loop", "asyncio", *files) as server:
+        trust = ssl.create_default_context(cafile=str(authority.path))
+        url = f"https://localhost:{server.port}"
+        with httpx.Client(http2=True, verify=trust, timeout=DEADLINE_S) as client:
+            answer = client.get(url + "/scope?a=1", headers={"cookie": "a=1; b=2"})
+            assert answer.http_version == "HTTP/2"
+            scope = answer.json()
+            assert scope["http_version"] == "2"
+            assert scope["scheme"] == "https"
+            assert scope["extensions"]["tls"]["tls_version"] == 0x304
+            assert scope["query_string"] == "a=1"
+            assert ["host", f"localhost:{server.port}"] in scope["headers"]
+            assert ["cookie", "a=1; b=2"] in scope["headers"]
+            body = bytes(range(256)) * 8000
+            assert client.post(url + "/echo", content=body).content == body
+        with httpx.Client(http2=False, verify=trust, timeout=DEADLINE_S) as client:
+            assert client.get(url + "/scope").json()["http_version"] == "1.1"
+
+
+def test_no_http2(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("server", "localhost")
+    files = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    with serving(tmp_path, APP, "--loop", "asyncio", "--no-http2", *files) as server:
+        context = ssl.create_default_context(cafile=str(authority.path))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        plain = socket.create_connection(("127.0.0.1", server.port), DEADLINE_S)
+        with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
+            assert wrapped.selected_alpn_protocol() == "http/1.1"
+
+
+def test_answers(server: Server) -> None:
+    with Client(server) as client:
+        status, fields, body = client.answer(client.request("/hello"))
+        assert (status, body) == (200, b"hello")
+        assert fields["content-length"] == "5"
+        assert "date" in fields
+        status, fields, body = client.answer(client.request("/hello", method="HEAD"))
+        assert (status, fields["content-length"], body) == (200, "5", b"")
+        status, fields, body = client.answer(client.request("/empty"))
+        assert (status, body) == (204, b"")
+        assert "content-length" not in fields
+        status, fields, body = client.answer(client.request("/length"))
+        assert body == b"abc"
+        assert "connection" not in fields
+        assert client.answer(client.request("/raise"))[0] == 500
+        scope = json.loads(client.answer(client.request("/scope?q=%20"))[2])
+        assert scope["scheme"] == "http"
+        assert scope["query_string"] == "q=%20"
+        assert scope["method"] == "GET"
+
+
+def test_many_streams_at_once(server: Server) -> None:
+    with Client(server) as client:
+        streams = [client.request("/sleep") for _ in range(50)]
+        fast = client.request("/hello")
+        assert client.answer(fast)[2] == b"hello"
+        for stream in streams:
+            assert client.answer(stream)[2] == b"slept"
+
+
+def test_bodies_both_ways(server: Server) -> None:
+    with Client(server) as client:
+        for path in ("/echo", "/slow-echo"):
+            stream = client.request(path, method="POST", end=False)
+            body = bytes(range(256)) * 10000
+            client.send_body(stream, body)
+            assert client.answer(stream)[2] == body
+
+
+def test_too_large_bodies(server: Server) -> None:
+    with Client(server) as client:
+        length = ("content-length", "3000001")
+        stream = client.request("/echo", length, method="POST", end=False)
+        head = client.wait(lambda e: isinstance(e, h2.events.ResponseReceived))
+        assert (head.stream_id, dict(head.headers)[":status"]) == (stream, "413")
+    with Client(server) as client:
+        stream = client.request("/echo", method="POST", end=False)
+        sent = 0
+        while not any(isinstance(e, h2.events.ResponseReceived) for e in client.events):
+            room = client.h2.local_flow_control_window(stream)
+            size = min(room, client.h2.max_outbound_frame_size)
+            if size == 0:
+                client.read()
+                continue
+            client.h2.send_data(stream, b"x" * size)
+            client.flush()
+            sent += size
+        assert sent >= 3000000
+        head = client.wait(lambda e: isinstance(e, h2.events.ResponseReceived))
+        assert dict(head.headers)[":status"] == "413"
+
+
+# ---- flow control ----
+
+
+def test_a_client_that_opens_no_window_blocks_itself_alone(server: Server) -> None:
+    with Client(server) as client:
+        client.auto_window = False
+        before = lost(server)[1]["pieces"]
+        blocked = client.request("/stream")
+
+        def received() -> int:
+            return sum(
+                e.flow_controlled_length
+                for e in client.events
+                if isinstance(e, h2.events.DataReceived) and e.stream_id == blocked
+            )
+
+        while received() < 65535:
+            client.read()
+        client.h2.increment_flow_control_window(1 << 20)  # the connection's alone
+        client.flush()
+        assert client.answer(client.request("/hello"))[2] == b"hello"
+        # The application waits in send(): it is ahead by the high-water mark at most.
+        ahead = lost(server)[1]["pieces"] - before
+        assert 0 < ahead * 40000 <= 65535 + (256 << 10) + 2 * 40000
+        client.auto_window = True
+        client.h2.increment_flow_control_window(1 << 24, blocked)
+        client.h2.increment_flow_control_window(1 << 24)
+        client.flush()
+        expected = b"".join(bytes([i]) * 40000 for i in range(100))
+        assert client.answer(blocked)[2] == expected
+
+
+def test_a_body_that_is_not_read_stops_at_the_window(server: Server) -> None:
+    with Client(server) as client:
+        stream = client.request("/sleep", method="POST", end=False)
+        client.wait(lambda e: isinstance(e, h2.events.RemoteSettingsChanged))
+        while (room := client.h2.local_flow_control_window(stream)) > 0:
+            size = min(room, client.h2.max_outbound_frame_size)
+            client.h2.send_data(stream, b"x" * size)
+            client.flush()
+        assert client.answer(stream)[2] == b"slept"
+
+
+# ---- ends ----
+
+
+def test_a_reset_is_a_disconnect(server: Server) -> None:
+    with Client(server) as client:
+        stream = client.request("/wait")
+        other = client.request("/hello")
+        assert client.answer(other)[2] == b"hello"
+        client.h2.reset_stream(stream, 8)
+        client.flush()
+        wait_lost(server, "/wait")
+        assert client.answer(client.request("/hello"))[2] == b"hello"
+
+
+def test_a_closed_connection_is_a_disconnect(server: Server) -> None:
+    count = lost(server)[0].count("/slow-echo")
+    with Client(server) as client:
+        client.request("/slow-echo", method="POST", end=False)
+        client.answer(client.request("/hello"))
+    for _ in range(6000):
+        if lost(server)[0].count("/slow-echo") == count + 1:
+            return
+    raise AssertionError("the application was not told")
+
+
+def test_half_an_answer_is_reset(server: Server) -> None:
+    with Client(server) as client:
+        stream = client.request("/half")
+        reset = client.wait(lambda e: isinstance(e, h2.events.StreamReset))
+        assert reset.stream_id == stream
+        assert client.answer(client.request("/hello"))[2] == b"hello"
+
+
+def test_a_server_that_stops_says_goaway(tmp_path: Path) -> None:
+    with serving(tmp_path, APP, "--loop", "asyncio") as server:
+        with Client(server) as client:
+            running = client.request("/sleep")
+            client.answer(client.request("/hello"))
+            server.process.send_signal(signal.SIGTERM)
+            first = client.wait(lambda e: isinstance(e, h2.events.ConnectionTerminated))
+            assert first.error_code == 0
+            ended = [e for e in client.events if isinstance(e, h2.events.StreamEnded)]
+            data = b"".join(
+                e.data
+                for e in client.events
+                if isinstance(e, h2.events.DataReceived) and e.stream_id == running
+            )
+            # The h2 package reads no stream after a GOAWAY: look at the frames.
+            while running not in [e.stream_id for e in ended] and data != b"slept":
+                raw = client.socket.recv(65536)
+                assert raw, "closed before the answer"
+                if b"slept" in raw:
+                    break
+        assert server.wait() == 0
+
+
+# ---- abuse ----
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + struct.pack(">BBI", kind, flags, stream)
+        + payload
+    )
+
+
+def goaway_of(server: Server, data: bytes) -> int | None:
+    """Send bytes behind the preface; the GOAWAY's code, or None without one."""
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as raw:
+        answer = b""
+        try:
+            raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+            raw.sendall(data)
+            while piece := raw.recv(65536):
+                answer += piece
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    while len(answer) >= 9:
+        size = int.from_bytes(answer[:3], "big")
+        if answer[3] == 7:
+            return int.from_bytes(answer[13:17], "big")
+        answer = answer[9 + size :]
+    return None
+
+
+# :method GET, :scheme http, :path /, :authority x
+HEAD = b"\x82\x86\x84\x41\x01x"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(0, 0, 0, b"x"), 1),  # DATA of no stream
+        (frame(1, 5, 2, HEAD), 1),  # a client's streams are odd
+        (frame(1, 5, 1, b"\xff\xff\xff\xff\xff\xff"), 9),  # no HPACK
+        (frame(4, 0, 1), 1),  # SETTINGS of a stream
+        (frame(4, 0, 0, b"x"), 6),
+        (frame(4, 1, 0, b"x" * 6), 6),  # an ACK with a payload
+        (frame(6, 0, 0, b"x"), 6),  # a PING of one byte
+        (frame(8, 0, 0, b"\0\0\0\0"), 1),  # a window opened by nothing
+        (frame(9, 4, 1, HEAD), 1),  # CONTINUATION of nothing
+        (frame(1, 1, 1, HEAD) + frame(6, 0, 0, b"x" * 8), 1),  # a head cut in two
+        (b"\0\xff\xff" + frame(0, 0, 1)[3:] + b"x" * 65535, 6),  # too large a frame
+        (frame(5, 4, 1, b"\0\0\0\2" + HEAD), 1),  # PUSH_PROMISE by a client
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "frames",
+)
+def test_broken_protocol_is_told(server: Server, data: bytes, code: int) -> None:
+    told = goaway_of(server, data)
+    assert told is not None
+    # RFC 9113 leaves the choice between PROTOCOL_ERROR and STREAM_CLOSED.
+    assert told == code or {told, code} == {1, 5}
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(
+            b"".join(
+                frame(1, 5, 2 * i + 1, HEAD) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08")
+                for i in range(2000)
+            ),
+            id="rapid-reset",
+        ),
+        pytest.param(frame(6, 0, 0, b"x" * 8) * 20000, id="ping"),
+        pytest.param(frame(4, 0, 0) * 20000, id="settings"),
+        pytest.param(
+            frame(1, 1, 1, HEAD) + frame(9, 0, 1, b"\0\x01a\x01b" * 3000) * 400,
+            id="continuation",
+        ),
+        pytest.param(frame(1, 1, 1, HEAD) + frame(9, 0, 1) * 20000, id="empty"),
+    ],
+)
+def test_floods_end_the_connection(server: Server, flood: bytes) -> None:
+    goaway_of(server, flood)  # returns: the connection was ended
+    with Client(server) as client:
+        assert client.answer(client.request("/hello"))[2] == b"hello"
+
+
+def test_a_preface_later_on_is_refused(server: Server) -> None:
+    with server.connect() as raw:
+        assert raw.get("/hello")[0] == 200
+        raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert raw.answer()[0] == 505
+
+
+# ---- WebSocket in a stream (RFC 8441) ----
+
+
+def mask(first: int, payload: bytes) -> bytes:
+    return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+def open_websocket(client: Client, path: str, *more: tuple[str, str]) -> int:
+    client.wait(lambda e: isinstance(e, h2.events.RemoteSettingsChanged))
+    setting = h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL
+    assert client.h2.remote_settings[setting] == 1
+    stream: int = client.h2.get_next_available_stream_id()
+    client.h2.send_headers(
+        stream,
+        [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "x"),
+            ("sec-websocket-version", "13"),
+            *more,
+        ],
+    )
+    client.flush()
+    return stream
+
+
+def received(client: Client, stream: int, size: int) -> bytes:
+    def data() -> bytes:
+        return b"".join(
+            e.data
+            for e in client.events
+            if isinstance(e, h2.events.DataReceived) and e.stream_id == stream
+        )
+
+    while len(data()) < size:
+        assert not client.ended
+        client.read()
+    return data()
+
+
+def test_websocket(server: Server) -> None:
+    with Client(server) as client:
+        stream = open_websocket(
+            client, "/chat", ("sec-websocket-protocol", "echo, other")
+        )
+        head = client.wait(lambda e: isinstance(e, h2.events.ResponseReceived))
+        fields = dict(head.headers)
+        assert fields[":status"] == "200"
+        assert fields["sec-websocket-protocol"] == "echo"
+        assert "sec-websocket-accept" not in fields
+        client.h2.send_data(stream, mask(0x81, b"hello") + mask(0x89, b"p"))
+        client.flush()
+        # The ping's answer does not wait for the application's.
+        data = received(client, stream, 10)
+        assert sorted([data.find(b"\x81\x05hello"), data.find(b"\x8a\x01p")])[0] == 0
+        client.h2.send_data(stream, mask(0x88, b"\x03\xe8"))
+        client.flush()
+        assert received(client, stream, 14)[10:] == b"\x88\x02\x03\xe8"
+        client.wait(
+            lambda e: isinstance(e, h2.events.StreamEnded) and e.stream_id == stream
+        )
+        wait_lost(server, ["/chat", 1000])
+        assert client.answer(client.request("/hello"))[2] == b"hello"
+
+
+def test_websocket_refused_and_cut_off(server: Server) -> None:
+    with Client(server) as client:
+        stream = open_websocket(client, "/deny")
+        head = client.wait(lambda e: isinstance(e, h2.events.ResponseReceived))
+        assert (head.stream_id, dict(head.headers)[":status"]) == (stream, "403")
+        stream = open_websocket(client, "/cut")
+        client.wait(
+            lambda e: (
+                isinstance(e, h2.events.ResponseReceived) and e.stream_id == stream
+            )
+        )
+        client.h2.reset_stream(stream, 8)
+        client.flush()
+        wait_lost(server, ["/cut", 1006])
+
+
+# ---- nghttp's tools ----
+
+
+def test_h2load(server: Server) -> None:
+    h2load = shutil.which("h2load")
+    if h2load is None:
+        pytest.skip("no h2load command")
+    done = subprocess.run(
+        [h2load, "-n", "2000", "-c", "4", "-m", "20", server.url + "/hello"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    assert "2000 succeeded, 0 failed" in done.stdout, done.stdout
+
+
+def test_nghttp(server: Server, tmp_path: Path) -> None:
+    nghttp = shutil.which("nghttp")
+    if nghttp is None:
+        pytest.skip("no nghttp command")
+    body = tmp_path / "body"
+    body.write_bytes(bytes(range(256)) * 1000)
+    done = subprocess.run(
+        [nghttp, "-d", str(body), server.url + "/echo"],
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    assert done.stdout == body.read_bytes()
