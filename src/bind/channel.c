@@ -15,6 +15,7 @@
 #include "chan/message.h"
 #include "interp/attach.h"
 #include "parcel/parcel.h"
+#include "parcel/word.h"
 #include "sys/clock.h"
 
 enum { DEFAULT_CAPACITY = 1024, MANY_LIMIT = 256 };
@@ -25,11 +26,6 @@ static at_channel_object *self_of(PyObject *object)
 }
 
 /* ---- life ---------------------------------------------------------------------- */
-
-static void drop_message(void *item)
-{
-    at_message_unref(item);
-}
 
 PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel)
 {
@@ -69,7 +65,7 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
         PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
         return NULL;
     }
-    at_channel_options options = {(size_t)capacity, drop_message, keep_open != 0};
+    at_channel_options options = {(size_t)capacity, at_message_drop, keep_open != 0};
     at_channel *channel;
     int result = at_channel_new(&options, &channel);
     if (result < 0) {
@@ -80,11 +76,14 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
     return self;
 }
 
+static void left_free(struct at_channel_left *left);
+
 static void channel_dealloc(PyObject *object)
 {
     at_channel_object *self = self_of(object);
     PyTypeObject *type = Py_TYPE(object);
     if (self->channel != NULL) {
+        left_free(atomic_load(&self->left));
         at_channel_member_leave(self->member);
         at_shared_unref((at_shared *)self->channel);
         at_shared_unref(&self->peer->shared);
@@ -94,6 +93,18 @@ static void channel_dealloc(PyObject *object)
 }
 
 /* ---- sending ------------------------------------------------------------------- */
+
+/* `object` as what a channel carries. 0, or -1 with an exception set. */
+static int pack_item(PyObject *object, void **item) AT_ATTACHED
+{
+    if (at_parcel_word_pack(object, item)) {
+        return 0;
+    }
+    at_message *message;
+    int status = at_parcel_pack(object, &message);
+    *item = message;
+    return status;
+}
 
 static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
 {
@@ -127,14 +138,15 @@ AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *ar
                                            Py_ssize_t count, PyObject *keyword_names)
 {
     at_channel_object *self = self_of(object);
-    PyObject *values[2] = {NULL, NULL};
+    PyObject *values[2] = {count == 1 ? arguments[0] : NULL, NULL};
     static const char *const names[] = {"obj", "timeout"};
-    if (at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
+    if ((count != 1 || keyword_names != NULL) &&
+        at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
                           values) < 0) {
         return NULL;
     }
-    at_message *message;
-    if (at_parcel_pack(values[0], &message) < 0) {
+    void *message;
+    if (pack_item(values[0], &message) < 0) {
         return NULL;
     }
     at_channel_member_sends(self->member);
@@ -142,13 +154,13 @@ AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *ar
     if (result == AT_EFULL) {
         int64_t deadline_ns;
         if (at_bind_deadline(values[1], &deadline_ns) < 0) {
-            at_message_unref(message);
+            at_message_drop(message);
             return NULL;
         }
         result = send_waiting(self, message, deadline_ns);
     }
     if (result != 0) {
-        at_message_unref(message);
+        at_message_drop(message);
         return raise_for(self, result);
     }
     Py_RETURN_NONE;
@@ -157,14 +169,14 @@ AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *ar
 AT_UNCHECKED static PyObject *channel_try_send(PyObject *object, PyObject *value)
 {
     at_channel_object *self = self_of(object);
-    at_message *message;
-    if (at_parcel_pack(value, &message) < 0) {
+    void *message;
+    if (pack_item(value, &message) < 0) {
         return NULL;
     }
     at_channel_member_sends(self->member);
     int result = at_channel_try_send(self->channel, message);
     if (result != 0) {
-        at_message_unref(message);
+        at_message_drop(message);
         return raise_for(self, result);
     }
     Py_RETURN_NONE;
@@ -173,7 +185,7 @@ AT_UNCHECKED static PyObject *channel_try_send(PyObject *object, PyObject *value
 static void drop_messages(void **messages, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        at_message_unref(messages[i]);
+        at_message_drop(messages[i]);
     }
 }
 
@@ -231,13 +243,12 @@ AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *argu
         size_t packed = 0;
         PyObject *item = NULL;
         while (packed < MANY_LIMIT && (item = PyIter_Next(iterator)) != NULL) {
-            at_message *message;
-            int failed = at_parcel_pack(item, &message);
+            int failed = pack_item(item, &messages[packed]);
             Py_DECREF(item);
             if (failed < 0) {
                 break;
             }
-            messages[packed++] = message;
+            packed++;
         }
         more = packed == MANY_LIMIT;
         /* What stands before the one that cannot be packed is sent all the same. */
@@ -260,19 +271,87 @@ AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *argu
 
 /* ---- receiving ------------------------------------------------------------------- */
 
+/* The object of an item, which stays the caller's. */
+static PyObject *object_of(const void *item) AT_ATTACHED
+{
+    return at_message_is_word(item) ? at_parcel_word_unpack(item)
+                                    : at_parcel_unpack(item);
+}
+
 PyObject *at_channel_unpack(void *item)
 {
-    at_message *message = item;
-    PyObject *value = at_parcel_unpack(message);
-    at_message_unref(message);
+    PyObject *value = object_of(item);
+    at_message_drop(item);
     return value;
+}
+
+/* Received, and not handed out: a batch from the item on that could not be unpacked.
+ * The next receive on the handle meets that error; what came before it is not lost with
+ * it, nor what came behind. */
+typedef struct at_channel_left {
+    size_t next;
+    size_t count;
+    void *items[MANY_LIMIT];
+} at_channel_left;
+
+static void left_free(at_channel_left *left)
+{
+    for (; left != NULL && left->next < left->count; left->next++) {
+        at_message_drop(left->items[left->next]);
+    }
+    at_free(left);
+}
+
+/* Keep the items in `left`, of which it takes hold. */
+static void left_keep(at_channel_object *self, at_channel_left *left)
+{
+    at_channel_left *none = NULL;
+    while (!atomic_compare_exchange_strong(&self->left, &none, left)) {
+        /* Another thread has left some meanwhile: they are sent on to whoever comes. */
+        at_channel_left *other = atomic_exchange(&self->left, NULL);
+        while (other != NULL && other->next < other->count &&
+               left->count < MANY_LIMIT) {
+            left->items[left->count++] = other->items[other->next++];
+        }
+        left_free(other);
+        none = NULL;
+    }
+}
+
+static bool left_take(at_channel_object *self, void **item)
+{
+    at_channel_left *left = atomic_exchange(&self->left, NULL);
+    if (left == NULL) {
+        return false;
+    }
+    *item = left->items[left->next++];
+    if (left->next < left->count) {
+        left_keep(self, left);
+    } else {
+        at_free(left);
+    }
+    return true;
+}
+
+/* An item without waiting: AT_EEMPTY, AT_ECLOSED. */
+static int take_item(at_channel_object *self, void **item) AT_ATTACHED
+{
+    at_channel_member_receives(self->member);
+    if (atomic_load_explicit(&self->left, memory_order_relaxed) != NULL &&
+        left_take(self, item)) {
+        return 0;
+    }
+    return at_channel_try_recv(self->channel, item);
 }
 
 static int recv_waiting(at_channel_object *self, void **message,
                         int64_t deadline_ns) AT_ATTACHED
 {
     at_patience patience = {deadline_ns, self->peer};
-    int result;
+    int result = at_channel_brief_recv(self->channel, message);
+    if (result != AT_EEMPTY) {
+        return result;
+    }
     do {
         PyThreadState *state = at_detach();
         result = at_channel_recv(self->channel, message, &patience);
@@ -287,13 +366,13 @@ AT_UNCHECKED static PyObject *channel_recv(PyObject *object, PyObject *const *ar
     at_channel_object *self = self_of(object);
     PyObject *values[1] = {NULL};
     static const char *const names[] = {"timeout"};
-    if (at_bind_arguments("recv", names, 0, 1, arguments, count, keyword_names,
+    if ((count != 0 || keyword_names != NULL) &&
+        at_bind_arguments("recv", names, 0, 1, arguments, count, keyword_names,
                           values) < 0) {
         return NULL;
     }
-    at_channel_member_receives(self->member);
     void *message;
-    int result = at_channel_try_recv(self->channel, &message);
+    int result = take_item(self, &message);
     if (result == AT_EEMPTY) {
         int64_t deadline_ns;
         if (at_bind_deadline(values[0], &deadline_ns) < 0) {
@@ -307,25 +386,62 @@ AT_UNCHECKED static PyObject *channel_recv(PyObject *object, PyObject *const *ar
 AT_UNCHECKED static PyObject *channel_try_recv(PyObject *object, PyObject *unused)
 {
     at_channel_object *self = self_of(object);
-    at_channel_member_receives(self->member);
     void *message;
-    int result = at_channel_try_recv(self->channel, &message);
+    int result = take_item(self, &message);
     return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
 }
 
-/* The objects of `count` messages, all of which are unref'd. */
-static PyObject *unpack_batch(void **messages, size_t count) AT_ATTACHED
+/* Leave items[from..count) for the next receive. */
+static void leave_items(at_channel_object *self, void *const *items, size_t from,
+                        size_t count)
+{
+    at_channel_left *left = at_alloc(sizeof *left);
+    for (size_t i = from; i < count; i++) {
+        if (left != NULL) {
+            left->items[i - from] = items[i];
+        } else {
+            at_message_drop(items[i]);
+        }
+    }
+    if (left != NULL) {
+        left->next = 0;
+        left->count = count - from;
+        left_keep(self, left);
+    }
+}
+
+/* The objects of `count` items, all of which are taken, as a list that ends before the
+ * first that cannot be unpacked. Where that is the first, NULL with its error. */
+static PyObject *unpack_batch(at_channel_object *self, void **items,
+                              size_t count) AT_ATTACHED
 {
     PyObject *list = PyList_New((Py_ssize_t)count);
-    for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *value = at_parcel_unpack(messages[i]);
+    if (list == NULL) {
+        leave_items(self, items, 0, count);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        PyObject *value = object_of(items[i]);
+        if (value == NULL && i != 0) {
+            PyErr_Clear(); /* the next receive raises it */
+            leave_items(self, items, i, count);
+            if (PyList_SetSlice(list, (Py_ssize_t)i, (Py_ssize_t)count, NULL) < 0) {
+                Py_CLEAR(list);
+            }
+            return list;
+        }
+        at_message_drop(items[i]);
         if (value == NULL) {
-            Py_CLEAR(list);
-            break;
+            Py_DECREF(list);
+            if (count > 1) {
+                PyObject *error = PyErr_GetRaisedException();
+                leave_items(self, items, 1, count);
+                PyErr_SetRaisedException(error);
+            }
+            return NULL;
         }
         PyList_SET_ITEM(list, (Py_ssize_t)i, value);
     }
-    drop_messages(messages, count);
     return list;
 }
 
@@ -346,30 +462,25 @@ AT_UNCHECKED static PyObject *channel_recv_many(PyObject *object, PyObject *argu
         PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
         return NULL;
     }
-    at_channel_member_receives(self->member);
-    void *messages[MANY_LIMIT];
+    void *items[MANY_LIMIT];
     size_t wanted = limit < MANY_LIMIT ? (size_t)limit : MANY_LIMIT;
-    int result = at_channel_try_recv_many(self->channel, messages, wanted);
+    int result = take_item(self, items);
     if (result == AT_EEMPTY) {
-        result = recv_waiting(self, messages, deadline_ns);
-        if (result == 0) {
-            int more =
-                at_channel_try_recv_many(self->channel, messages + 1, wanted - 1);
-            result = 1 + (more > 0 ? more : 0);
-            return unpack_batch(messages, (size_t)result);
-        }
+        result = recv_waiting(self, items, deadline_ns);
+    }
+    if (result != 0) {
         return raise_for(self, result);
     }
-    return result > 0 ? unpack_batch(messages, (size_t)result)
-                      : raise_for(self, result);
+    int more =
+        wanted > 1 ? at_channel_try_recv_many(self->channel, items + 1, wanted - 1) : 0;
+    return unpack_batch(self, items, 1 + (more > 0 ? (size_t)more : 0));
 }
 
 AT_UNCHECKED static PyObject *channel_next(PyObject *object)
 {
     at_channel_object *self = self_of(object);
-    at_channel_member_receives(self->member);
     void *message;
-    int result = at_channel_try_recv(self->channel, &message);
+    int result = take_item(self, &message);
     if (result == AT_EEMPTY) {
         result = recv_waiting(self, &message, AT_NEVER);
     }

@@ -12,6 +12,7 @@ typedef struct at_channel_object {
     PyObject_HEAD at_channel *channel; /* a reference; fixed after new, as the rest */
     at_peer *peer;                     /* a reference */
     at_channel_member *member;
+    _Atomic(struct at_channel_left *) left; /* what recv_many() left, or NULL */
 } at_channel_object;
 
 /* A new handle of `type` to `channel`, of which it takes a reference of its own; NULL

@@ -25,10 +25,13 @@ struct at_channel {
     atomic_bool orphaned;
     pthread_mutex_t members_mutex;
     at_channel_member *members; /* guarded: members_mutex */
-    at_spin receiver_spin;
+    /* The other side reads the counts with every message: nothing that changes often
+     * shares a line with them. */
+    _Alignas(AT_CACHE_LINE_BYTES) at_spin receiver_spin;
     at_spin sender_spin;
-    at_wait_queue receivers;
-    at_wait_queue senders;
+    at_spin brief_spin;
+    _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue receivers;
+    _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue senders;
     at_ring ring;
 };
 
@@ -72,6 +75,7 @@ int at_channel_new(const at_channel_options *options, at_channel **made)
     (void)pthread_mutex_init(&channel->members_mutex, NULL);
     at_spin_init(&channel->receiver_spin);
     at_spin_init(&channel->sender_spin);
+    at_spin_init(&channel->brief_spin);
     at_wait_queue_init(&channel->receivers);
     at_wait_queue_init(&channel->senders);
     *made = channel;
@@ -112,10 +116,13 @@ int at_channel_try_send(at_channel *channel, void *item)
 int at_channel_try_send_many(at_channel *channel, void **items, size_t count)
 {
     size_t sent = 0;
-    int result = 0;
-    while (sent < count && sent < INT_MAX && result == 0) {
-        result = at_ring_try_push(&channel->ring, items[sent]);
-        sent += result == 0;
+    int result = AT_EFULL;
+    while (sent < count && sent < INT_MAX / 2) {
+        result = at_ring_try_push_many(&channel->ring, items + sent, count - sent);
+        if (result < 0) {
+            break;
+        }
+        sent += (size_t)result;
     }
     if (sent == 0) {
         return result;
@@ -165,25 +172,35 @@ int at_channel_try_recv(at_channel *channel, void **item)
 
 int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit)
 {
-    size_t count = 0;
-    int result = 0;
-    while (count < limit && count < INT_MAX && result == 0) {
-        result = at_ring_try_pop(&channel->ring, &items[count]);
-        count += result == 0;
-    }
-    if (count == 0) {
-        return result;
+    int count = at_ring_try_pop_many(&channel->ring, items, limit);
+    if (count < 0) {
+        return count;
     }
     at_wait_notify(&channel->senders, (unsigned)count);
     receivers_pass_on(channel);
-    return (int)count;
+    return count;
 }
 
 static int attempt_recv(void *context)
 {
     exchange *wanted = context;
+    if (!at_ring_may_pop(&wanted->channel->ring)) {
+        return AT_EAGAIN;
+    }
     int result = at_ring_try_pop(&wanted->channel->ring, &wanted->item);
     return result == AT_EEMPTY ? AT_EAGAIN : result;
+}
+
+int at_channel_brief_recv(at_channel *channel, void **item)
+{
+    exchange wanted = {channel, NULL};
+    int result = at_spin_briefly(&channel->brief_spin, attempt_recv, &wanted);
+    if (result == 0) {
+        *item = wanted.item;
+        at_wait_notify(&channel->senders, 1);
+        receivers_pass_on(channel);
+    }
+    return result == AT_EAGAIN ? AT_EEMPTY : result;
 }
 
 int at_channel_recv(at_channel *channel, void **item, const at_patience *patience)

@@ -70,6 +70,11 @@ int at_channel_try_send_many(at_channel *channel, void **items, size_t count);
  * errs: AT_EEMPTY; AT_ECLOSED when it is closed and drained */
 int at_channel_try_recv(at_channel *channel, void **item);
 
+/* The same, looking again for a microsecond where that has helped of late. For those
+ * who have just found nothing and hold a GIL: to give it up and take it again costs as
+ * much. ctx:  any errs: AT_EEMPTY, AT_ECLOSED */
+int at_channel_brief_recv(at_channel *channel, void **item);
+
 /* The same, waiting for one.
  * ctx:  detached
  * errs: AT_ECLOSED, and those of at_wait() */

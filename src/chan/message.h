@@ -11,6 +11,7 @@
 #ifndef AT_CHAN_MESSAGE_H
 #define AT_CHAN_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -106,6 +107,24 @@ static inline at_message *at_message_ref(at_message *message)
 static inline void at_message_unref(at_message *message)
 {
     at_shared_unref(message != NULL ? &message->shared : NULL);
+}
+
+/* What stands in a queue of messages may instead be a word: a value in the place of the
+ * pointer, with one of its low three bits set, which no pointer to a message has. What
+ * a word means is parcel's affair (parcel/word.h).
+ * ctx: any */
+static inline bool at_message_is_word(const void *item)
+{
+    return ((uintptr_t)item & 7) != 0;
+}
+
+/* Let go of a message or a word.
+ * ctx: any */
+static inline void at_message_drop(void *item)
+{
+    if (!at_message_is_word(item)) {
+        at_message_unref((at_message *)item);
+    }
 }
 
 /* What an attachment that is a message compares with. */

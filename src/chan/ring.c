@@ -44,6 +44,7 @@ int at_ring_init(at_ring *ring, size_t capacity)
     for (size_t i = 0; i < capacity; i++) {
         atomic_init(&ring->slots[i].stamp, i);
     }
+    atomic_init(&ring->closed, false);
     atomic_init(&ring->tail, 0);
     atomic_init(&ring->head, 0);
     return 0;
@@ -117,9 +118,89 @@ int at_ring_try_pop(at_ring *ring, void **item)
     }
 }
 
+/* ---- several at once ----------------------------------------------------------
+ *
+ * The stamps are stored from the last to the first. Who waits looks at the first one,
+ * for which the sequentially consistent store is; who then comes to the others has read
+ * an end of the ring that was moved after that store. */
+
+enum { MANY_LIMIT = 1 << 20 };
+
+/* How many slots from `position` on, up to `limit`, have the stamp `position + ahead`;
+ * `*end` is the position behind them. */
+static size_t run_length(const at_ring *ring, uint64_t position, uint64_t ahead,
+                         size_t limit, uint64_t *end)
+{
+    size_t count = 0;
+    while (count < limit &&
+           atomic_load_explicit(&ring->slots[index_of(ring, position)].stamp,
+                                memory_order_acquire) == position + ahead) {
+        position = following(ring, position);
+        count++;
+    }
+    *end = position;
+    return count;
+}
+
+/* The position `ahead`, less than the capacity, behind `first`. */
+static uint64_t position_at(const at_ring *ring, uint64_t first, size_t ahead)
+{
+    uint64_t index = index_of(ring, first) + ahead;
+    if (index < ring->capacity) {
+        return first + ahead;
+    }
+    return (first & ~(ring->one_lap - 1)) + ring->one_lap + (index - ring->capacity);
+}
+
+static void stamp(at_ring *ring, uint64_t first, size_t count, uint64_t ahead)
+{
+    for (size_t i = count; i-- > 1;) {
+        uint64_t position = position_at(ring, first, i);
+        atomic_store_explicit(&ring->slots[index_of(ring, position)].stamp,
+                              position + ahead, memory_order_release);
+    }
+    atomic_store(&ring->slots[index_of(ring, first)].stamp, first + ahead);
+}
+
+int at_ring_try_push_many(at_ring *ring, void *const *items, size_t count)
+{
+    size_t limit = count < MANY_LIMIT ? count : MANY_LIMIT;
+    uint64_t tail = atomic_load(&ring->tail);
+    uint64_t end;
+    size_t room =
+        (tail & ring->closed_bit) == 0 ? run_length(ring, tail, 0, limit, &end) : 0;
+    if (room < 2 || !atomic_compare_exchange_strong(&ring->tail, &tail, end)) {
+        int result = at_ring_try_push(ring, items[0]);
+        return result == 0 ? 1 : result;
+    }
+    for (size_t i = 0; i < room; i++) {
+        ring->slots[index_of(ring, position_at(ring, tail, i))].item = items[i];
+    }
+    stamp(ring, tail, room, 1);
+    return (int)room;
+}
+
+int at_ring_try_pop_many(at_ring *ring, void **items, size_t limit)
+{
+    limit = limit < MANY_LIMIT ? limit : MANY_LIMIT;
+    uint64_t head = atomic_load(&ring->head);
+    uint64_t end;
+    size_t count = run_length(ring, head, 1, limit, &end);
+    if (count < 2 || !atomic_compare_exchange_strong(&ring->head, &head, end)) {
+        int result = at_ring_try_pop(ring, &items[0]);
+        return result == 0 ? 1 : result;
+    }
+    for (size_t i = 0; i < count; i++) {
+        items[i] = ring->slots[index_of(ring, position_at(ring, head, i))].item;
+    }
+    stamp(ring, head, count, ring->one_lap);
+    return (int)count;
+}
+
 bool at_ring_close(at_ring *ring)
 {
     uint64_t before = atomic_fetch_or(&ring->tail, ring->closed_bit);
+    atomic_store(&ring->closed, true);
     return (before & ring->closed_bit) == 0;
 }
 

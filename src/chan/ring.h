@@ -42,6 +42,7 @@ typedef struct at_ring {
     uint64_t capacity;
     uint64_t closed_bit;
     uint64_t one_lap;
+    atomic_bool closed; /* follows the bit: for looks that leave the tail alone */
     _Alignas(AT_CACHE_LINE_BYTES) atomic_uint_fast64_t tail;
     _Alignas(AT_CACHE_LINE_BYTES) atomic_uint_fast64_t head;
     char padding[AT_CACHE_LINE_BYTES - sizeof(atomic_uint_fast64_t)];
@@ -63,6 +64,27 @@ int at_ring_try_push(at_ring *ring, void *item);
  * ctx:  any; never blocks
  * errs: AT_EEMPTY; AT_ECLOSED once it is closed and every accepted item was taken */
 int at_ring_try_pop(at_ring *ring, void **item);
+
+/* Put as many of the `count` items, at least one, as there is room for behind the
+ * others, next to each other and with one claim. Returns how many. ctx:  any; never
+ * blocks errs: AT_EFULL, AT_ECLOSED */
+int at_ring_try_push_many(at_ring *ring, void *const *items, size_t count);
+
+/* Take the first items, up to `limit`, with one claim. Returns how many.
+ * ctx:  any; never blocks
+ * errs: AT_EEMPTY; AT_ECLOSED as at_ring_try_pop() */
+int at_ring_try_pop_many(at_ring *ring, void **items, size_t limit);
+
+/* Is it worth trying to pop: is there an item, or the end? One who looks again and
+ * again should ask this first: it reads no line that producers write but the slot's
+ * own, where at_ring_try_pop() reads the tail and so takes it from them. ctx: any;
+ * never blocks */
+static inline bool at_ring_may_pop(const at_ring *ring)
+{
+    uint64_t head = atomic_load(&ring->head);
+    const at_ring_slot *slot = &ring->slots[head & (ring->closed_bit - 1)];
+    return atomic_load(&slot->stamp) != head || atomic_load(&ring->closed);
+}
 
 /* Refuse items from now on. True for the call that closed it.
  * ctx: any; never blocks */

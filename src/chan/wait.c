@@ -17,6 +17,11 @@ enum {
     /* Attempts between two looks at the clock, and pauses between two attempts. */
     ATTEMPTS_PER_LOOK = 8,
     PAUSES_PER_ATTEMPT = 2,
+    /* at_spin_briefly(): its length, the budget below which it is skipped, and how
+     * often before it is tried again. */
+    SPIN_BRIEF_NS = 1500,
+    SPIN_BRIEF_WORTH_NS = 1000,
+    SPIN_BRIEF_SKIPS = 64,
     /* How many are notified with one lock of the queue. */
     NOTIFY_BATCH = 16,
 };
@@ -38,6 +43,7 @@ void at_wait_queue_fini(at_wait_queue *queue)
 void at_spin_init(at_spin *spin)
 {
     atomic_init(&spin->budget_ns, SPIN_LONGEST_NS);
+    atomic_init(&spin->skipped, 0);
 }
 
 /* ---- links ------------------------------------------------------------------ */
@@ -293,6 +299,34 @@ static int attempt_spinning(at_attempt *attempt, void *context, at_spin *spin)
         }
         spent_ns = at_clock_ns() - begin_ns;
     } while (spent_ns < budget_ns);
+    budget_learn(spin, 0);
+    return AT_EAGAIN;
+}
+
+int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context)
+{
+    int64_t budget_ns = atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
+    if (budget_ns < SPIN_BRIEF_WORTH_NS) {
+        unsigned skipped = atomic_load_explicit(&spin->skipped, memory_order_relaxed);
+        atomic_store_explicit(&spin->skipped, skipped + 1, memory_order_relaxed);
+        if (skipped % SPIN_BRIEF_SKIPS != 0) {
+            return AT_EAGAIN;
+        }
+    }
+    if (!at_park_can_spin()) {
+        return AT_EAGAIN;
+    }
+    int64_t until_ns = at_clock_ns() + SPIN_BRIEF_NS;
+    do {
+        for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {
+            int result = attempt(context);
+            if (result != AT_EAGAIN) {
+                budget_learn(spin, SPIN_BRIEF_NS);
+                return result;
+            }
+            at_park_relax();
+        }
+    } while (at_clock_ns() < until_ns);
     budget_learn(spin, 0);
     return AT_EAGAIN;
 }

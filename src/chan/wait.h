@@ -42,7 +42,8 @@ typedef struct at_wait_queue {
 
 /* How long the waits of one queue spin, learnt from how they went. */
 typedef struct at_spin {
-    atomic_int_fast32_t budget_ns; /* a hint: relaxed everywhere */
+    atomic_int_fast32_t budget_ns; /* a hint: relaxed everywhere, as the next */
+    atomic_uint skipped;           /* by at_spin_briefly(), since its last trial */
 } at_spin;
 
 /* The place of one waiter in one queue. */
@@ -86,6 +87,11 @@ void at_wait_queue_init(at_wait_queue *queue);
 void at_wait_queue_fini(at_wait_queue *queue);
 
 void at_spin_init(at_spin *spin);
+
+/* Attempt again and again for a microsecond at most; not at all, but for a trial now
+ * and then, where that has not helped of late. ctx: any; never sleeps errs: AT_EAGAIN,
+ * and the attempt's own */
+int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context);
 
 /* Attempt until it is no longer AT_EAGAIN, and return what it was. `links` name the
  * `count` queues whose notifications make a new attempt worth it; only their `queue`

@@ -1,0 +1,30 @@
+/* Words: small objects that cross in the place of a pointer to a message.
+ *
+ * An item of a channel is a pointer to an at_message, whose low three bits are zero, or
+ * a word, which has one of them set (chan/message.h: at_message_is_word). None, True
+ * and False, ints of 61 bits, most floats, and str and bytes of up to seven bytes cost
+ * no allocation and no memory but their slot.
+ *
+ *     001  an int            value << 3
+ *     010  a constant        which << 3
+ *     101  bytes             length << 3, the bytes from the second byte on
+ *     110  a str of Latin-1  the same
+ *     011, 100  a float: its bits rotated left by four, which brings the three upper
+ *               bits of the exponent here. They are 011 or 100 for every magnitude from
+ *               2^-255 to 2^256; zero has a constant, other floats go by message.
+ */
+#ifndef AT_PARCEL_WORD_H
+#define AT_PARCEL_WORD_H
+
+#include <Python.h>
+#include <stdbool.h>
+
+#include "base/contexts.h"
+
+/* `object` as a word; false where it must be a message. Never fails, runs no code. */
+bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED;
+
+/* The object of a word: a new reference, or NULL with MemoryError. */
+PyObject *at_parcel_word_unpack(const void *word) AT_ATTACHED;
+
+#endif
