@@ -690,10 +690,14 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
     at_channel *channels[AT_SELECT_LIMIT];
     at_patience patience = {deadline_ns, NULL};
     for (size_t i = 0; i < count; i++) {
-        at_channel_object *channel =
-            at_channel_object_from(PyTuple_GET_ITEM(tuple, (Py_ssize_t)i));
+        PyObject *handle = PyTuple_GET_ITEM(tuple, (Py_ssize_t)i);
+        at_channel_object *channel = at_channel_object_from(handle);
         if (channel == NULL) {
             return NULL;
+        }
+        void *left;
+        if (left_take(channel, &left)) {
+            return selected(handle, left);
         }
         at_channel_member_receives(channel->member);
         channels[i] = channel->channel;

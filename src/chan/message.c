@@ -13,14 +13,10 @@
 #include "base/memory.h"
 
 enum {
-    /* With the header one block of 256 bytes: most messages never grow. */
-    FIRST_DATA_BYTES = 256 - sizeof(at_message),
     FIRST_ATTACHMENTS = 4,
     /* A finished message may keep this much room unused before it is cut to size. */
     SLACK_BYTES = 4096,
 };
-
-static_assert(sizeof(at_message) < 192, "a small message must fit its first block");
 
 static void message_free(at_shared *thing)
 {
@@ -35,7 +31,13 @@ const at_shared_kind at_message_kind = {.name = "message", .free = message_free}
 
 void at_message_writer_init(at_message_writer *writer)
 {
-    *writer = (at_message_writer){0};
+    writer->block = NULL;
+    writer->data = writer->first;
+    writer->size_bytes = 0;
+    writer->capacity_bytes = sizeof writer->first;
+    writer->attachments = NULL;
+    writer->attachment_count = 0;
+    writer->attachment_capacity = 0;
 }
 
 void at_message_writer_fini(at_message_writer *writer)
@@ -45,7 +47,7 @@ void at_message_writer_fini(at_message_writer *writer)
     }
     at_free(writer->attachments);
     at_free(writer->block);
-    *writer = (at_message_writer){0};
+    at_message_writer_init(writer);
 }
 
 static int writer_resize(at_message_writer *writer, size_t capacity_bytes)
@@ -54,8 +56,12 @@ static int writer_resize(at_message_writer *writer, size_t capacity_bytes)
     if (block == NULL) {
         return AT_ENOMEM;
     }
+    char *data = (char *)(block + 1);
+    if (writer->block == NULL) {
+        memcpy(data, writer->first, writer->size_bytes);
+    }
     writer->block = block;
-    writer->data = (char *)(block + 1);
+    writer->data = data;
     writer->capacity_bytes = capacity_bytes;
     return 0;
 }
@@ -67,9 +73,6 @@ int at_message_writer_grow(at_message_writer *writer, size_t extra_bytes)
     }
     size_t wanted = writer->size_bytes + extra_bytes;
     size_t capacity = writer->capacity_bytes * 2;
-    if (capacity < FIRST_DATA_BYTES) {
-        capacity = FIRST_DATA_BYTES;
-    }
     return writer_resize(writer, wanted > capacity ? wanted : capacity);
 }
 
@@ -135,7 +138,7 @@ int at_message_writer_finish(at_message_writer *writer, int64_t sender,
     finished->attachment_count = writer->attachment_count;
     finished->origin = AT_MESSAGE_LOCAL;
     at_free(writer->attachments);
-    *writer = (at_message_writer){0};
+    at_message_writer_init(writer);
     *message = finished;
     return 0;
 }

@@ -4,8 +4,9 @@
  * blocks of memory, channels, locks) that the bytes name by position. It is written
  * once and read by any number of holders at once, and holds no PyObject.
  *
- * Header, bytes and list of attachments lie in one block of memory: a small message
- * costs one allocation, a large one those of a doubling buffer. What the bytes mean is
+ * Header, bytes and list of attachments lie in one block of memory: a small message is
+ * written on its writer's stack and costs one allocation of its size, a large one those
+ * of a doubling buffer. What the bytes mean is
  * the sender's and the receiver's affair; `origin` says who wrote them.
  */
 #ifndef AT_CHAN_MESSAGE_H
@@ -37,15 +38,18 @@ struct at_message {
     at_message_origin origin;
 };
 
-/* A message being written; embedded by its user, one thread at a time. */
+enum { AT_MESSAGE_FIRST_BYTES = 256 };
+
+/* A message being written; embedded by its user, one thread at a time, never moved. */
 typedef struct at_message_writer {
-    at_message *block; /* NULL until the first byte */
-    char *data;        /* inside block, moves when it grows */
+    at_message *block; /* NULL while `first` is enough */
+    char *data;        /* `first` or inside block, moves when it grows */
     size_t size_bytes;
     size_t capacity_bytes;
     at_shared **attachments; /* NULL until the first; one reference each */
     size_t attachment_count;
     size_t attachment_capacity;
+    char first[AT_MESSAGE_FIRST_BYTES]; /* not initialised */
 } at_message_writer;
 
 void at_message_writer_init(at_message_writer *writer);

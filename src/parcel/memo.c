@@ -11,13 +11,15 @@ void at_memo_init(at_memo *memo)
     memo->slots = memo->first;
     memo->mask = AT_MEMO_FIRST_SLOTS - 1;
     memo->count = 0;
-    memset(memo->first, 0, sizeof memo->first);
 }
 
 void at_memo_fini(at_memo *memo)
 {
     for (size_t i = 0; memo->count != 0 && i <= memo->mask; i++) {
-        Py_XDECREF(memo->slots[i].object);
+        if (memo->slots[i].object != NULL) {
+            Py_DECREF(memo->slots[i].object);
+            memo->count--;
+        }
     }
     if (memo->slots != memo->first) {
         at_free(memo->slots);
@@ -38,6 +40,9 @@ static at_memo_slot *slot_of(at_memo_slot *slots, size_t mask, PyObject *object)
 
 Py_ssize_t at_memo_find(const at_memo *memo, PyObject *object)
 {
+    if (memo->count == 0) {
+        return -1;
+    }
     const at_memo_slot *slot = slot_of(memo->slots, memo->mask, object);
     return slot->object != NULL ? (Py_ssize_t)slot->number : -1;
 }
@@ -65,7 +70,9 @@ static int memo_grow(at_memo *memo)
 
 int at_memo_add(at_memo *memo, PyObject *object)
 {
-    if (memo->count * 3 >= (memo->mask + 1) * 2 && memo_grow(memo) < 0) {
+    if (memo->count == 0) {
+        memset(memo->first, 0, sizeof memo->first);
+    } else if (memo->count * 3 >= (memo->mask + 1) * 2 && memo_grow(memo) < 0) {
         return -1;
     }
     at_memo_slot *slot = slot_of(memo->slots, memo->mask, object);

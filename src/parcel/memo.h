@@ -19,7 +19,7 @@ typedef struct at_memo {
     at_memo_slot *slots; /* `first`, or raw memory once that is too small */
     size_t mask;         /* number of slots - 1 */
     size_t count;
-    at_memo_slot first[AT_MEMO_FIRST_SLOTS];
+    at_memo_slot first[AT_MEMO_FIRST_SLOTS]; /* cleared with the first object */
 } at_memo;
 
 void at_memo_init(at_memo *memo);

@@ -437,7 +437,9 @@ int at_parcel_pack(PyObject *object, at_message **message)
     at_step root = {.kind = AT_STEP_WORD, .word = "object"};
     packer.step = &root;
     if (status == 0) {
-        status = at_packer_object(&packer, object, true);
+        /* What contains nothing is not met again. */
+        bool again = !PyUnicode_CheckExact(object) && !PyBytes_CheckExact(object);
+        status = at_packer_object(&packer, object, again);
     }
     return packer_end(&packer, status, message);
 }

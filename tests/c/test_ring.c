@@ -7,7 +7,7 @@
 #include "check.h"
 #include "sys/thread.h"
 
-enum { ITEMS_PER_PRODUCER = 20000, PRODUCERS = 2, CONSUMERS = 2 };
+enum { ITEMS_PER_PRODUCER = 20000, PRODUCERS = 2, CONSUMERS = 2, BATCH_LIMIT = 8 };
 
 static void *item_of(uintptr_t number)
 {
@@ -74,9 +74,57 @@ static void closing_keeps_what_was_accepted(void)
     }
 }
 
+static void batches(void)
+{
+    for (size_t capacity = 1; capacity <= 9; capacity++) {
+        at_ring ring;
+        CHECK(at_ring_init(&ring, capacity) == 0);
+        uintptr_t next_in = 1;
+        uintptr_t next_out = 1;
+        for (size_t round = 0; round < 40; round++) {
+            void *items[12];
+            size_t wanted = 1 + round % 12;
+            for (size_t i = 0; i < wanted; i++) {
+                items[i] = item_of(next_in + i);
+            }
+            size_t room = capacity - at_ring_count(&ring);
+            int sent = at_ring_try_push_many(&ring, items, wanted);
+            if (room == 0) {
+                CHECK(sent == AT_EFULL);
+            } else {
+                CHECK(sent == (int)(wanted < room ? wanted : room));
+                next_in += (uintptr_t)sent;
+            }
+            CHECK(at_ring_may_pop(&ring));
+            size_t count = at_ring_count(&ring);
+            size_t limit = 1 + round % 5;
+            int got = at_ring_try_pop_many(&ring, items, limit);
+            CHECK(got == (int)(limit < count ? limit : count));
+            for (int i = 0; i < got; i++) {
+                CHECK(items[i] == item_of(next_out++));
+            }
+        }
+        (void)at_ring_close(&ring);
+        void *item = NULL;
+        CHECK(at_ring_try_push_many(&ring, &item, 1) == AT_ECLOSED);
+        void *rest[12];
+        while (next_out < next_in) {
+            int got = at_ring_try_pop_many(&ring, rest, 12);
+            CHECK(got > 0);
+            for (int i = 0; i < got; i++) {
+                CHECK(rest[i] == item_of(next_out++));
+            }
+        }
+        CHECK(at_ring_may_pop(&ring));
+        CHECK(at_ring_try_pop_many(&ring, rest, 12) == AT_ECLOSED);
+        at_ring_fini(&ring);
+    }
+}
+
 typedef struct party {
     at_ring *ring;
     uintptr_t number; /* of the producer */
+    size_t batch;     /* items at once, at most BATCH_LIMIT */
     unsigned accepted;
     unsigned received[PRODUCERS];
 } party;
@@ -85,17 +133,27 @@ typedef struct party {
 static void produce(void *data)
 {
     party *self = data;
-    for (uintptr_t i = 1; i <= ITEMS_PER_PRODUCER; i++) {
-        int result;
-        while ((result = at_ring_try_push(
-                    self->ring, item_of(self->number << 32 | i))) == AT_EFULL) {
+    uintptr_t next = 1;
+    while (next <= ITEMS_PER_PRODUCER) {
+        void *items[BATCH_LIMIT];
+        size_t count = 0;
+        while (count < self->batch && next + count <= ITEMS_PER_PRODUCER) {
+            items[count] = item_of(self->number << 32 | (next + count));
+            count++;
+        }
+        int result = count == 1 ? at_ring_try_push(self->ring, items[0])
+                                : at_ring_try_push_many(self->ring, items, count);
+        if (result == AT_EFULL) {
             (void)sched_yield();
+            continue;
         }
         if (result == AT_ECLOSED) {
             return;
         }
-        CHECK(result == 0);
-        self->accepted++;
+        CHECK(result >= 0);
+        result += count == 1;
+        next += (uintptr_t)result;
+        self->accepted += (unsigned)result;
     }
 }
 
@@ -104,8 +162,10 @@ static void consume(void *data)
     party *self = data;
     uintptr_t last[PRODUCERS] = {0};
     for (;;) {
-        void *item;
-        int result = at_ring_try_pop(self->ring, &item);
+        void *items[BATCH_LIMIT];
+        int result = self->batch == 1
+                         ? at_ring_try_pop(self->ring, items)
+                         : at_ring_try_pop_many(self->ring, items, self->batch);
         if (result == AT_ECLOSED) {
             return;
         }
@@ -113,16 +173,19 @@ static void consume(void *data)
             (void)sched_yield();
             continue;
         }
-        CHECK(result == 0);
-        uintptr_t producer = (uintptr_t)item >> 32;
-        uintptr_t sequence = (uintptr_t)item & UINT32_MAX;
-        CHECK(producer < PRODUCERS && sequence > last[producer]);
-        last[producer] = sequence;
-        self->received[producer]++;
+        CHECK(result >= 0);
+        int count = self->batch == 1 ? 1 : result;
+        for (int i = 0; i < count; i++) {
+            uintptr_t producer = (uintptr_t)items[i] >> 32;
+            uintptr_t sequence = (uintptr_t)items[i] & UINT32_MAX;
+            CHECK(producer < PRODUCERS && sequence > last[producer]);
+            last[producer] = sequence;
+            self->received[producer]++;
+        }
     }
 }
 
-static void many_threads(size_t capacity, bool close_early)
+static void many_threads(size_t capacity, bool close_early, size_t batch)
 {
     at_ring ring;
     CHECK(at_ring_init(&ring, capacity) == 0);
@@ -131,12 +194,14 @@ static void many_threads(size_t capacity, bool close_early)
     at_thread threads[PRODUCERS + CONSUMERS];
     for (uintptr_t i = 0; i < CONSUMERS; i++) {
         consumers[i].ring = &ring;
+        consumers[i].batch = i == 0 ? batch : 1;
         CHECK(at_thread_start(&threads[PRODUCERS + i], "consumer", consume,
                               &consumers[i], NULL) == 0);
     }
     for (uintptr_t i = 0; i < PRODUCERS; i++) {
         producers[i].ring = &ring;
         producers[i].number = i;
+        producers[i].batch = i == 0 ? batch : 1;
         CHECK(at_thread_start(&threads[i], "producer", produce, &producers[i], NULL) ==
               0);
     }
@@ -166,22 +231,25 @@ static void many_threads(size_t capacity, bool close_early)
 
 static void nothing_lost_or_doubled(void)
 {
-    many_threads(1, false);
-    many_threads(3, false);
-    many_threads(64, false);
+    many_threads(1, false, 1);
+    many_threads(3, false, 1);
+    many_threads(64, false, 1);
+    many_threads(2, false, 3);
+    many_threads(64, false, BATCH_LIMIT);
 }
 
 static void nothing_lost_when_closed_in_mid_send(void)
 {
-    many_threads(1, true);
-    many_threads(7, true);
-    many_threads(256, true);
+    many_threads(1, true, 1);
+    many_threads(7, true, 1);
+    many_threads(256, true, BATCH_LIMIT);
 }
 
 int main(void)
 {
     RUN_FAILING(makes_and_frees);
     RUN(bounds);
+    RUN(batches);
     RUN(closing_keeps_what_was_accepted);
     RUN(nothing_lost_or_doubled);
     RUN(nothing_lost_when_closed_in_mid_send);

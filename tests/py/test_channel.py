@@ -39,6 +39,70 @@ def test_objects_arrive_in_order() -> None:
     assert channel  # an empty channel is not false
 
 
+WORDS = [
+    *(None, True, False, ...),
+    *(0, 1, -1, 255, 2**30, -(2**30), 2**31, 2**60 - 1, -(2**60), 2**60, -(2**60) - 1),
+    *(2**63, -(2**64), 10**40),
+    *(0.0, -0.0, 1.0, -1.5, 0.1, 1e-76, 1e-77, 1e77, 1e78, -1e308, 5e-324),
+    *(float("inf"), float("-inf"), float("nan")),
+    *("", "a", "seven77", "eight888", "\xe9\xff", "\u20ac", "\0\0", "\U0001f3dd"),
+    *(b"", b"a", b"\0" * 7, b"\xff" * 7, b"eight888"),
+]
+
+
+@pytest.mark.parametrize("obj", WORDS, ids=repr)
+def test_small_objects_are_the_same_on_the_other_side(obj: object) -> None:
+    channel = Channel()
+    channel.send(obj)
+    channel.try_send(obj)
+    channel.send_many([obj, [obj]])
+    received = [channel.recv(), channel.try_recv(), *channel.recv_many()]
+    assert [type(got) for got in received] == [type(obj)] * 3 + [list]
+    assert [repr(got) for got in received] == [repr(obj)] * 3 + [repr([obj])]
+
+
+class Sly(int):
+    """A subclass, which must not become its base."""
+
+
+def test_subclasses_of_small_types_keep_their_type() -> None:
+    channel = Channel()
+    channel.send(Sly(3))
+    received = channel.recv()
+    assert type(received) is Sly
+    assert received == 3
+
+
+def unpack_if(allowed: bool) -> str:
+    if not allowed:
+        raise LookupError("not to be unpacked")
+    return "unpacked"
+
+
+class Guarded:
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[Callable[[bool], str], tuple[bool]]:
+        return unpack_if, (self.allowed,)
+
+
+def test_what_cannot_be_unpacked_takes_nothing_with_it() -> None:
+    channel = Channel()
+    channel.send_many([1, Guarded(True), Guarded(False), 2, Guarded(False), 3, 4])
+    channel.close()
+    assert channel.recv_many() == [1, "unpacked"]
+    with pytest.raises(LookupError):
+        channel.recv_many()
+    assert channel.recv() == 2
+    with pytest.raises(LookupError):
+        select(channel, timeout=DEADLINE)
+    assert channel.recv_many(1) == [3]
+    assert next(channel) == 4
+    with pytest.raises(ClosedError):
+        channel.recv()
+
+
 def test_received_is_a_copy() -> None:
     channel = Channel()
     original = [1, 2]
