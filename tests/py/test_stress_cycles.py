@@ -81,3 +81,34 @@ def test_threads_open_and_close_interpreters() -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+HDF5 = """
+import h5py, sys
+import atoll
+
+with atoll.Interpreter() as interpreter:
+    interpreter.set(path=sys.argv[1])
+    interpreter.exec('''
+import ctypes, h5py, numpy
+file = h5py.File(path, "w")
+file["kept"] = numpy.arange(1000)
+for each in file, file.id:  # never deallocated: only HDF5 itself can close the file
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+''')
+with h5py.File(sys.argv[1]) as file:
+    print(int(file["kept"][:].sum()))
+"""
+
+
+def test_hdf5_flushes_its_files_at_the_close(tmp_path: Path) -> None:
+    # HDF5 does so in a function that it gives to atexit().
+    if find_spec("h5py") is None:
+        pytest.skip("h5py is not installed")
+    run = subprocess.run(
+        [sys.executable, "-c", HDF5, str(tmp_path / "reef.h5")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (run.returncode, run.stdout) == (0, "499500\n"), run.stderr
