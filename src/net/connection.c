@@ -364,6 +364,14 @@ static at_deadline_kind wanted_deadline(const at_connection *connection)
     return AT_DEADLINE_NONE;
 }
 
+/* Is there nothing here but the socket? Then another reactor can go on with it. */
+static bool rests(const at_connection *connection)
+{
+    return connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
+           !connection->readable && !connection->peer_shut && !connection->working &&
+           !connection->scheduled && at_connection_waiting(connection) == 0;
+}
+
 void at_connection_settle(at_connection *connection)
 {
     if (connection->phase == AT_PHASE_CLOSED) {
@@ -371,6 +379,9 @@ void at_connection_settle(at_connection *connection)
     }
     if (connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
         !connection->readable && at_reactor_draining(connection->reactor)) {
+        if (rests(connection) && at_reactor_move_away(connection)) {
+            return;
+        }
         at_connection_finish(connection);
         if (connection->phase == AT_PHASE_CLOSED) {
             return;
@@ -389,6 +400,9 @@ void at_connection_settle(at_connection *connection)
         at_reactor_set_deadline(connection, kind);
     }
     connection->progress = false;
+    if (rests(connection)) {
+        at_reactor_let_go(connection);
+    }
 }
 
 void at_connection_expired(at_connection *connection, at_deadline_kind kind)

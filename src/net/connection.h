@@ -23,6 +23,8 @@
 #ifndef AT_NET_CONNECTION_H
 #define AT_NET_CONNECTION_H
 
+#include <stdatomic.h>
+
 #include "base/bytes.h"
 #include "net/reactor.h"
 #include "net/tls.h"
@@ -55,6 +57,12 @@ typedef enum at_deadline_kind {
 } at_deadline_kind;
 
 enum { AT_SCRATCH_BYTES = 64 << 10 };
+
+/* Who may touch a connection. One that rests, between two requests and with nothing
+ * read or to be sent, is FREE: the owner's thread takes hold of it for the next event,
+ * and the balancer may take it away instead, to a reactor that has time. What is TAKEN
+ * is an empty shell, which the owner puts away. */
+enum { AT_CLAIM_HELD, AT_CLAIM_FREE, AT_CLAIM_TAKEN };
 
 typedef struct at_connection {
     at_reactor *reactor; /* whose thread owns it */
@@ -108,6 +116,12 @@ typedef struct at_connection {
     struct at_connection *before, *after; /* all of the reactor */
     struct at_connection *scheduled_next; /* or the next of the dead */
 
+    atomic_uint claim; /* AT_CLAIM_*; the release in at_reactor_let_go pairs with the
+                        * acquires of the owner and of the balancer */
+    struct at_connection *taken_next; /* guarded: the reactor's mutex */
+    struct at_connection *told_next;  /* guarded: the reactor's mutex */
+    unsigned told; /* guarded: the reactor's mutex; AT_POLL_* that the balancer saw */
+
     void *user; /* the layer above's */
     at_address peer;
     at_address local;
@@ -117,6 +131,16 @@ typedef struct at_connection {
 
 /* Let the connection's only deadline be one of `kind` from now. */
 void at_reactor_set_deadline(at_connection *connection, at_deadline_kind kind);
+
+/* Take hold of the connection, before anything else is done with it that does not come
+ * from its own exchange. False: it is being moved away. */
+bool at_reactor_hold(at_connection *connection);
+
+/* It rests: the balancer may have it. */
+void at_reactor_let_go(at_connection *connection);
+
+/* Give a held connection that rests to another reactor; true: it is gone from here. */
+bool at_reactor_move_away(at_connection *connection);
 
 /* Look at the connection soon, from the reactor's own frame: at the end of this batch,
  * or in one that this call brings about. */
@@ -133,6 +157,10 @@ void *at_reactor_context(at_reactor *reactor);
 const at_service_limits *at_reactor_limits(at_reactor *reactor);
 char *at_reactor_scratch(at_reactor *reactor);
 bool at_reactor_draining(const at_reactor *reactor);
+
+/* Must connections end here? Not where other reactors of the service go on. */
+bool at_reactor_is_last(const at_reactor *reactor);
+
 at_h1_request *at_reactor_request(at_reactor *reactor);
 void at_reactor_count_request(at_reactor *reactor);
 

@@ -60,9 +60,24 @@ struct at_reactor {
     at_newcomer *inbox; /* guarded: mutex */
     bool inbox_closed;  /* guarded: mutex */
 
+    /* For the balancer. Nothing of it orders other memory: it is a guess, made again in
+     * a millisecond. */
+    atomic_ullong batches; /* writer: the owner */
+    atomic_uint undone;    /* events of the batch not begun; writer: the owner */
+    atomic_bool busy;      /* writer: the owner */
+    atomic_bool stuck;     /* writer: the balancer, and the owner, who clears it */
+    at_poll_event *batch;  /* guarded: mutex; the events, where there are several */
+    unsigned batch_count;  /* guarded: mutex */
+    atomic_bool disturbed; /* writer: under the mutex; `taken` or `told` is not empty */
+    at_connection *taken;  /* guarded: mutex; shells to be put away */
+    at_connection *told;   /* guarded: mutex; look at connection->told */
+
     at_h1_request request; /* the one being parsed */
     char scratch[AT_SCRATCH_BYTES];
 };
+
+static void let_go_of_batch(at_reactor *reactor);
+static void forget_told(at_reactor *reactor);
 
 /* ---- deadlines ---------------------------------------------------------------------
  */
@@ -126,7 +141,9 @@ static void expire(at_reactor *reactor)
         while (list->first != NULL && list->first->deadline_ns <= reactor->now_ns) {
             at_connection *connection = list->first;
             forget_deadline(connection);
-            at_connection_expired(connection, (at_deadline_kind)kind);
+            if (at_reactor_hold(connection)) {
+                at_connection_expired(connection, (at_deadline_kind)kind);
+            }
         }
     }
     for (int kind = 0; kind < AT_DEADLINE_KINDS; kind++) {
@@ -153,12 +170,14 @@ static bool make_tls(at_reactor *reactor, int descriptor, at_tls **tls)
     return *tls != NULL;
 }
 
-/* Takes `descriptor` in any case; the connection is in the load already. */
-static void attach(at_reactor *reactor, int descriptor, const at_address *peer)
+/* Takes what the newcomer holds in any case; the connection is in the load already. */
+static void attach(at_reactor *reactor, const at_newcomer *newcomer)
 {
+    int descriptor = newcomer->descriptor;
     at_connection *connection = at_calloc(1, sizeof *connection);
-    at_tls *tls = NULL;
-    bool made = connection != NULL && make_tls(reactor, descriptor, &tls);
+    at_tls *tls = newcomer->tls;
+    bool moved = newcomer->requests != 0 || tls != NULL;
+    bool made = connection != NULL && (moved || make_tls(reactor, descriptor, &tls));
     const unsigned interest =
         AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
     if (!made || at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
@@ -169,18 +188,38 @@ static void attach(at_reactor *reactor, int descriptor, const at_address *peer)
         return;
     }
     connection->tls = tls;
-    connection->phase = tls != NULL ? AT_PHASE_HANDSHAKE : AT_PHASE_IDLE;
+    connection->phase = tls != NULL && !moved ? AT_PHASE_HANDSHAKE : AT_PHASE_IDLE;
     connection->reactor = reactor;
     connection->descriptor = descriptor;
-    connection->peer = *peer;
+    connection->peer = newcomer->peer;
     connection->deadline_kind = AT_DEADLINE_NONE;
     connection->after = reactor->connections;
     if (reactor->connections != NULL) {
         reactor->connections->before = connection;
     }
     reactor->connections = connection;
-    at_reactor_set_deadline(connection,
-                            tls != NULL ? AT_DEADLINE_HANDSHAKE : AT_DEADLINE_HEAD);
+    connection->requests = newcomer->requests;
+    at_reactor_set_deadline(connection, connection->phase == AT_PHASE_HANDSHAKE
+                                            ? AT_DEADLINE_HANDSHAKE
+                                        : newcomer->requests == 0 ? AT_DEADLINE_HEAD
+                                                                  : AT_DEADLINE_IDLE);
+    if (connection->phase == AT_PHASE_IDLE) {
+        at_reactor_let_go(connection);
+    }
+}
+
+bool at_reactor_hold(at_connection *connection)
+{
+    unsigned claim = AT_CLAIM_FREE;
+    return atomic_compare_exchange_strong_explicit(&connection->claim, &claim,
+                                                   AT_CLAIM_HELD, memory_order_acquire,
+                                                   memory_order_relaxed) ||
+           claim == AT_CLAIM_HELD;
+}
+
+void at_reactor_let_go(at_connection *connection)
+{
+    atomic_store_explicit(&connection->claim, AT_CLAIM_FREE, memory_order_release);
 }
 
 void at_reactor_schedule(at_connection *connection)
@@ -202,7 +241,8 @@ void at_reactor_schedule(at_connection *connection)
     }
 }
 
-void at_reactor_bury(at_connection *connection)
+/* Out of the lists, to the dead. */
+static void unlink_connection(at_connection *connection)
 {
     at_reactor *reactor = connection->reactor;
     forget_deadline(connection);
@@ -214,14 +254,37 @@ void at_reactor_bury(at_connection *connection)
     if (connection->after != NULL) {
         connection->after->before = connection->before;
     }
-    at_socket_close(connection->descriptor); /* and so out of the epoll set */
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
     connection->before = NULL;
     connection->after = reactor->dead;
     reactor->dead = connection;
     if (reactor->draining && reactor->connections == NULL && !reactor->in_batch) {
         at_wakefd_set(reactor->wake); /* for `drained` */
     }
+}
+
+void at_reactor_bury(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    /* The close alone does not take it out of the set while a child between fork and
+     * exec has a copy. */
+    at_poll_remove(reactor->set, connection->descriptor);
+    at_socket_close(connection->descriptor);
+    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    unlink_connection(connection);
+}
+
+/* The socket lives on elsewhere. */
+static void bury_shell(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    connection->phase = AT_PHASE_CLOSED;
+    connection->tls = NULL;
+    if (connection->user != NULL) {
+        void *user = connection->user;
+        connection->user = NULL;
+        reactor->hooks->forget(reactor->context, user);
+    }
+    unlink_connection(connection);
 }
 
 /* Events of the batch, and frames of the layer above, may name a dead connection until
@@ -231,6 +294,7 @@ static void free_dead(at_reactor *reactor)
     if (reactor->dead == NULL) {
         return;
     }
+    let_go_of_batch(reactor);
     at_connection *list = reactor->scheduled;
     reactor->scheduled = NULL;
     while (list != NULL) {
@@ -241,6 +305,7 @@ static void free_dead(at_reactor *reactor)
             at_reactor_schedule(connection);
         }
     }
+    forget_told(reactor);
     while (reactor->dead != NULL) {
         at_connection *connection = reactor->dead;
         reactor->dead = connection->after;
@@ -295,7 +360,8 @@ static void accept_batch(at_reactor *reactor, int listener)
         }
         atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
         if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
-            attach(reactor, descriptor, &peer);
+            at_newcomer newcomer = {.descriptor = descriptor, .peer = peer};
+            attach(reactor, &newcomer);
         }
     }
 }
@@ -337,15 +403,243 @@ static at_newcomer *empty_inbox(at_reactor *reactor, bool close)
     return newcomers;
 }
 
-static void take_messages(at_reactor *reactor)
+static void attach_all(at_reactor *reactor, at_newcomer *newcomers)
 {
-    at_wakefd_clear(reactor->wake);
-    at_newcomer *newcomers = empty_inbox(reactor, false);
     while (newcomers != NULL) {
         at_newcomer *newcomer = newcomers;
         newcomers = newcomer->next;
-        attach(reactor, newcomer->descriptor, &newcomer->peer);
+        attach(reactor, newcomer);
         at_free(newcomer);
+    }
+}
+
+/* ---- connections move -------------------------------------------------------------
+ */
+
+/* Say what is about to be worked off, so that the balancer can take from it what waits
+ * behind something long. */
+static void begin_batch(at_reactor *reactor, at_poll_event *events, int count)
+{
+    uint64_t batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
+    atomic_store_explicit(&reactor->batches, batches + 1, memory_order_relaxed);
+    atomic_store_explicit(&reactor->busy, true, memory_order_relaxed);
+    atomic_store_explicit(&reactor->stuck, false, memory_order_relaxed);
+    if (count > 1) {
+        (void)pthread_mutex_lock(&reactor->mutex);
+        reactor->batch = events;
+        reactor->batch_count = (unsigned)count;
+        (void)pthread_mutex_unlock(&reactor->mutex);
+        at_service_nudge(reactor->service);
+    }
+}
+
+/* The batch is over; what it names may be freed. */
+static void let_go_of_batch(at_reactor *reactor)
+{
+    /* The owner is the only writer, and may look without the mutex. */
+    if (reactor->batch != NULL) {
+        (void)pthread_mutex_lock(&reactor->mutex);
+        reactor->batch = NULL;
+        reactor->batch_count = 0;
+        (void)pthread_mutex_unlock(&reactor->mutex);
+    }
+}
+
+static void put_shells_away(at_reactor *reactor)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    at_connection *taken = reactor->taken;
+    reactor->taken = NULL;
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    while (taken != NULL) {
+        at_connection *connection = taken;
+        taken = connection->taken_next;
+        bury_shell(connection);
+    }
+}
+
+/* Events that the balancer took out of the set and that are ours. */
+static void hear_what_was_told(at_reactor *reactor)
+{
+    for (;;) {
+        (void)pthread_mutex_lock(&reactor->mutex);
+        at_connection *connection = reactor->told;
+        unsigned ready = 0;
+        if (connection != NULL) {
+            reactor->told = connection->told_next;
+            ready = connection->told;
+            connection->told = 0;
+        }
+        (void)pthread_mutex_unlock(&reactor->mutex);
+        if (connection == NULL) {
+            return;
+        }
+        if (connection->phase != AT_PHASE_CLOSED && at_reactor_hold(connection)) {
+            at_connection_event(connection, ready);
+        }
+    }
+}
+
+static void see_to_disturbance(at_reactor *reactor)
+{
+    atomic_store_explicit(&reactor->disturbed, false, memory_order_relaxed);
+    put_shells_away(reactor);
+    hear_what_was_told(reactor);
+}
+
+/* The dead are told nothing. */
+static void forget_told(at_reactor *reactor)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    at_connection **at = &reactor->told;
+    while (*at != NULL) {
+        if ((*at)->phase == AT_PHASE_CLOSED) {
+            *at = (*at)->told_next;
+        } else {
+            at = &(*at)->told_next;
+        }
+    }
+    (void)pthread_mutex_unlock(&reactor->mutex);
+}
+
+static bool is_connection(const at_reactor *reactor, const void *user)
+{
+    return user != &reactor->wake && user != &reactor->timer &&
+           ((const int *)user < reactor->listeners ||
+            (const int *)user >= reactor->listeners + AT_LISTENERS_MAX);
+}
+
+/* Take it away if it rests. Caller holds the mutex. */
+static bool take(at_reactor *reactor, at_connection *connection, at_newcomer *newcomer)
+{
+    unsigned claim = AT_CLAIM_FREE;
+    if (!atomic_compare_exchange_strong_explicit(&connection->claim, &claim,
+                                                 AT_CLAIM_TAKEN, memory_order_acquire,
+                                                 memory_order_relaxed)) {
+        return false;
+    }
+    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
+                              .tls = connection->tls,
+                              .peer = connection->peer,
+                              .requests = connection->requests};
+    at_poll_remove(reactor->set, connection->descriptor);
+    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    connection->taken_next = reactor->taken;
+    reactor->taken = connection;
+    return true;
+}
+
+static void tell(at_reactor *reactor, at_connection *connection, unsigned ready)
+{
+    if (connection->told == 0) {
+        connection->told_next = reactor->told;
+        reactor->told = connection;
+    }
+    connection->told |= ready;
+}
+
+at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
+                                  int *spare_count)
+{
+    at_poll_event events[AT_POLL_BATCH];
+    const unsigned ending = AT_POLL_HANGUP | AT_POLL_PEER_SHUT;
+    (void)pthread_mutex_lock(&reactor->mutex);
+    at_newcomer *list = reactor->inbox;
+    reactor->inbox = NULL;
+    for (at_newcomer *newcomer = list; newcomer != NULL; newcomer = newcomer->next) {
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    }
+    /* What the owner has in its hands and has not begun with, then what is ready. */
+    unsigned undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
+    unsigned begun = undone < reactor->batch_count ? reactor->batch_count - undone : 0;
+    int count = at_poll_wait(reactor->set, events, 0);
+    bool disturbed = false;
+    for (int i = -(int)(reactor->batch_count - begun); i < count; i++) {
+        const at_poll_event *event =
+            i < 0 ? &reactor->batch[(int)reactor->batch_count + i] : &events[i];
+        if (!is_connection(reactor, event->user)) {
+            continue;
+        }
+        if (!(event->ready & ending) && (event->ready & AT_POLL_READABLE) &&
+            *spare_count > 0 && take(reactor, event->user, spare[*spare_count - 1])) {
+            at_newcomer *newcomer = spare[--*spare_count];
+            newcomer->next = list;
+            list = newcomer;
+            disturbed = true;
+        } else if (i >= 0) {
+            tell(reactor, event->user, event->ready);
+            disturbed = true;
+        }
+    }
+    if (disturbed) {
+        atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    if (disturbed) {
+        at_wakefd_set(reactor->wake);
+    }
+    return list;
+}
+
+void at_reactor_observe(at_reactor *reactor, at_reactor_look *look)
+{
+    look->batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
+    look->busy = atomic_load_explicit(&reactor->busy, memory_order_relaxed);
+    look->waiting = atomic_load_explicit(&reactor->undone, memory_order_relaxed) != 0 ||
+                    at_poll_any(&reactor->set, 1, 0);
+    look->open = at_reactor_is_open(reactor);
+}
+
+bool at_reactor_is_open(at_reactor *reactor)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    bool open = !reactor->inbox_closed;
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    return open;
+}
+
+void at_reactor_set_stuck(at_reactor *reactor, bool stuck)
+{
+    atomic_store_explicit(&reactor->stuck, stuck, memory_order_relaxed);
+}
+
+bool at_reactor_is_stuck(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->stuck, memory_order_relaxed);
+}
+
+bool at_reactor_move_away(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    at_newcomer *newcomer = at_alloc(sizeof *newcomer);
+    if (newcomer == NULL) {
+        return false;
+    }
+    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
+                              .tls = connection->tls,
+                              .peer = connection->peer,
+                              .requests = connection->requests};
+    at_poll_remove(reactor->set, connection->descriptor);
+    if (!at_service_place(reactor->service, reactor, newcomer)) {
+        at_free(newcomer);
+        return false; /* it ends here; nobody misses its events */
+    }
+    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    bury_shell(connection);
+    return true;
+}
+
+bool at_reactor_is_last(const at_reactor *reactor)
+{
+    return reactor->draining && !at_service_has_other(reactor->service, reactor);
+}
+
+static void take_messages(at_reactor *reactor)
+{
+    at_wakefd_clear(reactor->wake);
+    attach_all(reactor, empty_inbox(reactor, false));
+    if (atomic_load_explicit(&reactor->disturbed, memory_order_relaxed)) {
+        see_to_disturbance(reactor);
     }
     if (atomic_exchange_explicit(&reactor->drain_wanted, false, memory_order_acquire)) {
         reactor->hooks->drain(reactor->context);
@@ -455,15 +749,21 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
     return 0;
 }
 
+void at_newcomer_close(at_newcomer *newcomer)
+{
+    at_tls_free(newcomer->tls);
+    at_socket_close(newcomer->descriptor);
+    at_free(newcomer);
+}
+
 static void refuse_newcomers(at_reactor *reactor)
 {
     at_newcomer *newcomers = empty_inbox(reactor, true);
     while (newcomers != NULL) {
         at_newcomer *newcomer = newcomers;
         newcomers = newcomer->next;
-        at_socket_close(newcomer->descriptor);
+        at_newcomer_close(newcomer);
         atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-        at_free(newcomer);
     }
 }
 
@@ -484,7 +784,11 @@ void at_reactor_close(at_reactor *reactor)
 void at_reactor_abort(at_reactor *reactor)
 {
     while (reactor->connections != NULL) {
-        at_connection_close(reactor->connections, true);
+        if (at_reactor_hold(reactor->connections)) {
+            at_connection_close(reactor->connections, true);
+        } else {
+            put_shells_away(reactor);
+        }
     }
 }
 
@@ -495,18 +799,15 @@ void at_reactor_drain(at_reactor *reactor)
     }
     listen_stop(reactor);
     reactor->draining = true;
-    at_newcomer *newcomers = empty_inbox(reactor, true);
-    while (newcomers != NULL) {
-        at_newcomer *newcomer = newcomers;
-        newcomers = newcomer->next;
-        attach(reactor, newcomer->descriptor, &newcomer->peer);
-        at_free(newcomer);
-    }
-    /* Each is looked at: an idle one closes, unless a request has just come. */
+    attach_all(reactor, empty_inbox(reactor, true));
+    /* Each is looked at: an idle one moves to another reactor, or closes where there is
+     * none, unless a request has just come. */
     at_connection *connection = reactor->connections;
     while (connection != NULL) {
-        connection->readable = true;
-        at_reactor_schedule(connection);
+        if (at_reactor_hold(connection)) {
+            connection->readable = true;
+            at_reactor_schedule(connection);
+        }
         connection = connection->after;
     }
     at_wakefd_set(reactor->wake);
@@ -526,7 +827,7 @@ static void dispatch(at_reactor *reactor, const at_poll_event *event)
         accept_batch(reactor, *(int *)event->user);
     } else {
         at_connection *connection = event->user;
-        if (connection->phase != AT_PHASE_CLOSED) {
+        if (connection->phase != AT_PHASE_CLOSED && at_reactor_hold(connection)) {
             at_connection_event(connection, event->ready);
         }
     }
@@ -558,14 +859,19 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     int count = at_poll_wait(reactor->set, events, timeout_ms);
     reactor->now_ns = at_clock_ns();
     reactor->in_batch = true;
+    begin_batch(reactor, events, count);
     for (int i = 0; i < count; i++) {
+        atomic_store_explicit(&reactor->undone, (unsigned)(count - i - 1),
+                              memory_order_relaxed);
         dispatch(reactor, &events[i]);
     }
+    let_go_of_batch(reactor);
     if (reactor->scheduled != NULL) {
         run_scheduled(reactor);
     }
     reactor->in_batch = false;
     free_dead(reactor);
+    atomic_store_explicit(&reactor->busy, false, memory_order_relaxed);
     if (reactor->draining && reactor->connections == NULL && !reactor->drained_told) {
         reactor->drained_told = true;
         reactor->hooks->drained(reactor->context);

@@ -51,12 +51,41 @@ at_span at_reactor_date(at_reactor *reactor);
 typedef struct at_newcomer {
     struct at_newcomer *next;
     int descriptor;
+    struct at_tls *tls; /* past its handshake; NULL where it is as it is, or new */
     at_address peer;
+    uint64_t requests; /* that came over it, to another reactor */
 } at_newcomer;
+
+/* Nobody takes it. */
+void at_newcomer_close(at_newcomer *newcomer);
 
 /* Put a connection into the inbox. errs: AT_ECLOSED (it drains): the caller keeps it */
 int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer);
 void at_reactor_post_drain(at_reactor *reactor);
+
+/* What the balancer sees of a reactor. */
+typedef struct at_reactor_look {
+    uint64_t batches; /* begun so far: it makes progress while that changes */
+    bool waiting;     /* something is ready that it has not begun with */
+    bool busy;        /* it is in a batch */
+    bool open;        /* it takes connections */
+} at_reactor_look;
+
+void at_reactor_observe(at_reactor *reactor, at_reactor_look *look);
+
+/* Take connections away for which something is ready and which rest, those in the inbox
+ * first; of what is ready at others, tell the owner. `spare[0..*spare_count)` is memory
+ * for them, used from its end.
+ * ctx:  any thread but the owner's; the service's mutex keeps the reactor
+ * owns: the caller gets what is in the list */
+at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
+                                  int *spare_count);
+
+/* It does not get on with its work, as far as the balancer sees. */
+bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */
+void at_reactor_set_stuck(at_reactor *reactor, bool stuck);
+bool at_reactor_is_stuck(const at_reactor *reactor);
+
 uint64_t at_reactor_load(const at_reactor *reactor);
 /* Count a connection that the reactor is about to take itself. */
 void at_reactor_reserve(at_reactor *reactor);

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/shared.h"
+#include "net/balance.h"
 #include "net/reactor.h"
 #include "net/tls.h"
 
@@ -17,8 +18,10 @@ struct at_service {
     int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
     int listener_count;
     pthread_mutex_t mutex;
-    bool draining;                         /* guarded: mutex */
-    at_tls_context *tls;                   /* guarded: mutex; a reference, or NULL */
+    bool draining;                   /* guarded: mutex */
+    at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
+    _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
+    uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
     at_service *next;                      /* guarded: known_services.mutex */
 };
@@ -67,6 +70,7 @@ static void service_free(at_shared *thing)
         }
     }
     (void)pthread_mutex_unlock(&known_services.mutex);
+    at_balancer_stop(atomic_load(&service->balancer));
     for (int i = 0; i < service->listener_count; i++) {
         at_socket_close(service->listeners[i]);
     }
@@ -188,9 +192,29 @@ int at_service_listeners(const at_service *service, int *descriptors)
     return service->listener_count;
 }
 
+/* Have a balancer, from now on, and have it see a change of the table. Without one, for
+ * want of a thread, connections stay where they are. */
+static void watch(at_service *service)
+{
+    at_balancer *balancer = atomic_load(&service->balancer);
+    if (balancer == NULL) {
+        at_balancer *fresh = at_balancer_new(service);
+        if (fresh == NULL) {
+            return;
+        }
+        if (atomic_compare_exchange_strong(&service->balancer, &balancer, fresh)) {
+            balancer = fresh;
+        } else {
+            at_balancer_stop(fresh);
+        }
+    }
+    at_balancer_wake(balancer);
+}
+
 int at_service_join(at_service *service, at_reactor *reactor)
 {
     int result = AT_ELIMIT;
+    int count = 0;
     (void)pthread_mutex_lock(&service->mutex);
     for (int i = 0; i < AT_REACTORS_MAX && result == AT_ELIMIT; i++) {
         if (service->reactors[i] == NULL) {
@@ -201,7 +225,13 @@ int at_service_join(at_service *service, at_reactor *reactor)
     if (result == 0 && service->draining) {
         at_reactor_post_drain(reactor);
     }
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        count += service->reactors[i] != NULL;
+    }
     (void)pthread_mutex_unlock(&service->mutex);
+    if (count > 1) {
+        watch(service);
+    }
     return result;
 }
 
@@ -265,7 +295,8 @@ static at_reactor *least_loaded(at_service *service, at_reactor *self)
     uint64_t least = at_reactor_load(self);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         at_reactor *reactor = service->reactors[i];
-        if (reactor != NULL && at_reactor_load(reactor) < least) {
+        if (reactor != NULL && at_reactor_load(reactor) < least &&
+            !at_reactor_is_stuck(reactor)) {
             best = reactor;
             least = at_reactor_load(reactor);
         }
@@ -291,4 +322,101 @@ bool at_service_hand_over(at_service *service, at_reactor *self, int descriptor,
         at_free(newcomer);
     }
     return taken;
+}
+
+bool at_service_has_other(at_service *service, const at_reactor *self)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX && !found && !service->draining; i++) {
+        at_reactor *reactor = service->reactors[i];
+        found = reactor != NULL && reactor != self && at_reactor_is_open(reactor);
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return found;
+}
+
+bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcomer)
+{
+    at_reactor *best = NULL;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX && !service->draining; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && reactor != self && at_reactor_is_open(reactor) &&
+            (best == NULL || at_reactor_load(reactor) < at_reactor_load(best))) {
+            best = reactor;
+        }
+    }
+    bool placed = best != NULL && at_reactor_post(best, newcomer) == 0;
+    (void)pthread_mutex_unlock(&service->mutex);
+    return placed;
+}
+
+/* ---- the balancer --------------------------------------------------------- */
+
+void at_service_nudge(at_service *service)
+{
+    at_balancer *balancer =
+        atomic_load_explicit(&service->balancer, memory_order_acquire);
+    if (balancer != NULL) {
+        at_balancer_nudge(balancer);
+    }
+}
+
+int at_service_sets(at_service *service, int *descriptors)
+{
+    int count = 0;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        if (service->reactors[i] != NULL) {
+            descriptors[count++] = at_reactor_descriptor(service->reactors[i]);
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return count;
+}
+
+/* Give each of the list to one of `idle` in turn, or back to where it was. */
+static void deal(at_newcomer *list, at_reactor **idle, int idle_count, int *turn,
+                 at_reactor *home)
+{
+    while (list != NULL) {
+        at_newcomer *newcomer = list;
+        list = newcomer->next;
+        if (at_reactor_post(idle[(*turn)++ % idle_count], newcomer) < 0 &&
+            at_reactor_post(home, newcomer) < 0) {
+            at_newcomer_close(newcomer);
+        }
+    }
+}
+
+bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count)
+{
+    at_reactor *idle[AT_REACTORS_MAX], *stuck[AT_REACTORS_MAX];
+    int idle_count = 0, stuck_count = 0, turn = 0;
+    bool active = false;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor == NULL) {
+            continue;
+        }
+        at_reactor_look look;
+        at_reactor_observe(reactor, &look);
+        bool moved_on = look.batches != service->seen[i];
+        service->seen[i] = look.batches;
+        active = active || moved_on || look.waiting || look.busy;
+        if (look.waiting && !moved_on) {
+            at_reactor_set_stuck(reactor, true);
+            stuck[stuck_count++] = reactor;
+        } else if (!look.waiting && !look.busy && look.open) {
+            idle[idle_count++] = reactor;
+        }
+    }
+    for (int i = 0; i < stuck_count && idle_count > 0; i++) {
+        deal(at_reactor_take_from(stuck[i], spare, spare_count), idle, idle_count,
+             &turn, stuck[i]);
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return active;
 }

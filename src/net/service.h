@@ -108,6 +108,22 @@ bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);
 
 enum { AT_LISTENERS_MAX = 16, AT_REACTORS_MAX = 256 };
 
+struct at_newcomer;
+
+/* ---- for the balancer (balance.h) ------------------------------------------ */
+
+/* Move connections from reactors that have not begun a batch since the last call,
+ * though something waits for them, to those that have nothing to do. Gives whether
+ * anything happens at all: otherwise there is no need to look again soon. */
+bool at_service_balance(at_service *service, struct at_newcomer **spare,
+                        int *spare_count);
+
+/* The sets of the reactors, for at_poll_any. Gives how many there are. */
+int at_service_sets(at_service *service, int *descriptors);
+
+/* Wake the balancer if it sleeps: a batch has begun that it cannot see. */
+void at_service_nudge(at_service *service);
+
 const at_service_limits *at_service_get_limits(const at_service *service);
 int at_service_listeners(const at_service *service, int *descriptors);
 
@@ -115,6 +131,14 @@ int at_service_listeners(const at_service *service, int *descriptors);
  * errs: AT_ELIMIT */
 int at_service_join(at_service *service, struct at_reactor *reactor);
 void at_service_leave(at_service *service, struct at_reactor *reactor);
+
+/* Put `newcomer` into the inbox of another reactor than `self`, one that goes on.
+ * owns: takes `newcomer` on true */
+bool at_service_place(at_service *service, struct at_reactor *self,
+                      struct at_newcomer *newcomer);
+
+/* Is there another reactor that goes on? */
+bool at_service_has_other(at_service *service, const struct at_reactor *self);
 
 /* Give `descriptor` to the reactor with fewest connections: it is put into its inbox,
  * or, where that is `self`, only counted and the caller takes it.

@@ -70,6 +70,16 @@ void at_poll_await(int set)
     (void)poll(&watched, 1, -1);
 }
 
+bool at_poll_any(const int *descriptors, int count, int timeout_ms)
+{
+    struct pollfd watched[AT_POLL_ANY_MAX];
+    count = count < AT_POLL_ANY_MAX ? count : AT_POLL_ANY_MAX;
+    for (int i = 0; i < count; i++) {
+        watched[i] = (struct pollfd){.fd = descriptors[i], .events = POLLIN};
+    }
+    return poll(watched, (nfds_t)count, timeout_ms) > 0;
+}
+
 void at_poll_close(int set)
 {
     (void)close(set);

@@ -4,6 +4,7 @@
 #ifndef AT_SYS_POLLSET_H
 #define AT_SYS_POLLSET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/contexts.h"
@@ -24,7 +25,7 @@ typedef struct at_poll_event {
     void *user;     /* what was given to at_poll_add */
 } at_poll_event;
 
-enum { AT_POLL_BATCH = 128 };
+enum { AT_POLL_BATCH = 128, AT_POLL_ANY_MAX = 258 };
 
 /* Open a set; it is itself a descriptor that another set can watch.
  * ctx:  any
@@ -50,6 +51,11 @@ int at_poll_wait(int set, at_poll_event *events, int timeout_ms);
 /* Wait until at_poll_wait would give something; may return early.
  * ctx: detached */
 void at_poll_await(int set) AT_DETACHED;
+
+/* Is one of `descriptors` readable, now or within `timeout_ms` (0: now; negative:
+ * whenever)? Nothing is taken out of a set among them.
+ * ctx: any with timeout 0; otherwise detached */
+bool at_poll_any(const int *descriptors, int count, int timeout_ms);
 
 /* ctx: any */
 void at_poll_close(int set);

@@ -1,0 +1,400 @@
+/* Connections that move: from a reactor that is busy to one that has time, and from one
+ * that drains to one that goes on. Two reactors on two threads, real sockets. */
+#include <arpa/inet.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "net/reactor.h"
+#include "sys/clock.h"
+#include "sys/thread.h"
+
+/* /hello says whose reactor answers; /burn keeps its thread until the test lets it go;
+ * /short for two milliseconds; /echo answers with the size of the body. */
+typedef struct side {
+    at_service *service;
+    at_reactor *reactor;
+    at_thread thread;
+    char name;
+    atomic_bool stop, burning, drained;
+    atomic_bool *let_go;
+    uint64_t body_bytes; /* of the one /echo */
+    int forgotten;
+} side;
+
+static const char *why;
+
+static void say_name(side *self, at_exchange *exchange)
+{
+    at_span piece = {&self->name, 1};
+    (void)at_exchange_respond(exchange, 200, NULL, 0, piece, false, &why);
+}
+
+static void take_body(side *self, at_exchange *exchange)
+{
+    for (;;) {
+        at_span piece;
+        int more = at_exchange_body(exchange, &piece);
+        if (more < 0) {
+            return;
+        }
+        self->body_bytes += piece.size;
+        at_exchange_take_body(exchange, piece.size);
+        if (more == 0) {
+            say_name(self, exchange);
+            return;
+        }
+        if (piece.size == 0) {
+            at_exchange_want_body(exchange);
+            return;
+        }
+    }
+}
+
+static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
+{
+    side *self = context;
+    *at_exchange_connection_user(exchange) = self;
+    if (at_h1_equal(head->path, "/burn")) {
+        atomic_store(&self->burning, true);
+        while (!atomic_load(self->let_go)) {
+            (void)usleep(100);
+        }
+        atomic_store(&self->burning, false);
+    } else if (at_h1_equal(head->path, "/short")) {
+        int64_t end = at_clock_ns() + 2000000;
+        while (at_clock_ns() < end) {
+        }
+    } else if (at_h1_equal(head->path, "/echo")) {
+        (void)at_exchange_ref(exchange);
+        take_body(self, exchange);
+        at_exchange_unref(exchange);
+        return;
+    }
+    say_name(self, exchange);
+}
+
+static void on_body(void *context, at_exchange *exchange)
+{
+    (void)at_exchange_ref(exchange);
+    take_body(context, exchange);
+    at_exchange_unref(exchange);
+}
+
+static void on_writable(void *context, at_exchange *exchange)
+{
+}
+
+static void on_lost(void *context, at_exchange *exchange)
+{
+}
+
+static void on_forget(void *context, void *connection_user)
+{
+    CHECK(connection_user == context);
+    ((side *)context)->forgotten++;
+}
+
+static void on_drain(void *context)
+{
+    at_reactor_drain(((side *)context)->reactor);
+}
+
+static void on_drained(void *context)
+{
+    atomic_store(&((side *)context)->drained, true);
+}
+
+static const at_hooks hooks = {.request = on_request,
+                               .body = on_body,
+                               .writable = on_writable,
+                               .lost = on_lost,
+                               .forget = on_forget,
+                               .drain = on_drain,
+                               .drained = on_drained};
+
+static void run_side(void *argument)
+{
+    side *self = argument;
+    while (!atomic_load(&self->stop)) {
+        at_reactor_run(self->reactor, 20);
+    }
+}
+
+typedef struct fixture {
+    at_service *service;
+    side sides[2];
+    atomic_bool let_go;
+    int port;
+} fixture;
+
+/* The first reactor runs; the second is there but its thread waits for start_second, so
+ * that who gets the first connections is known. */
+static void set_up(fixture *fixture)
+{
+    memset(fixture, 0, sizeof *fixture);
+    at_service_limits limits;
+    at_service_limits_init(&limits);
+    fixture->service = at_service_new(&limits);
+    CHECK(fixture->service != NULL);
+    CHECK(at_service_listen(fixture->service, "127.0.0.1", 0, 64, NULL) == 0);
+    at_address address;
+    CHECK(at_service_address(fixture->service, 0, &address));
+    fixture->port = address.port;
+    for (int i = 0; i < 2; i++) {
+        fixture->sides[i].name = (char)('a' + i);
+        fixture->sides[i].let_go = &fixture->let_go;
+    }
+}
+
+static void start(fixture *fixture, int i)
+{
+    side *self = &fixture->sides[i];
+    CHECK(at_reactor_open(&self->reactor, fixture->service, &hooks, self, NULL) == 0);
+    CHECK(at_thread_start(&self->thread, "side", run_side, self, NULL) == 0);
+}
+
+static void tear_down(fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&fixture->sides[i].stop, true);
+        at_thread_join(&fixture->sides[i].thread);
+        at_reactor_close(fixture->sides[i].reactor);
+    }
+    at_service_unref(fixture->service);
+}
+
+static int dial(const fixture *fixture)
+{
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)fixture->port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval patience = {.tv_sec = 60};
+    CHECK(client >= 0);
+    CHECK(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+    return client;
+}
+
+static void say(int client, const char *text)
+{
+    CHECK(send(client, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+}
+
+/* The next answer's body, which is one letter; 0 when the connection is over. */
+static char hear(int client)
+{
+    char text[1024];
+    size_t size = 0;
+    for (;;) {
+        /* A byte at a time: the next answer must stay in the socket. */
+        ssize_t got = recv(client, text + size, 1, 0);
+        if (got == 0) {
+            CHECK(size == 0);
+            return 0;
+        }
+        CHECK(got == 1);
+        size++;
+        CHECK(size < sizeof text);
+        if (size > 5 && memcmp(text + size - 5, "\r\n\r\n", 4) == 0) {
+            return text[size - 1];
+        }
+    }
+}
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
+
+static char ask(int client, const char *request)
+{
+    say(client, request);
+    return hear(client);
+}
+
+/* Connections that are all at the first side. */
+static void dial_first(fixture *fixture, int *clients, int count)
+{
+    start(fixture, 0);
+    for (int i = 0; i < count; i++) {
+        clients[i] = dial(fixture);
+        CHECK(ask(clients[i], GET("/hello")) == 'a');
+    }
+    start(fixture, 1);
+}
+
+/* The side that burns; the machine being busy too, that can be either. */
+static int burner(fixture *fixture)
+{
+    for (;;) {
+        for (int i = 0; i < 2; i++) {
+            if (atomic_load(&fixture->sides[i].burning)) {
+                return i;
+            }
+        }
+        (void)usleep(100);
+    }
+}
+
+static void wait_for(atomic_bool *flag)
+{
+    while (!atomic_load(flag)) {
+        (void)usleep(100);
+    }
+}
+
+static void next_request_at_an_idle_reactor(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[6];
+    dial_first(&fixture, clients, 6);
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    char name = fixture.sides[busy].name, other_name = fixture.sides[other].name;
+    for (int i = 1; i < 6; i++) {
+        CHECK(ask(clients[i], GET("/hello")) == other_name);
+    }
+    CHECK(atomic_load(&fixture.sides[busy].burning));
+    at_reactor_stats stats;
+    CHECK(at_service_stats(fixture.service, busy, &stats));
+    CHECK(stats.connections == 1);
+    CHECK(at_service_stats(fixture.service, other, &stats));
+    CHECK(stats.connections == 5);
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) == name);
+    for (int i = 0; i < 6; i++) {
+        CHECK(ask(clients[i], GET("/hello")) != 0);
+        (void)close(clients[i]);
+    }
+    tear_down(&fixture);
+    CHECK(fixture.sides[0].forgotten + fixture.sides[1].forgotten >= 6);
+}
+
+static void new_connection_at_an_idle_reactor(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[2];
+    dial_first(&fixture, clients, 1);
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    char name = fixture.sides[busy].name, other_name = fixture.sides[other].name;
+    for (int i = 0; i < 4; i++) {
+        clients[1] = dial(&fixture);
+        CHECK(ask(clients[1], GET("/hello")) == other_name);
+        (void)close(clients[1]);
+    }
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) == name);
+    (void)close(clients[0]);
+    tear_down(&fixture);
+}
+
+/* What comes for a request that has begun is the owner's, whoever hears of it. */
+static void running_requests_stay(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[3];
+    dial_first(&fixture, clients, 3);
+    say(clients[1], "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc");
+    CHECK(ask(clients[2], GET("/hello")) != 0); /* so the first half was read */
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    char name = fixture.sides[busy].name, other_name = fixture.sides[other].name;
+    say(clients[1], "def" GET("/hello"));
+    CHECK(ask(clients[2], GET("/hello")) == other_name);
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) == name);
+    CHECK(hear(clients[1]) != 0);
+    CHECK(hear(clients[1]) != 0);
+    for (int i = 0; i < 3; i++) {
+        (void)close(clients[i]);
+    }
+    tear_down(&fixture);
+    CHECK(fixture.sides[0].body_bytes + fixture.sides[1].body_bytes == 6);
+}
+
+static void drained_reactor_gives_its_connections(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[5];
+    dial_first(&fixture, clients, 5);
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    char name = fixture.sides[busy].name, other_name = fixture.sides[other].name;
+    CHECK(at_service_drain_one(fixture.service, busy));
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) == name);
+    wait_for(&fixture.sides[busy].drained);
+    for (int i = 0; i < 5; i++) {
+        CHECK(ask(clients[i], GET("/hello")) == other_name);
+    }
+    at_service_drain(fixture.service);
+    for (int i = 0; i < 5; i++) {
+        CHECK(hear(clients[i]) == 0);
+        (void)close(clients[i]);
+    }
+    wait_for(&fixture.sides[other].drained);
+    tear_down(&fixture);
+}
+
+/* Clients on threads of their own, with requests that are now and then slow: each gets
+ * all of its answers. */
+enum { CLIENTS = 8, REQUESTS = 60 };
+
+typedef struct client {
+    at_thread thread;
+    const fixture *fixture;
+    int answers;
+    unsigned seed;
+} client;
+
+static void run_client(void *argument)
+{
+    client *self = argument;
+    int number = dial(self->fixture);
+    for (int i = 0; i < REQUESTS; i++) {
+        self->seed = self->seed * 1103515245 + 12345;
+        bool slow = (self->seed >> 16) % 8 == 0;
+        if ((self->seed >> 20) % 16 == 0) {
+            (void)close(number);
+            number = dial(self->fixture);
+        }
+        CHECK(ask(number, slow ? GET("/short") : GET("/hello")) != 0);
+        self->answers++;
+    }
+    (void)close(number);
+}
+
+static void many_clients(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    start(&fixture, 0);
+    start(&fixture, 1);
+    static client clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (client){.fixture = &fixture, .seed = (unsigned)i + 1};
+        CHECK(at_thread_start(&clients[i].thread, "client", run_client, &clients[i],
+                              NULL) == 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        at_thread_join(&clients[i].thread);
+        CHECK(clients[i].answers == REQUESTS);
+    }
+    tear_down(&fixture);
+}
+
+int main(void)
+{
+    RUN(next_request_at_an_idle_reactor);
+    RUN(new_connection_at_an_idle_reactor);
+    RUN(running_requests_stay);
+    RUN(drained_reactor_gives_its_connections);
+    RUN(many_clients);
+    return 0;
+}
