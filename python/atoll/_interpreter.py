@@ -14,10 +14,13 @@ import time
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from atoll import _atoll, _fork, _remote, _wire
 from atoll._errors import ClosedError, InterpreterError, RemoteTraceback
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Interpreter", "get_current", "list_interpreters"]
 
@@ -118,6 +121,34 @@ class Interpreter:
             raise TypeError(f"{type(function).__name__} object is not callable")
         result: _R = self._run(function, args, kwargs)
         return result
+
+    def submit(
+        self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_R]:
+        """Have `function` called in the interpreter; a `concurrent.futures.Future`.
+
+        As `call`, without waiting. What is submitted runs in the order in which it was.
+        A future that has not begun can be cancelled; those that have not when the
+        interpreter closes end with `ClosedError`.
+
+        Raises:
+            ClosedError: The interpreter is closed.
+        """
+        if self.closed:
+            raise ClosedError(f"interpreter {self._id} is closed")
+        return _callers(self._id).submit(_call_by_id, self._id, function, args, kwargs)
+
+    async def run(
+        self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """As `call`, for a coroutine: the event loop goes on meanwhile.
+
+        When the coroutine is cancelled while the call runs, the call is left to end by
+        itself; `interrupt` ends it.
+        """
+        import asyncio
+
+        return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 
     def set(self, /, **names: object) -> None:
         """Bind copies of values in the interpreter's `__main__`."""
@@ -237,6 +268,39 @@ class Interpreter:
             # No repr: modules may be torn down around this already.
             text = f"unclosed <atoll.Interpreter {self._id}>"
             _warn(text, ResourceWarning, stacklevel=2, source=self)
+
+
+# A thread for each interpreter that something was submitted to: it runs one call at a
+# time, so more could only wait. The thread ends with the interpreter.
+_submitters: dict[int, ThreadPoolExecutor] = {}
+_submitters_lock = threading.Lock()
+
+
+def _callers(interpreter_id: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with _submitters_lock:
+        threads = _submitters.get(interpreter_id)
+        if threads is None:
+            closed = [
+                number
+                for number in _submitters
+                if _atoll.interpreter_state(number) not in ("idle", "running")
+            ]
+            for number in closed:
+                _submitters.pop(number).shutdown(wait=False)
+            threads = ThreadPoolExecutor(1, f"atoll-{interpreter_id}-submit")
+            _submitters[interpreter_id] = threads
+        return threads
+
+
+def _call_by_id(
+    interpreter_id: int,
+    function: Callable[..., _R],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> _R:
+    return _handle(interpreter_id, None).call(function, *args, **kwargs)
 
 
 def _handle(interpreter_id: int, name: str | None) -> Interpreter:

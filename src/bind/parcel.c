@@ -76,32 +76,19 @@ static const at_parcel_handle message_handle = {
     .wrap = message_wrap,
 };
 
-/* The Message type of the caller's interpreter. */
-static PyTypeObject *message_type(void)
+static PyObject *message_object_new(at_message *message) AT_ATTACHED
 {
-    PyObject *module = PyImport_ImportModule("atoll._atoll");
-    PyObject *type = module != NULL ? PyObject_GetAttrString(module, "Message") : NULL;
-    Py_XDECREF(module);
-    return (PyTypeObject *)type;
+    PyTypeObject *type = at_parcel_handle_type(&message_handle);
+    return type != NULL ? message_wrap(type, &message->shared) : NULL;
 }
 
-static PyObject *message_object_new(at_message *message)
+static at_message *message_of_object(PyObject *object) AT_ATTACHED
 {
-    PyTypeObject *type = message_type();
-    PyObject *self = type != NULL ? message_wrap(type, &message->shared) : NULL;
-    Py_XDECREF(type);
-    return self;
-}
-
-static at_message *message_of_object(PyObject *object)
-{
-    PyTypeObject *type = message_type();
+    PyTypeObject *type = at_parcel_handle_type(&message_handle);
     if (type == NULL) {
         return NULL;
     }
-    bool is_message = Py_TYPE(object) == type;
-    Py_DECREF(type);
-    if (!is_message) {
+    if (Py_TYPE(object) != type) {
         PyErr_Format(PyExc_TypeError, "expected a Message, got %T", object);
         return NULL;
     }
@@ -116,29 +103,18 @@ static const at_message_binding message_binding = {
 static PyObject *pack(PyObject *module, PyObject *object) AT_ATTACHED
 {
     at_message *message;
-    PyObject *type = PyObject_GetAttrString(module, "Message");
-    if (type == NULL || at_parcel_pack(object, &message) < 0) {
-        Py_XDECREF(type);
+    if (at_parcel_pack(object, &message) < 0) {
         return NULL;
     }
-    PyObject *self = message_wrap((PyTypeObject *)type, &message->shared);
+    PyObject *self = message_object_new(message);
     at_message_unref(message);
-    Py_DECREF(type);
     return self;
 }
 
 static PyObject *unpack(PyObject *module, PyObject *object) AT_ATTACHED
 {
-    PyObject *type = PyObject_GetAttrString(module, "Message");
-    if (type == NULL) {
-        return NULL;
-    }
-    bool is_message = Py_TYPE(object) == (PyTypeObject *)type;
-    Py_DECREF(type);
-    if (!is_message) {
-        return PyErr_Format(PyExc_TypeError, "expected a Message, got %T", object);
-    }
-    return at_parcel_unpack(((message_object *)object)->message);
+    at_message *message = message_of_object(object);
+    return message != NULL ? at_parcel_unpack(message) : NULL;
 }
 
 static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,

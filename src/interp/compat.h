@@ -34,6 +34,12 @@
 #define AT_NEEDS_ANCHOR 0
 #endif
 
+#ifdef Py_GIL_DISABLED
+#define AT_FREE_THREADED 1
+#else
+#define AT_FREE_THREADED 0
+#endif
+
 /* Exported by libpython for its shared extension modules (_interpreters and
  * _testinternalcapi), so they stay; declared in internal headers only. Weak: where one
  * is missing the caller does without and says so. */

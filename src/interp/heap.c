@@ -29,6 +29,7 @@
 
 #include "base/memory.h"
 #include "base/pointer_set.h"
+#include "interp/compat.h"
 
 enum {
     SMALL_BYTES = 512,             /* obmalloc's SMALL_REQUEST_THRESHOLD */
@@ -357,7 +358,9 @@ static bool allocators_are_replaced(void)
 
 void at_heap_install(void)
 {
-#ifndef Py_GIL_DISABLED
+    if (AT_FREE_THREADED) {
+        return; /* CPython's own mimalloc keeps a heap for each thread */
+    }
     bool others = PyInterpreterState_Next(PyInterpreterState_Head()) != NULL;
     if (ledgers.main != NULL || others || allocators_are_replaced()) {
         return;
@@ -371,7 +374,6 @@ void at_heap_install(void)
     hook_domain(PYMEM_DOMAIN_RAW, &ledgers.raw, raw);
     hook_domain(PYMEM_DOMAIN_MEM, &ledgers.memory, heap);
     hook_domain(PYMEM_DOMAIN_OBJ, &ledgers.object, heap);
-#endif
 }
 
 static ledger *take_ledger(int64_t interpreter_id)

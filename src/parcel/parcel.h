@@ -75,4 +75,8 @@ typedef struct at_parcel_handle {
 int at_parcel_register_handle(PyTypeObject *type,
                               const at_parcel_handle *handle) AT_ATTACHED;
 
+/* The type that was registered in this interpreter with `handle`: borrowed, or NULL
+ * with an exception set. */
+PyTypeObject *at_parcel_handle_type(const at_parcel_handle *handle) AT_ATTACHED;
+
 #endif

@@ -165,3 +165,17 @@ int at_parcel_register_handle(PyTypeObject *type, const at_parcel_handle *handle
     state->handles[state->handle_count++].handle = handle;
     return 0;
 }
+
+PyTypeObject *at_parcel_handle_type(const at_parcel_handle *handle)
+{
+    at_parcel_state *state = at_parcel_state_get();
+    for (size_t i = 0; state != NULL && i < state->handle_count; i++) {
+        if (state->handles[i].handle == handle) {
+            return state->handles[i].type;
+        }
+    }
+    if (state != NULL) {
+        PyErr_SetString(PyExc_SystemError, "no type was registered for this handle");
+    }
+    return NULL;
+}
