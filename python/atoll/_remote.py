@@ -78,7 +78,11 @@ def _set_filters(filters: list[tuple[str, str, str, str, str, int]]) -> None:
 def start(data: bytes) -> None:
     """Make the new interpreter like its creator, and ready to import any extension."""
     values = pickle.loads(data)
-    threading.current_thread().name = f"atoll-{_atoll.interpreter_here()}"
+    here: Any = threading.current_thread()
+    here.name = f"atoll-{_atoll.interpreter_here()}"
+    # threading takes a thread that it did not start for a daemon, and threads that code
+    # here starts would be daemons like it: nobody would wait for them at the close.
+    here._daemonic = False
     sys.argv = values["argv"]
     sys.dont_write_bytecode = values["dont_write_bytecode"]
     sys.pycache_prefix = values["pycache_prefix"]
