@@ -129,6 +129,11 @@ bench: build $(VENV)/.test  ## the benchmarks, each against its peers (ARGS for 
 suites: build $(VENV)/.test  ## packages' own tests, run inside interpreters; writes docs/suites.md
 	$(PY) tools/suites.py $(ARGS)
 
+cpython-suites:  ## CPython 3.14's own suites of interpreters, against atoll's interface
+	tools/pythons run 3.14 -- python -m pip install --quiet --no-build-isolation \
+		--no-deps --force-reinstall -Cbuild-dir=build/package-3.14 .
+	tools/pythons run 3.14 -- python tools/cpython_suites $(ARGS)
+
 compat: build $(VENV)/.test  ## the matrix of packages; writes docs/compat.md
 	$(PY) tools/compat.py $(ARGS)
 
@@ -141,4 +146,4 @@ help:  ## this list
 		/^[a-zA-Z0-9_.-]+:.*##/ {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: serve doctor setup build wheel test test-py test-all test-c asan tsan aarch64 lint tidy \
-	fmt fuzz bench suites compat clean help
+	fmt fuzz bench suites cpython-suites compat clean help

@@ -168,7 +168,10 @@ class Interpreter:
     _ours: bool
     _whence: int
 
-    def __new__(cls, id: int, /) -> Self:
+    def __new__(
+        cls, id: int, /, _whence: object = None, _ownsref: object = None
+    ) -> Self:
+        # The standard library's last two: what they say is looked up here.
         if not isinstance(id, int):
             raise TypeError(f"id must be an int, got {id!r}")
         known = _known.get(id)
