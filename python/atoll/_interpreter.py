@@ -296,10 +296,10 @@ def _callers(interpreter_id: int) -> ThreadPoolExecutor:
 
 def _call_by_id(
     interpreter_id: int,
-    function: Callable[..., _R],
+    function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> _R:
+) -> Any:
     return _handle(interpreter_id, None).call(function, *args, **kwargs)
 
 

@@ -11,6 +11,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from typing import Any, ParamSpec, TypeVar
 
 from atoll import _atoll, interpreters
+from atoll.interpreters import _inside
 from atoll.interpreters._interpreter import _failure
 
 __all__ = ["BrokenInterpreterPool", "InterpreterPoolExecutor"]
@@ -43,6 +44,7 @@ class _Workers:
         made = interpreters.create()
         self.own.interpreter = made
         self.all.append(made)
+        made._run(_inside.name_thread, (threading.current_thread().name,))
         if self.initializer is not None:
             self.run(self.initializer, self.initargs, {})
 

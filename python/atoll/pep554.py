@@ -79,7 +79,7 @@ class _End:
         return f"{type(self).__name__}(id={self.id})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.id == self.id  # type: ignore[attr-defined, no-any-return]
+        return type(other) is type(self) and other.id == self.id
 
     def __hash__(self) -> int:
         return hash((type(self), self.id))

@@ -1,5 +1,6 @@
 """`atoll.Interpreter`: values, errors, wrong uses."""
 
+import os
 import pickle
 import sys
 import threading
@@ -277,3 +278,37 @@ def test_buffers_travel_with_calls(interpreter):
     data = bytes(range(256)) * 1024
     assert interpreter.call(bytearray, data) == bytearray(data)
     assert interpreter.call(len, memoryview(bytearray(data))) == len(data)
+
+
+def test_threads_it_starts_are_waited_for():
+    reader, writer = os.pipe()
+    with atoll.Interpreter() as interpreter:
+        interpreter.exec(
+            f"""
+import os, threading, time
+def task():
+    time.sleep(0.5)
+    os.write({writer}, b"F")
+threading.Thread(target=task).start()
+"""
+        )
+    os.close(writer)
+    assert os.read(reader, 9) == b"F"
+    os.close(reader)
+
+
+def test_submit_and_run():
+    import asyncio
+
+    async def drive(interpreter):
+        return await asyncio.gather(
+            interpreter.run(pow, 2, 5), interpreter.run(pow, 3, 2)
+        )
+
+    with atoll.Interpreter() as interpreter:
+        futures = [interpreter.submit(pow, 2, n) for n in range(10)]
+        assert [one.result(60) for one in futures] == [2**n for n in range(10)]
+        assert isinstance(interpreter.submit(int, "x").exception(60), ValueError)
+        assert asyncio.run(drive(interpreter)) == [32, 9]
+    with pytest.raises(atoll.ClosedError):
+        interpreter.submit(int)

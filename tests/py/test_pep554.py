@@ -1,5 +1,6 @@
 """`atoll.pep554`: the channels of PEP 554."""
 
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,14 @@ def test_channel_is_found_and_listed():
     sending.close()
     assert receiving.is_closed
     assert (receiving, sending) not in list_all_channels()
-    for use in (receiving.recv, lambda: sending.send(1), sending.close):
-        with pytest.raises(ChannelClosedError):
-            use()
+    with pytest.raises(ChannelClosedError):
+        receiving.recv()
+    with pytest.raises(ChannelClosedError):
+        sending.send(1)
+    with pytest.raises(ChannelClosedError):
+        sending.close()
     del receiving, sending
+    gc.collect()
     with pytest.raises(ChannelNotFoundError):
         RecvChannel(number)
 

@@ -252,6 +252,8 @@ def test_executor_runs_in_interpreters_of_its_own():
     with InterpreterPoolExecutor(2) as executor:
         places = {executor.submit(_here).result(WAIT) for _ in range(8)}
         assert 0 not in places
+        name = executor.submit(lambda: __import__("threading").current_thread().name)
+        assert name.result(WAIT).startswith("InterpreterPoolExecutor-")
         assert len(places) <= 2
         assert list(executor.map(lambda x: x * x, range(5))) == [0, 1, 4, 9, 16]
     left = {one.id for one in interpreters.list_all()}

@@ -80,8 +80,10 @@ def main(arguments: list[str]) -> int:
         for key in total:
             value = got[key]
             total[key] += value if isinstance(value, int) else len(value)
-    print(f"in all: {total['run']} run, {total['failed']} failed, "
-          f"{total['left out']} left out ({SKIPS.name} says why)")
+    print(
+        f"in all: {total['run']} run, {total['failed']} failed, "
+        f"{total['left out']} left out ({SKIPS.name} says why)"
+    )
     return 1 if bad else 0
 
 

@@ -8,6 +8,7 @@ parcel, for the executor, or None where it cannot be packed.
 import builtins
 import marshal
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 from atoll import _atoll
 
-__all__ = ["call", "call_code", "run", "run_code"]
+__all__ = ["call", "call_code", "name_thread", "run", "run_code"]
 
 type Outcome = tuple[bool, Any] | tuple[bool, Any, bytes | None]
 
@@ -51,6 +52,11 @@ def _failed(exception: BaseException) -> Outcome:
     except Exception:
         packed = None
     return False, report, packed
+
+
+def name_thread(name: str) -> None:
+    """Call the thread that runs this interpreter so, for people and debuggers."""
+    threading.current_thread().name = name
 
 
 def run(source: str) -> Outcome:

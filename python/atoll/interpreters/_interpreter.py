@@ -308,8 +308,7 @@ class Interpreter:
         function, script = _script(code)
         outcome = self._run(function, (script,))
         if not outcome[0]:
-            excinfo = _failure(outcome[1])
-            raise excinfo
+            raise _failure(outcome[1])
 
     def _attempt(
         self,
@@ -318,8 +317,6 @@ class Interpreter:
         kwargs: dict[str, Any],
     ) -> Any:
         """What `_inside.call` says."""
-        if not builtins.callable(callable):
-            raise TypeError(f"{type(callable).__name__} object is not callable")
         if (
             isinstance(callable, types.FunctionType)
             and _parcel._by_name(callable) is None
