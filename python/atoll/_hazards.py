@@ -66,7 +66,8 @@ HAZARDS = (
     ),
     Hazard(
         "tracemalloc",
-        "Closing an interpreter while tracemalloc traces crashes.",
+        "Closing an interpreter while tracemalloc traces crashes, and making one on a "
+        "new thread hangs.",
         "atoll stops the tracing, with a warning.",
         first=(3, 14),
     ),

@@ -61,6 +61,7 @@ class Interpreter:
         self._id = -1
         self._name = name
         _prepare_process()
+        _stop_tracing()
         self._id = _atoll.interpreter_create(
             name, marshal.dumps([str(p) for p in sys.path]), _remote.setting()
         )
@@ -409,7 +410,10 @@ def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
 
 
 def _stop_tracing() -> None:
-    # From 3.14 on, ending an interpreter while tracemalloc traces crashes.
+    # From 3.14 on, ending an interpreter while tracemalloc traces crashes; and making
+    # one on a thread that has no thread state yet, as the owner's is, hangs: CPython
+    # allocates it under the lock of its list of interpreters, and tracemalloc asks for
+    # a thread state, which takes that lock.
     tracemalloc = sys.modules.get("tracemalloc")
     if (
         sys.version_info >= (3, 14)
@@ -418,8 +422,8 @@ def _stop_tracing() -> None:
     ):
         tracemalloc.stop()
         warnings.warn(
-            "tracemalloc was stopped: this version of CPython crashes when an "
-            "interpreter closes while it traces",
+            "tracemalloc was stopped: this version of CPython hangs or crashes when an "
+            "interpreter is made or closes while it traces",
             RuntimeWarning,
             stacklevel=4,
         )
