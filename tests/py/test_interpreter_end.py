@@ -321,9 +321,9 @@ def test_close_while_tracemalloc_traces():
     run(
         """
         import atoll, tracemalloc, warnings
-        tracemalloc.start()
         one = atoll.Interpreter()
         one.exec("import json")
+        tracemalloc.start()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             one.close()
