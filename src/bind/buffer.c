@@ -508,36 +508,47 @@ AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unu
  * ------------------------------------------------------------------------------ */
 
 #define VIEW_METHODS                                                                   \
-    {"release", view_release, METH_NOARGS, NULL},                                      \
-        {"__enter__", view_enter, METH_NOARGS, NULL},                                  \
-        {"__exit__", view_exit, METH_VARARGS, NULL},                                   \
-        {"toreadonly", view_readonly_view, METH_NOARGS, NULL},                         \
-        {"_transfer", view_transfer, METH_NOARGS, NULL},                               \
-        {"_describe", view_describe, METH_NOARGS, NULL},                               \
-        {"__reduce__", view_reduce, METH_NOARGS, NULL},                                \
+    {"release", view_release, METH_NOARGS,                                             \
+     "release($self)\n--\n\nLet the memory go: this handle raises from now on. "       \
+     "Others keep theirs."},                                                           \
+        {"__enter__", view_enter, METH_NOARGS,                                         \
+         "__enter__($self)\n--\n\nThe buffer itself."},                                \
+        {"__exit__", view_exit, METH_VARARGS,                                          \
+         "__exit__($self, *exception)\n--\n\nrelease()."},                             \
+        {"toreadonly", view_readonly_view, METH_NOARGS,                                \
+         "toreadonly($self)\n--\n\nA view of the same memory that cannot be written "  \
+         "to."},                                                                       \
+        {"_transfer", view_transfer, METH_NOARGS,                                      \
+         "_transfer($self)\n--\n\nFor atoll.transfer()."},                             \
+        {"_describe", view_describe, METH_NOARGS,                                      \
+         "_describe($self)\n--\n\nFor repr() and the tests."},                         \
+        {"__reduce__", view_reduce, METH_NOARGS,                                       \
+         "__reduce__($self)\n--\n\nFor pickle: other processes map the same memory."}, \
         {"__dlpack__", (PyCFunction)(void (*)(void))view_dlpack,                       \
-         METH_VARARGS | METH_KEYWORDS, NULL},                                          \
+         METH_VARARGS | METH_KEYWORDS, "A capsule for DLPack's consumers."},           \
     {                                                                                  \
-        "__dlpack_device__", view_dlpack_device, METH_NOARGS, NULL                     \
+        "__dlpack_device__", view_dlpack_device, METH_NOARGS,                          \
+            "DLPack: memory of the CPU."                                               \
     }
 
 static PyMethodDef buffer_methods[] = {
     VIEW_METHODS,
-    {"_restore", buffer_restore, METH_VARARGS | METH_CLASS, NULL},
+    {"_restore", buffer_restore, METH_VARARGS | METH_CLASS, "For pickle."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef array_methods[] = {
     VIEW_METHODS,
-    {"_restore", array_restore, METH_VARARGS | METH_CLASS, NULL},
+    {"_restore", array_restore, METH_VARARGS | METH_CLASS, "For pickle."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef view_attributes[] = {
-    {"nbytes", view_nbytes, NULL, NULL, NULL},
-    {"readonly", view_readonly, NULL, NULL, NULL},
-    {"shape", view_shape, NULL, NULL, NULL},
-    {"dtype", view_dtype, NULL, NULL, NULL},
+    {"nbytes", view_nbytes, NULL, "Its size in bytes.", NULL},
+    {"readonly", view_readonly, NULL,
+     "Whether it cannot be written to through this handle.", NULL},
+    {"shape", view_shape, NULL, "Its size in items, for each dimension.", NULL},
+    {"dtype", view_dtype, NULL, "The type of an item, as numpy writes it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -551,10 +562,18 @@ static PyGetSetDef view_attributes[] = {
     }
 
 static PyType_Slot buffer_slots[] = {
-    VIEW_SLOTS, {Py_tp_new, buffer_new}, {Py_tp_methods, buffer_methods}, {0, NULL}};
+    {Py_tp_doc, "Bytes that interpreters and processes share."},
+    VIEW_SLOTS,
+    {Py_tp_new, buffer_new},
+    {Py_tp_methods, buffer_methods},
+    {0, NULL}};
 
 static PyType_Slot array_slots[] = {
-    VIEW_SLOTS, {Py_tp_new, array_new}, {Py_tp_methods, array_methods}, {0, NULL}};
+    {Py_tp_doc, "An array that interpreters and processes share."},
+    VIEW_SLOTS,
+    {Py_tp_new, array_new},
+    {Py_tp_methods, array_methods},
+    {0, NULL}};
 
 static PyType_Spec buffer_spec = {
     .name = "atoll.SharedBuffer",

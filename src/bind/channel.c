@@ -605,39 +605,166 @@ static Py_hash_t channel_hash(PyObject *object)
 
 static PyMethodDef channel_methods[] = {
     {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"try_send", channel_try_send, METH_O, NULL},
+
+     "send($self, obj, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Send obj, waiting for room.\n"
+     "\n"
+     "The receiver gets a copy; buffers of 64 KiB and more that cannot change are\n"
+     "lent, not copied, and shared things (channels, locks, buffers) stay shared.\n"
+     "Any thread of any interpreter may call; the GIL is not held while waiting.\n"
+     "\n"
+     "Args:\n"
+     "    obj: Anything that pickle can carry, functions and lambdas too.\n"
+     "    timeout: Seconds to wait; None waits for ever, 0 does not wait.\n"
+     "\n"
+     "Raises:\n"
+     "    NotShareableError: obj holds something that cannot be sent; the message\n"
+     "        names the path to it. Nothing was sent.\n"
+     "    ClosedError: The channel is closed, or this interpreter is closing.\n"
+     "    TimeoutError: There was no room in time."},
+    {"try_send", channel_try_send, METH_O,
+     "try_send($self, obj, /)\n"
+     "--\n"
+     "\n"
+     "Send obj if there is room; never waits.\n"
+     "\n"
+     "Raises:\n"
+     "    Full: There is no room now.\n"
+     "    NotShareableError, ClosedError: As send()."},
     {"send_many", (PyCFunction)(void (*)(void))channel_send_many,
-     METH_VARARGS | METH_KEYWORDS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "send_many($self, objects, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Send each of objects, in order, waiting for room.\n"
+     "\n"
+     "Cheaper than as many send(): receivers are woken once for a batch. What\n"
+     "stands before an object that cannot be sent is sent all the same.\n"
+     "\n"
+     "Args:\n"
+     "    objects: An iterable.\n"
+     "    timeout: Seconds to wait; None waits for ever, 0 does not wait. For all "
+     "together.\n"
+     "\n"
+     "Returns:\n"
+     "    How many there were.\n"
+     "\n"
+     "Raises:\n"
+     "    NotShareableError, ClosedError, TimeoutError: As send()."},
     {"recv", (PyCFunction)(void (*)(void))channel_recv, METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"try_recv", channel_try_recv, METH_NOARGS, NULL},
+
+     "recv($self, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Receive the first object, waiting for one.\n"
+     "\n"
+     "Args:\n"
+     "    timeout: Seconds to wait; None waits for ever, 0 does not wait.\n"
+     "\n"
+     "Returns:\n"
+     "    The object. Each is received once, by one receiver.\n"
+     "\n"
+     "Raises:\n"
+     "    ClosedError: The channel is closed and drained, or this interpreter is\n"
+     "        closing.\n"
+     "    TimeoutError: Nothing came in time."},
+    {"try_recv", channel_try_recv, METH_NOARGS,
+     "try_recv($self)\n"
+     "--\n"
+     "\n"
+     "Receive the first object if there is one; never waits.\n"
+     "\n"
+     "Raises:\n"
+     "    Empty: There is nothing now.\n"
+     "    ClosedError: The channel is closed and drained."},
     {"recv_many", (PyCFunction)(void (*)(void))channel_recv_many,
-     METH_VARARGS | METH_KEYWORDS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "recv_many($self, limit=256, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Receive what is there, waiting only for the first object.\n"
+     "\n"
+     "Args:\n"
+     "    limit: At most so many objects, and never more than 256.\n"
+     "    timeout: Seconds to wait; None waits for ever, 0 does not wait.\n"
+     "\n"
+     "Returns:\n"
+     "    A list of at least one object. It ends before an object that cannot be\n"
+     "    unpacked, whose error the next receive on this handle raises.\n"
+     "\n"
+     "Raises:\n"
+     "    ClosedError, TimeoutError: As recv()."},
     {"send_async", (PyCFunction)(void (*)(void))channel_send_async,
-     METH_VARARGS | METH_KEYWORDS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "send_async($self, obj, timeout=None)\n"
+     "--\n"
+     "\n"
+     "send() for coroutines: waits on the running event loop."},
     {"recv_async", (PyCFunction)(void (*)(void))channel_recv_async,
-     METH_VARARGS | METH_KEYWORDS, NULL},
-    {"close", channel_close, METH_NOARGS, NULL},
-    {"__enter__", channel_enter, METH_NOARGS, NULL},
-    {"__exit__", channel_exit, METH_VARARGS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "recv_async($self, timeout=None)\n"
+     "--\n"
+     "\n"
+     "recv() for coroutines: waits on the running event loop."},
+    {"close", channel_close, METH_NOARGS,
+     "close($self)\n"
+     "--\n"
+     "\n"
+     "Refuse further sends; what was accepted can still be received.\n"
+     "\n"
+     "Waiting senders and, once it is drained, receivers get ClosedError. Closing\n"
+     "again does nothing."},
+    {"__enter__", channel_enter, METH_NOARGS,
+     "__enter__($self)\n"
+     "--\n"
+     "\n"
+     "The channel itself."},
+    {"__exit__", channel_exit, METH_VARARGS,
+     "__exit__($self, *exception)\n"
+     "--\n"
+     "\n"
+     "close()."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef channel_attributes[] = {
-    {"closed", channel_closed, NULL, NULL, NULL},
-    {"capacity", channel_capacity, NULL, NULL, NULL},
+    {"closed", channel_closed, NULL, "Whether sends are refused.", NULL},
+    {"capacity", channel_capacity, NULL, "How many objects it holds at most.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot channel_slots[] = {
-    {Py_tp_new, channel_new},         {Py_tp_dealloc, channel_dealloc},
-    {Py_tp_methods, channel_methods}, {Py_tp_getset, channel_attributes},
-    {Py_tp_repr, channel_repr},       {Py_tp_richcompare, channel_compare},
-    {Py_tp_hash, channel_hash},       {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, channel_next},   {Py_am_aiter, PyObject_SelfIter},
-    {Py_am_anext, channel_anext},     {Py_sq_length, channel_length},
-    {Py_nb_bool, channel_bool},       {0, NULL},
+    {Py_tp_doc,
+     "Channel(capacity=1024, *, keep_open=False)\n"
+     "--\n"
+     "\n"
+     "A bounded queue between interpreters and threads.\n"
+     "\n"
+     "Several may send and several receive; the order of each sender is kept. A\n"
+     "channel can itself be sent: both handles are of one channel. Iterating, also\n"
+     "with \"async for\", receives until it is closed and drained. It closes by "
+     "itself\n"
+     "when the last interpreter on one side closes.\n"
+     "\n"
+     "Args:\n"
+     "    capacity: How many objects it holds before send() waits; at least 1.\n"
+     "    keep_open: Do not close when interpreters do."},
+    {Py_tp_new, channel_new},
+    {Py_tp_dealloc, channel_dealloc},
+    {Py_tp_methods, channel_methods},
+    {Py_tp_getset, channel_attributes},
+    {Py_tp_repr, channel_repr},
+    {Py_tp_richcompare, channel_compare},
+    {Py_tp_hash, channel_hash},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, channel_next},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, channel_anext},
+    {Py_sq_length, channel_length},
+    {Py_nb_bool, channel_bool},
+    {0, NULL},
 };
 
 static PyType_Spec channel_spec = {
@@ -725,7 +852,8 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
 }
 
 static PyMethodDef functions[] = {
-    {"select", select_channels, METH_VARARGS, NULL},
+    {"select", select_channels, METH_VARARGS,
+     "select($module, channels, timeout, /)\n--\n\nSee atoll.select()."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -19,6 +19,7 @@ static int module_exec(PyObject *module)
         at_bind_buffer,
         at_bind_pool,
         at_bind_queue,
+        at_bind_capi,
         NULL, /* the end */
     };
     for (size_t i = 0; additions[i] != NULL; i++) {

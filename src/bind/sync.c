@@ -249,11 +249,46 @@ AT_UNCHECKED static PyObject *lock_locked(PyObject *object, PyObject *unused)
 
 static PyMethodDef lock_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_VARARGS | METH_KEYWORDS,
-     NULL},
-    {"release", lock_release, METH_NOARGS, NULL},
-    {"locked", lock_locked, METH_NOARGS, NULL},
-    {"__enter__", lock_enter, METH_NOARGS, NULL},
-    {"__exit__", lock_release, METH_VARARGS, NULL},
+
+     "acquire($self, blocking=True, timeout=-1)\n"
+     "--\n"
+     "\n"
+     "Take it, waiting until it is free.\n"
+     "\n"
+     "Args:\n"
+     "    blocking: False does not wait.\n"
+     "    timeout: Seconds to wait; -1 waits for ever.\n"
+     "\n"
+     "Returns:\n"
+     "    True with it, False without.\n"
+     "\n"
+     "Raises:\n"
+     "    OwnerDeadError: The interpreter that held it closed. It is free now, and\n"
+     "        not taken: what it guards may be half done. Told once.\n"
+     "    ClosedError: This interpreter is closing."},
+    {"release", lock_release, METH_NOARGS,
+     "release($self)\n"
+     "--\n"
+     "\n"
+     "Let it go; the next who waits gets it.\n"
+     "\n"
+     "Raises:\n"
+     "    RuntimeError: It is not held, or an RLock by another thread."},
+    {"locked", lock_locked, METH_NOARGS,
+     "locked($self)\n"
+     "--\n"
+     "\n"
+     "Whether anybody holds it."},
+    {"__enter__", lock_enter, METH_NOARGS,
+     "__enter__($self)\n"
+     "--\n"
+     "\n"
+     "acquire()."},
+    {"__exit__", lock_release, METH_VARARGS,
+     "__exit__($self, *exception)\n"
+     "--\n"
+     "\n"
+     "release()."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -403,16 +438,73 @@ AT_UNCHECKED static PyObject *condition_notify_all(PyObject *object, PyObject *u
 
 static PyMethodDef condition_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))condition_acquire,
-     METH_VARARGS | METH_KEYWORDS, NULL},
-    {"release", condition_release, METH_NOARGS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "acquire($self, blocking=True, timeout=-1)\n"
+     "--\n"
+     "\n"
+     "Take it, waiting until it is free.\n"
+     "\n"
+     "Args:\n"
+     "    blocking: False does not wait.\n"
+     "    timeout: Seconds to wait; -1 waits for ever.\n"
+     "\n"
+     "Returns:\n"
+     "    True with it, False without.\n"
+     "\n"
+     "Raises:\n"
+     "    OwnerDeadError: The interpreter that held it closed. It is free now, and\n"
+     "        not taken: what it guards may be half done. Told once.\n"
+     "    ClosedError: This interpreter is closing."},
+    {"release", condition_release, METH_NOARGS,
+     "release($self)\n"
+     "--\n"
+     "\n"
+     "Let the lock go."},
     {"wait", (PyCFunction)(void (*)(void))condition_wait, METH_VARARGS | METH_KEYWORDS,
-     NULL},
+
+     "wait($self, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Let the lock go, wait to be notified, and take the lock again.\n"
+     "\n"
+     "Args:\n"
+     "    timeout: Seconds to wait; None waits for ever.\n"
+     "\n"
+     "Returns:\n"
+     "    False after a timeout, else True. The lock is held in both cases.\n"
+     "\n"
+     "Raises:\n"
+     "    RuntimeError: The lock is not held.\n"
+     "    OwnerDeadError: Whoever held the lock since closed; it is not held."},
     {"wait_for", (PyCFunction)(void (*)(void))condition_wait_for,
-     METH_VARARGS | METH_KEYWORDS, NULL},
-    {"notify", condition_notify, METH_VARARGS, NULL},
-    {"notify_all", condition_notify_all, METH_NOARGS, NULL},
-    {"__enter__", condition_enter, METH_NOARGS, NULL},
-    {"__exit__", condition_release, METH_VARARGS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "wait_for($self, predicate, timeout=None)\n"
+     "--\n"
+     "\n"
+     "wait() until predicate() is true, and return what it was last."},
+    {"notify", condition_notify, METH_VARARGS,
+     "notify($self, n=1)\n"
+     "--\n"
+     "\n"
+     "Wake up to n of the waiters, those that wait longest first.\n"
+     "\n"
+     "Raises:\n"
+     "    RuntimeError: The lock is not held."},
+    {"notify_all", condition_notify_all, METH_NOARGS,
+     "notify_all($self)\n"
+     "--\n"
+     "\n"
+     "Wake all waiters."},
+    {"__enter__", condition_enter, METH_NOARGS,
+     "__enter__($self)\n"
+     "--\n"
+     "\n"
+     "Take the lock."},
+    {"__exit__", condition_release, METH_VARARGS,
+     "__exit__($self, *exception)\n"
+     "--\n"
+     "\n"
+     "Let the lock go."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -469,11 +561,33 @@ AT_UNCHECKED static PyObject *event_wait(PyObject *object, PyObject *arguments,
 }
 
 static PyMethodDef event_methods[] = {
-    {"set", event_set, METH_NOARGS, NULL},
-    {"clear", event_clear, METH_NOARGS, NULL},
-    {"is_set", event_is_set, METH_NOARGS, NULL},
+    {"set", event_set, METH_NOARGS,
+     "set($self)\n"
+     "--\n"
+     "\n"
+     "Set it, and wake everybody who waits."},
+    {"clear", event_clear, METH_NOARGS,
+     "clear($self)\n"
+     "--\n"
+     "\n"
+     "Unset it."},
+    {"is_set", event_is_set, METH_NOARGS,
+     "is_set($self)\n"
+     "--\n"
+     "\n"
+     "Whether it is set."},
     {"wait", (PyCFunction)(void (*)(void))event_wait, METH_VARARGS | METH_KEYWORDS,
-     NULL},
+
+     "wait($self, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Wait until it is set.\n"
+     "\n"
+     "Args:\n"
+     "    timeout: Seconds to wait; None waits for ever.\n"
+     "\n"
+     "Returns:\n"
+     "    False after a timeout, else True."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -556,10 +670,36 @@ AT_UNCHECKED static PyObject *semaphore_exit(PyObject *object, PyObject *argumen
 
 static PyMethodDef semaphore_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))semaphore_acquire,
-     METH_VARARGS | METH_KEYWORDS, NULL},
-    {"release", semaphore_release, METH_VARARGS, NULL},
-    {"__enter__", semaphore_enter, METH_NOARGS, NULL},
-    {"__exit__", semaphore_exit, METH_VARARGS, NULL},
+     METH_VARARGS | METH_KEYWORDS,
+     "acquire($self, blocking=True, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Take one, waiting until the value is not zero.\n"
+     "\n"
+     "Args:\n"
+     "    blocking: False does not wait.\n"
+     "    timeout: Seconds to wait; None waits for ever.\n"
+     "\n"
+     "Returns:\n"
+     "    True with it, False without."},
+    {"release", semaphore_release, METH_VARARGS,
+     "release($self, n=1)\n"
+     "--\n"
+     "\n"
+     "Give n back.\n"
+     "\n"
+     "Raises:\n"
+     "    ValueError: n is less than 1, or more than a bounded one has given out."},
+    {"__enter__", semaphore_enter, METH_NOARGS,
+     "__enter__($self)\n"
+     "--\n"
+     "\n"
+     "acquire()."},
+    {"__exit__", semaphore_exit, METH_VARARGS,
+     "__exit__($self, *exception)\n"
+     "--\n"
+     "\n"
+     "release()."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -636,16 +776,37 @@ AT_UNCHECKED static PyObject *barrier_broken(PyObject *object, void *unused)
 
 static PyMethodDef barrier_methods[] = {
     {"wait", (PyCFunction)(void (*)(void))barrier_wait, METH_VARARGS | METH_KEYWORDS,
-     NULL},
-    {"abort", barrier_abort, METH_NOARGS, NULL},
-    {"reset", barrier_reset, METH_NOARGS, NULL},
+
+     "wait($self, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Wait for the other parties.\n"
+     "\n"
+     "Args:\n"
+     "    timeout: Seconds to wait; None is what the barrier was made with.\n"
+     "\n"
+     "Returns:\n"
+     "    0 to parties - 1, another for each.\n"
+     "\n"
+     "Raises:\n"
+     "    BrokenBarrierError: A party gave up, or abort() or reset() was called."},
+    {"abort", barrier_abort, METH_NOARGS,
+     "abort($self)\n"
+     "--\n"
+     "\n"
+     "Break it: those who wait get BrokenBarrierError."},
+    {"reset", barrier_reset, METH_NOARGS,
+     "reset($self)\n"
+     "--\n"
+     "\n"
+     "Make it whole again; those who wait get BrokenBarrierError."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef barrier_attributes[] = {
-    {"parties", barrier_parties, NULL, NULL, NULL},
-    {"n_waiting", barrier_n_waiting, NULL, NULL, NULL},
-    {"broken", barrier_broken, NULL, NULL, NULL},
+    {"parties", barrier_parties, NULL, "How many must come.", NULL},
+    {"n_waiting", barrier_n_waiting, NULL, "How many wait now.", NULL},
+    {"broken", barrier_broken, NULL, "Whether it is broken.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -654,6 +815,7 @@ static PyGetSetDef barrier_attributes[] = {
 
 typedef struct sync_type {
     const char *name;
+    const char *doc;
     newfunc new;
     PyMethodDef *methods;
     PyGetSetDef *attributes; /* or NULL */
@@ -661,28 +823,44 @@ typedef struct sync_type {
 } sync_type;
 
 static const sync_type types[] = {
-    {"atoll.Lock", lock_new, lock_methods, NULL, {&at_lock_kind, thing_of, sync_wrap}},
+    {"atoll.Lock",
+     "threading.Lock between interpreters. When the interpreter that holds it closes, "
+     "the next to acquire it gets OwnerDeadError.",
+     lock_new,
+     lock_methods,
+     NULL,
+     {&at_lock_kind, thing_of, sync_wrap}},
     {"atoll.RLock",
+     "threading.RLock between interpreters: its thread may take it again.",
+
      rlock_new,
      lock_methods,
      NULL,
      {&at_rlock_kind, thing_of, sync_wrap}},
     {"atoll.Condition",
+     "threading.Condition between interpreters, over a Lock or RLock.",
+
      condition_new,
      condition_methods,
      NULL,
      {&at_condition_kind, thing_of, sync_wrap}},
     {"atoll.Event",
+     "threading.Event between interpreters.",
+
      event_new,
      event_methods,
      NULL,
      {&at_event_kind, thing_of, sync_wrap}},
     {"atoll.Semaphore",
+     "threading.Semaphore between interpreters.",
+
      semaphore_new,
      semaphore_methods,
      NULL,
      {&at_semaphore_kind, thing_of, sync_wrap}},
     {"atoll.Barrier",
+     "threading.Barrier between interpreters.",
+
      barrier_new,
      barrier_methods,
      barrier_attributes,
@@ -692,6 +870,7 @@ static const sync_type types[] = {
 static int add(PyObject *module, const sync_type *described) AT_ATTACHED
 {
     PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)described->doc},
         {Py_tp_new, (void *)described->new},
         {Py_tp_dealloc, (void *)sync_dealloc},
         {Py_tp_methods, described->methods},

@@ -16,7 +16,7 @@ enum {
     TAG_MASK = 7,
     TAG_BITS = 3,
     FLOAT_ROTATION = 4,
-    RUN_LIMIT = 7, /* bytes beside the tag */
+    RUN_LIMIT = AT_PARCEL_WORD_RUN_BYTES, /* beside the tag */
 };
 
 enum { CONSTANT_NONE, CONSTANT_FALSE, CONSTANT_TRUE, CONSTANT_ZERO, CONSTANT_ELLIPSIS };
@@ -101,13 +101,24 @@ bool at_parcel_word_pack(PyObject *object, void **word)
                                    : false;
 }
 
+static int read_run(uint64_t bits, char *data)
+{
+    for (size_t i = 0; i < RUN_LIMIT; i++) {
+        data[i] = (char)(bits >> (8 * (i + 1)));
+    }
+    return (int)(bits >> TAG_BITS & TAG_MASK);
+}
+
+int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES])
+{
+    uint64_t bits = (uint64_t)(uintptr_t)word;
+    return (bits & TAG_MASK) == TAG_BYTES ? read_run(bits, data) : -1;
+}
+
 static PyObject *unpack_run(uint64_t bits)
 {
     char bytes[RUN_LIMIT];
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        bytes[i] = (char)(bits >> (8 * (i + 1)));
-    }
-    Py_ssize_t size = (Py_ssize_t)(bits >> TAG_BITS & TAG_MASK);
+    Py_ssize_t size = read_run(bits, bytes);
     return (bits & TAG_MASK) == TAG_BYTES
                ? PyBytes_FromStringAndSize(bytes, size)
                : PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, bytes, size);

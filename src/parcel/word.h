@@ -21,6 +21,12 @@
 
 #include "base/contexts.h"
 
+enum { AT_PARCEL_WORD_RUN_BYTES = 7 };
+
+/* The bytes of a word that is a bytes object, copied to `data`: how many, or -1 for
+ * others. ctx: any */
+int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES]);
+
 /* `object` as a word; false where it must be a message. Never fails, runs no code. */
 bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED;
 

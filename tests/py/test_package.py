@@ -2,8 +2,11 @@
 
 import importlib.metadata
 import importlib.resources
+import inspect
 import subprocess
 import sys
+
+import pytest
 
 import atoll
 
@@ -30,3 +33,16 @@ def test_import_is_silent_under_warnings_as_errors() -> None:
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+TYPES = ["Channel", "Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier"]
+
+
+@pytest.mark.parametrize("name", [*TYPES, "SharedBuffer", "SharedArray"])
+def test_every_method_says_what_it_does(name: str) -> None:
+    described = getattr(atoll, name)
+    assert described.__doc__
+    for member, value in vars(described).items():
+        if callable(value) or inspect.isgetsetdescriptor(value):
+            assert member == "__hash__" or value.__doc__, f"{name}.{member}"
+            assert "NULL" not in (value.__doc__ or "")
