@@ -111,7 +111,8 @@ def wait_in_a_thread(started: Event, never: Channel, outcome: Channel) -> None:
         except BaseException as error:
             outcome.send(type(error).__name__)
 
-    threading.Thread(target=wait).start()
+    # A daemon, which it would be by default here, is ended by SystemExit as well.
+    threading.Thread(target=wait, daemon=False).start()
 
 
 def test_a_closing_interpreter_wakes_its_waiters() -> None:
