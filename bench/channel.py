@@ -100,8 +100,14 @@ def round_trip(rounds: int, cpus: list[list[int] | None], payload: object) -> fl
     return statistics.median(times)
 
 
-def one_way(count: int, cpus: list[list[int] | None]) -> float:
-    """Nanoseconds for a small message, one way, between two interpreters."""
+def one_way(count: int, cpus: list[list[int] | None], batch: int = 1) -> float:
+    """Nanoseconds for a small message, one way, between two interpreters.
+
+    Args:
+        count: How many messages.
+        cpus: Where the two sides run.
+        batch: Above 1, so many with each `send_many`.
+    """
     with Interpreter() as interpreter:
         times = []
         for _ in range(REPEATS):
@@ -113,8 +119,12 @@ def one_way(count: int, cpus: list[list[int] | None]) -> float:
             pin(cpus[0])
             begin = time.perf_counter_ns()
             send = channel.send
-            for i in range(count):
-                send(i)
+            if batch == 1:
+                for i in range(count):
+                    send(i)
+            else:
+                for first in range(0, count, batch):
+                    channel.send_many(range(first, min(first + batch, count)))
             send(None)
             done.recv()
             times.append((time.perf_counter_ns() - begin) / count)
@@ -146,23 +156,38 @@ def simple_queue(count: int, cpus: list[list[int] | None]) -> float:
 
 
 def standard_queue(rounds: int) -> float | None:
-    """A round trip through `concurrent.interpreters.Queue`; None before 3.14."""
+    """A round trip through `concurrent.interpreters.Queue`, or what it was on 3.13."""
+    shared: dict[str, object] = {}
     try:
         from concurrent import interpreters  # type: ignore[attr-defined]
+        from concurrent.interpreters import (  # type: ignore[import-not-found]
+            create_queue,
+        )
+
+        home = "concurrent.interpreters"
     except ImportError:
-        return None
-    there, back = interpreters.create_queue(), interpreters.create_queue()
+        try:
+            from test.support import interpreters  # type: ignore[no-redef]
+            from test.support.interpreters.queues import create as create_queue
+        except ImportError:
+            return None
+        home, shared = "test.support.interpreters.queues", {"syncobj": True}
+    there, back = create_queue(**shared), create_queue(**shared)
     interpreter = interpreters.create()
-    interpreter.prepare_main(there=there, back=back)
-    code = "while (value := there.get()) is not None:\n    back.put(value)"
+    keyword = ", syncobj=True" if shared else ""
+    code = (
+        f"from {home} import Queue\n"
+        f"there, back = Queue({there.id}), Queue({back.id})\n"
+        f"while (value := there.get()) is not None:\n    back.put(value{keyword})"
+    )
     thread = threading.Thread(target=interpreter.exec, args=(code,))
     thread.start()
     begin = time.perf_counter_ns()
     for i in range(rounds):
-        there.put(i)
+        there.put(i, **shared)
         back.get()
     taken = (time.perf_counter_ns() - begin) / rounds
-    there.put(None)
+    there.put(None, **shared)
     thread.join()
     return taken
 
@@ -183,6 +208,7 @@ def measure(how: str) -> dict[str, float | None]:
         "round trip, 64 MB": lambda: round_trip(3_000, cpus, SharedBuffer(64 << 20)),
         "round trip, interpreters.Queue": lambda: standard_queue(100),
         "one way, channel": lambda: one_way(100_000, cpus),
+        "one way, channel, batches of 256": lambda: one_way(100_000, cpus, 256),
         "one way, SimpleQueue of threads": lambda: simple_queue(100_000, cpus),
     }
     for name, step in steps.items():
@@ -230,6 +256,11 @@ def main() -> None:
         "SimpleQueue / channel, one way (5)",
         "one way, SimpleQueue of threads",
         "one way, channel",
+    )
+    ratio(
+        "SimpleQueue / channel, one way, batches (5)",
+        "one way, SimpleQueue of threads",
+        "one way, channel, batches of 256",
     )
 
 
