@@ -117,7 +117,7 @@ fmt: $(VENV)/.test  ## format C and Python
 	$(VENV)/bin/ruff format --quiet .
 	clang-format -i $(C_SOURCES)
 
-fuzz:  ## each fuzz target for SECONDS=60 (needs clang)
+fuzz:  ## each fuzz target for SECONDS_EACH=60 (needs clang)
 	tools/fuzz $(BUILD) $${SECONDS_EACH:-60}
 
 ##@ Measure
