@@ -2,6 +2,7 @@
 
 import sys
 
+from atoll import _frames
 from atoll._importer import cover_interpreters
 
 
@@ -26,4 +27,5 @@ def enable() -> None:
         import datetime  # noqa: F401
     import _interpreters
 
+    _frames.install()
     cover_interpreters(_interpreters)

@@ -60,6 +60,12 @@ HAZARDS = (
         last=(3, 13),
     ),
     Hazard(
+        "current-frames",
+        "sys._current_frames(), which profilers and debuggers call, makes objects of "
+        "other interpreters' frames: the heap is corrupted.",
+        "It sees the threads of the caller's interpreter only.",
+    ),
+    Hazard(
         "fork",
         "The child of a fork crashes while any other interpreter lives.",
         "Use subprocess, or multiprocessing's forkserver or spawn.",

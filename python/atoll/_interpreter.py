@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from atoll import _atoll, _fork, _remote, _wire
+from atoll import _atoll, _fork, _frames, _remote, _wire
 from atoll._errors import ClosedError, InterpreterError, RemoteTraceback
 
 if TYPE_CHECKING:
@@ -461,6 +461,7 @@ def _prepare_process() -> None:
 
     _atoll.heap_install()
     _fork.install()
+    _frames.install()
     atexit.register(_exit_process)
 
 

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
-from atoll import _atoll, _errors, _fork, _wire
+from atoll import _atoll, _errors, _fork, _frames, _wire
 
 __all__: list[str] = []
 
@@ -91,6 +91,7 @@ def start(data: bytes) -> None:
     sys.set_int_max_str_digits(values["int_max_str_digits"])
     _set_filters(values["filters"])
     _fork.install()
+    _frames.install()
     try:
         importer: Any = importlib.import_module("atoll._importer")
     except ModuleNotFoundError:

@@ -11,6 +11,7 @@ PyMODINIT_FUNC PyInit__atoll(void);
 int at_bind_buffer(PyObject *module);
 int at_bind_capi(PyObject *module);
 int at_bind_channel(PyObject *module);
+int at_bind_frames(PyObject *module);
 int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);

@@ -12,6 +12,7 @@ static int module_exec(PyObject *module)
         at_bind_http,
         at_bind_interpreter,
         at_bind_extension,
+        at_bind_frames,
         at_bind_wakeups,
         at_bind_sync,
         at_bind_server,
