@@ -112,7 +112,7 @@ class _Run:
         try:
             with atoll.Interpreter(name=threading.current_thread().name) as it:
                 while (nodeids := self._next_file()) is not None:
-                    it.call(_run_file, options, nodeids, os.getcwd(), self.reports)
+                    it.call(_run_file, options, nodeids, self.reports)
         except BaseException as error:
             self.reports.send((_ERROR, f"{type(error).__name__}: {error}"))
         finally:
@@ -193,9 +193,7 @@ class _Reporter:
         self.home.send((_ERROR, f"INTERNALERROR: {excrepr}"))
 
 
-def _run_file(
-    options: dict[str, Any], nodeids: list[str], folder: str, home: Any
-) -> None:
+def _run_file(options: dict[str, Any], nodeids: list[str], home: Any) -> None:
     """Run the tests `nodeids` of one file; their reports go to the channel `home`."""
     from _pytest.config import Config
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import atoll
-
 
 def square(x: int) -> int:
     return x * x
