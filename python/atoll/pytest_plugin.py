@@ -14,6 +14,7 @@ of C code, signal handlers, `os.fork`) see each other or are refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -93,26 +94,31 @@ class _Run:
 
     def in_interpreters(self, count: int) -> None:
         options = _options(self.session.config)
-        threads = [
-            threading.Thread(target=self._feed, args=(options,), name=f"pytest-{n}")
-            for n in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for _ in threads:
-                self._until_one_is_done()
-        finally:
-            self.stopped = True
+        with contextlib.ExitStack() as stack:
+            # Open until the last report is read: a channel ends with those who send.
+            interpreters = [
+                stack.enter_context(atoll.Interpreter(name=f"pytest-{n}"))
+                for n in range(count)
+            ]
+            threads = [
+                threading.Thread(target=self._feed, args=(it, options), name=it.name)
+                for it in interpreters
+            ]
             for thread in threads:
-                thread.join()
+                thread.start()
+            try:
+                for _ in threads:
+                    self._until_one_is_done()
+            finally:
+                self.stopped = True
+                for thread in threads:
+                    thread.join()
 
-    def _feed(self, options: dict[str, Any]) -> None:
+    def _feed(self, interpreter: atoll.Interpreter, options: dict[str, Any]) -> None:
         """Thread: give one interpreter file after file."""
         try:
-            with atoll.Interpreter(name=threading.current_thread().name) as it:
-                while (nodeids := self._next_file()) is not None:
-                    it.call(_run_file, options, nodeids, self.reports)
+            while (nodeids := self._next_file()) is not None:
+                interpreter.call(_run_file, options, nodeids, self.reports)
         except BaseException as error:
             self.reports.send((_ERROR, f"{type(error).__name__}: {error}"))
         finally:
