@@ -25,14 +25,25 @@ static int64_t seconds_to_ns(double seconds)
 
 static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
-    static char *keywords[] = {"request_line_bytes", "head_bytes",
-                               "header_count",       "body_bytes",
-                               "head_timeout",       "body_timeout",
-                               "idle_timeout",       "write_timeout",
-                               "linger_timeout",     "ws_message_bytes",
-                               "ws_queue",           "ws_ping_interval",
-                               "ws_ping_timeout",    "ws_deflate",
-                               "handshake_timeout",  NULL};
+    static char *keywords[] = {"request_line_bytes",
+                               "head_bytes",
+                               "header_count",
+                               "body_bytes",
+                               "head_timeout",
+                               "body_timeout",
+                               "idle_timeout",
+                               "write_timeout",
+                               "linger_timeout",
+                               "ws_message_bytes",
+                               "ws_queue",
+                               "ws_ping_interval",
+                               "ws_ping_timeout",
+                               "ws_deflate",
+                               "handshake_timeout",
+                               "forwarded_allow",
+                               "proxy_headers",
+                               "proxy_protocol",
+                               NULL};
     at_service_limits limits;
     at_service_limits_init(&limits);
     Py_ssize_t line = (Py_ssize_t)limits.head.request_line_bytes;
@@ -47,13 +58,18 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     unsigned ws_queue = limits.websocket.queue_count;
     double ws_ping_s = (double)limits.websocket.ping_interval_ns / 1e9;
     double ws_pong_s = (double)limits.websocket.ping_timeout_ns / 1e9;
+    const char *allow = "";
+    Py_ssize_t allow_size = 0;
+    int proxy_headers = 0;
+    int proxy_protocol = 0;
     double handshake_s = (double)limits.handshake_timeout_ns / 1e9;
     int ws_deflate = limits.websocket.deflate;
     double linger_s = (double)limits.linger_timeout_ns / 1e9;
     if (!PyArg_ParseTupleAndKeywords(
-            arguments, names, "|$nnnKdddddnIddpd:Service", keywords, &line, &head,
+            arguments, names, "|$nnnKdddddnIddpds#pp:Service", keywords, &line, &head,
             &count, &body, &head_s, &body_s, &idle_s, &write_s, &linger_s, &ws_bytes,
-            &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate, &handshake_s)) {
+            &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate, &handshake_s, &allow,
+            &allow_size, &proxy_headers, &proxy_protocol)) {
         return NULL;
     }
     if (line <= 0 || ws_bytes <= 0 || ws_queue == 0 || head <= 0 || count <= 0 ||
@@ -69,6 +85,12 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
     limits.idle_timeout_ns = seconds_to_ns(idle_s);
     limits.write_timeout_ns = seconds_to_ns(write_s);
     limits.linger_timeout_ns = seconds_to_ns(linger_s);
+    limits.proxy_protocol = proxy_protocol != 0;
+    limits.forwarded_headers = proxy_headers != 0;
+    if (allow_size != 0 &&
+        at_trust_parse(&limits.forwarded, (at_span){allow, (size_t)allow_size}) < 0) {
+        return PyErr_Format(PyExc_ValueError, "not a list of addresses: %s", allow);
+    }
     limits.handshake_timeout_ns = seconds_to_ns(handshake_s);
     limits.websocket.message_bytes = (size_t)ws_bytes;
     limits.websocket.queue_count = ws_queue;
@@ -104,6 +126,33 @@ static PyObject *service_listen(PyObject *self, PyObject *arguments) AT_ATTACHED
     result = at_service_listen(service_of(self), host, port, backlog, &fault);
     PyEval_RestoreThread(state);
     if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *service_listen_unix(PyObject *self, PyObject *arguments)
+{
+    const char *path;
+    int backlog;
+    if (!PyArg_ParseTuple(arguments, "si:listen_unix", &path, &backlog)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_listen_unix(service_of(self), path, backlog, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *service_adopt(PyObject *self, PyObject *arguments)
+{
+    int descriptor;
+    if (!PyArg_ParseTuple(arguments, "i:adopt", &descriptor)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_adopt(service_of(self), descriptor, &fault) < 0) {
         return at_raise_fault(&fault);
     }
     Py_RETURN_NONE;
@@ -203,6 +252,10 @@ static PyObject *service_number(PyObject *self, void *unused)
 static PyMethodDef service_methods[] = {
     {"listen", service_listen, METH_VARARGS,
      "listen(host, port, backlog): listen on every address of that name."},
+    {"listen_unix", service_listen_unix, METH_VARARGS,
+     "listen_unix(path, backlog): listen on a Unix socket."},
+    {"adopt", service_adopt, METH_VARARGS,
+     "adopt(descriptor): listen on a copy of a listening socket."},
     {"set_tls", service_set_tls, METH_VARARGS,
      "set_tls(certificates, password, ca, verify, ciphers, h2): speak TLS from now on; "
      "again with new certificates."},

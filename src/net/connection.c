@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "http/proxy.h"
 #include "net/h2.h"
 #include "net/websocket.h"
 #include "sys/pollset.h"
@@ -222,6 +223,62 @@ static void leave_scratch(at_connection *connection)
     connection->end = left;
 }
 
+/* An address as at_trust_has wants it. */
+static at_span trusted_form(const at_address *address)
+{
+    return (at_span){address->host, address->port < 0 ? 0 : strlen(address->host)};
+}
+
+static void set_address(at_address *address, const char *host, int port)
+{
+    memcpy(address->host, host, strlen(host) + 1);
+    address->port = port;
+}
+
+/* The PROXY header says who the client is. It is looked at in the socket, so that what
+ * is behind it, a TLS handshake perhaps, stays there. False while it is not whole, or
+ * when the connection is refused. */
+static bool take_proxy_header(at_connection *connection)
+{
+    at_reactor *reactor = connection->reactor;
+    char *scratch = at_reactor_scratch(reactor);
+    long size = at_socket_peek(connection->descriptor, scratch, AT_PROXY_HEADER_MAX);
+    if (size == AT_EAGAIN) {
+        return false;
+    }
+    if (size <= 0) {
+        at_connection_close(connection, false);
+        return false;
+    }
+    if (!at_trust_has(&at_reactor_limits(reactor)->forwarded,
+                      trusted_form(&connection->peer))) {
+        at_reactor_complain(reactor, "PROXY from an address that is not trusted",
+                            connection->peer.host);
+        at_connection_close(connection, false);
+        return false;
+    }
+    at_proxy_header header;
+    long used = at_proxy_parse(&header, scratch, (size_t)size);
+    if (used == AT_EAGAIN) {
+        return false;
+    }
+    if (used < 0) {
+        at_reactor_complain(reactor, "a PROXY header was refused", header.error_text);
+        at_connection_close(connection, false);
+        return false;
+    }
+    (void)at_socket_receive(connection->descriptor, scratch, (size_t)used);
+    if (header.has_addresses) {
+        set_address(&connection->peer, header.source_host, header.source_port);
+        set_address(&connection->local, header.destination_host,
+                    header.destination_port);
+        connection->local_known = true;
+    }
+    connection->phase = connection->tls != NULL ? AT_PHASE_HANDSHAKE : AT_PHASE_IDLE;
+    connection->readable = true;
+    return true;
+}
+
 /* False while the handshake is not done, or when it has failed. */
 static bool shake_hands(at_connection *connection)
 {
@@ -257,6 +314,9 @@ static bool shake_hands(at_connection *connection)
 
 static void work(at_connection *connection)
 {
+    if (connection->phase == AT_PHASE_PROXY && !take_proxy_header(connection)) {
+        return;
+    }
     if (connection->phase == AT_PHASE_HANDSHAKE && !shake_hands(connection)) {
         return;
     }
@@ -339,6 +399,7 @@ static at_deadline_kind wanted_deadline(const at_connection *connection)
         return AT_DEADLINE_WRITE;
     }
     switch (connection->phase) {
+    case AT_PHASE_PROXY:
     case AT_PHASE_HANDSHAKE:
         return AT_DEADLINE_HANDSHAKE;
     case AT_PHASE_IDLE:

@@ -1,6 +1,6 @@
 /* A connection and its HTTP/1.1 state: what reactor.c, connection.c and h1.c share.
  *
- * Where it speaks TLS it begins with HANDSHAKE.
+ * It begins with PROXY or HANDSHAKE where the service says so.
  *
  *   IDLE ──first byte──▶ HEAD ──whole head──▶ ACTIVE ──both ends done──▶ IDLE
  *     │                   │ bad                 │ must close
@@ -30,6 +30,7 @@
 #include "net/tls.h"
 
 typedef enum at_phase {
+    AT_PHASE_PROXY,     /* its PROXY header comes first */
     AT_PHASE_HANDSHAKE, /* of TLS */
     AT_PHASE_IDLE,
     AT_PHASE_HEAD,

@@ -1,6 +1,8 @@
 /* Exchanges, whatever carries them; see exchange.h. */
 #include "net/exchange.h"
 
+#include <string.h>
+
 #include "base/memory.h"
 #include "net/connection.h"
 #include "net/h2.h"
@@ -159,6 +161,23 @@ const at_address *at_exchange_local(const at_exchange *exchange)
 const at_tls *at_exchange_tls(const at_exchange *exchange)
 {
     return exchange->connection != NULL ? exchange->connection->tls : NULL;
+}
+
+int at_exchange_forwarded(const at_exchange *exchange, const at_h1_request *request,
+                          at_forwarded *result)
+{
+    const at_connection *connection = exchange->connection;
+    if (connection == NULL) {
+        return 0;
+    }
+    const at_service_limits *limits = at_reactor_limits(connection->reactor);
+    if (!limits->forwarded_headers) {
+        return 0;
+    }
+    const at_address *peer = &connection->peer;
+    at_span address = {peer->host, peer->port < 0 ? 0 : strlen(peer->host)};
+    return at_forwarded_read(&limits->forwarded, address, request->headers,
+                             request->header_count, result);
 }
 
 void **at_exchange_connection_user(at_exchange *exchange)

@@ -31,6 +31,7 @@ enum {
 
 typedef struct at_exchange at_exchange;
 struct at_connection;
+struct at_forwarded;
 
 /* What the layer above does with what arrives. `context` is the reactor's. None may
  * free the reactor; all may call every function below. */
@@ -130,6 +131,11 @@ const at_address *at_exchange_local(const at_exchange *exchange);
 
 /* How the connection is encrypted, or NULL. */
 const struct at_tls *at_exchange_tls(const at_exchange *exchange);
+
+/* What a reverse proxy that is trusted says of the request, by the service's rules.
+ * gives: 1, or 0 (nothing, or nobody who is trusted) */
+int at_exchange_forwarded(const at_exchange *exchange, const at_h1_request *request,
+                          struct at_forwarded *result);
 
 /* Where the layer above keeps one pointer for a connection; NULL when it has gone. */
 void **at_exchange_connection_user(at_exchange *exchange);

@@ -336,6 +336,7 @@ void at_h1_process(at_connection *connection)
         case AT_PHASE_LINGER:
             connection->start = connection->end;
             return;
+        case AT_PHASE_PROXY:
         case AT_PHASE_HANDSHAKE:
         case AT_PHASE_CLOSED:
             return;
@@ -357,6 +358,7 @@ bool at_h1_wants_input(const at_connection *connection)
         return at_websocket_wants_input(connection->exchange);
     case AT_PHASE_LINGER:
         return true;
+    case AT_PHASE_PROXY:
     case AT_PHASE_HANDSHAKE:
     case AT_PHASE_CLOSED:
         break;

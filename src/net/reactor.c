@@ -176,7 +176,7 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
     int descriptor = newcomer->descriptor;
     at_connection *connection = at_calloc(1, sizeof *connection);
     at_tls *tls = newcomer->tls;
-    bool moved = newcomer->requests != 0 || tls != NULL;
+    bool moved = newcomer->moved;
     bool made = connection != NULL && (moved || make_tls(reactor, descriptor, &tls));
     const unsigned interest =
         AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
@@ -188,7 +188,10 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
         return;
     }
     connection->tls = tls;
-    connection->phase = tls != NULL && !moved ? AT_PHASE_HANDSHAKE : AT_PHASE_IDLE;
+    bool has_proxy = !moved && at_service_get_limits(reactor->service)->proxy_protocol;
+    connection->phase = has_proxy               ? AT_PHASE_PROXY
+                        : tls != NULL && !moved ? AT_PHASE_HANDSHAKE
+                                                : AT_PHASE_IDLE;
     connection->reactor = reactor;
     connection->descriptor = descriptor;
     connection->peer = newcomer->peer;
@@ -199,7 +202,9 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
     }
     reactor->connections = connection;
     connection->requests = newcomer->requests;
-    at_reactor_set_deadline(connection, connection->phase == AT_PHASE_HANDSHAKE
+    connection->local_known = newcomer->local_known;
+    connection->local = newcomer->local;
+    at_reactor_set_deadline(connection, connection->phase != AT_PHASE_IDLE
                                             ? AT_DEADLINE_HANDSHAKE
                                         : newcomer->requests == 0 ? AT_DEADLINE_HEAD
                                                                   : AT_DEADLINE_IDLE);
@@ -521,7 +526,10 @@ static bool take(at_reactor *reactor, at_connection *connection, at_newcomer *ne
     *newcomer = (at_newcomer){.descriptor = connection->descriptor,
                               .tls = connection->tls,
                               .peer = connection->peer,
-                              .requests = connection->requests};
+                              .requests = connection->requests,
+                              .moved = true,
+                              .local_known = connection->local_known,
+                              .local = connection->local};
     at_poll_remove(reactor->set, connection->descriptor);
     atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
     connection->taken_next = reactor->taken;
@@ -618,7 +626,10 @@ bool at_reactor_move_away(at_connection *connection)
     *newcomer = (at_newcomer){.descriptor = connection->descriptor,
                               .tls = connection->tls,
                               .peer = connection->peer,
-                              .requests = connection->requests};
+                              .requests = connection->requests,
+                              .moved = true,
+                              .local_known = connection->local_known,
+                              .local = connection->local};
     at_poll_remove(reactor->set, connection->descriptor);
     if (!at_service_place(reactor->service, reactor, newcomer)) {
         at_free(newcomer);

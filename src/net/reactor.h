@@ -54,6 +54,9 @@ typedef struct at_newcomer {
     struct at_tls *tls; /* past its handshake; NULL where it is as it is, or new */
     at_address peer;
     uint64_t requests; /* that came over it, to another reactor */
+    bool moved;        /* it was another's: PROXY header and handshake are past */
+    bool local_known;  /* `local` says where it came to */
+    at_address local;
 } at_newcomer;
 
 /* Nobody takes it. */

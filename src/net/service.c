@@ -150,6 +150,32 @@ int at_service_listen(at_service *service, const char *host, int port, int backl
     return 0;
 }
 
+/* Take what at_socket_… gave. */
+static int add_listener(at_service *service, int descriptor, at_fault *fault)
+{
+    if (descriptor < 0) {
+        return descriptor;
+    }
+    if (service->listener_count == AT_LISTENERS_MAX) {
+        at_socket_close(descriptor);
+        return at_fault_set(fault, AT_ELIMIT, "a service has at most %d sockets",
+                            (int)AT_LISTENERS_MAX);
+    }
+    service->listeners[service->listener_count++] = descriptor;
+    return 0;
+}
+
+int at_service_listen_unix(at_service *service, const char *path, int backlog,
+                           at_fault *fault)
+{
+    return add_listener(service, at_socket_listen_unix(path, backlog, fault), fault);
+}
+
+int at_service_adopt(at_service *service, int descriptor, at_fault *fault)
+{
+    return add_listener(service, at_socket_adopt(descriptor, fault), fault);
+}
+
 void at_service_set_tls(at_service *service, at_tls_context *context)
 {
     if (context != NULL) {

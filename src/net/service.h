@@ -18,6 +18,7 @@
 
 #include "base/contexts.h"
 #include "base/error.h"
+#include "http/forwarded.h"
 #include "http/h1.h"
 #include "sys/stream.h"
 
@@ -41,6 +42,9 @@ typedef struct at_service_limits {
     int64_t idle_timeout_ns;  /* between two requests */
     int64_t write_timeout_ns; /* without a byte taken by the client */
     at_websocket_limits websocket;
+    at_trust forwarded;     /* whose Forwarded headers and PROXY lines are believed */
+    bool forwarded_headers; /* are headers looked at */
+    bool proxy_protocol;    /* every connection begins with the PROXY protocol */
     int64_t linger_timeout_ns; /* after the last answer, for the client to close */
 } at_service_limits;
 
@@ -77,6 +81,13 @@ uint64_t at_service_number(const at_service *service);
  * errs: as there; AT_ELIMIT for more sockets than a service may have */
 int at_service_listen(at_service *service, const char *host, int port, int backlog,
                       at_fault *fault) AT_DETACHED;
+
+/* The same for a Unix socket, and for one that was opened by another; see
+ * at_socket_listen_unix and at_socket_adopt.
+ * ctx: any */
+int at_service_listen_unix(at_service *service, const char *path, int backlog,
+                           at_fault *fault);
+int at_service_adopt(at_service *service, int descriptor, at_fault *fault);
 
 /* Where it listens, in order; false past the last. */
 bool at_service_address(const at_service *service, int index, at_address *address);

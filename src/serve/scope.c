@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "http/forwarded.h"
+
 static const char *const METHODS[AT_METHODS_MAX] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 };
@@ -175,7 +177,7 @@ static PyObject *address_object(const at_address *address)
         Py_RETURN_NONE;
     }
     if (address->port < 0) {
-        return Py_BuildValue("(sO)", address->host, Py_None);
+        return Py_BuildValue("(NO)", PyUnicode_DecodeFSDefault(address->host), Py_None);
     }
     return Py_BuildValue("(si)", address->host, address->port);
 }
@@ -225,6 +227,45 @@ static int put_tls(at_worker *worker, PyObject *scope, PyObject *tls, bool is_we
                                   is_websocket ? words->wss : words->https) < 0
                ? -1
                : 0;
+}
+
+/* Does a header speak of a proxy at all? Most requests have none. */
+static bool is_forwarded(const at_h1_request *request)
+{
+    for (size_t i = 0; i < request->header_count; i++) {
+        at_span name = request->headers[i].name;
+        if (name.size >= 9 && (name.data[0] == 'x' || name.data[0] == 'f') &&
+            (memcmp(name.data, "forwarded", 9) == 0 ||
+             (name.size > 12 && memcmp(name.data, "x-forwarded-", 12) == 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The client and the scheme that a trusted proxy tells of. */
+static int put_forwarded(at_worker *worker, PyObject *scope, at_exchange *exchange,
+                         const at_h1_request *request)
+{
+    at_words *words = &worker->words;
+    at_forwarded told;
+    if (at_exchange_forwarded(exchange, request, &told) != 1) {
+        return 0;
+    }
+    if (told.client.size != 0 &&
+        put(scope, words->client,
+            Py_BuildValue("(s#i)", told.client.data, (Py_ssize_t)told.client.size,
+                          (int)told.port)) < 0) {
+        return -1;
+    }
+    if (told.scheme.size == 0) {
+        return 0;
+    }
+    bool secure = at_h1_equal(told.scheme, "https") || at_h1_equal(told.scheme, "wss");
+    PyObject *scheme = exchange->websocket != NULL
+                           ? (secure ? words->wss : words->ws)
+                           : (secure ? words->https : words->http);
+    return PyDict_SetItem(scope, words->scheme, scheme);
 }
 
 /* What a WebSocket's client offers, in its order. */
@@ -293,7 +334,9 @@ PyObject *at_scope_new(at_worker *worker, at_exchange *exchange,
         put_copy(scope, words->asgi) < 0 || put_copy(scope, words->extensions) < 0 ||
         (worker->state != NULL && put_copy(scope, words->state) < 0) ||
         (PyTuple_GET_ITEM(ends, 2) != Py_None &&
-         put_tls(worker, scope, PyTuple_GET_ITEM(ends, 2), is_websocket) < 0)) {
+         put_tls(worker, scope, PyTuple_GET_ITEM(ends, 2), is_websocket) < 0) ||
+        (is_forwarded(request) &&
+         put_forwarded(worker, scope, exchange, request) < 0)) {
         Py_DECREF(scope);
         return NULL;
     }

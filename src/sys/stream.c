@@ -3,12 +3,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -30,7 +33,7 @@ static void describe(const struct sockaddr_storage *raw, at_address *address)
     } else if (raw->ss_family == AF_UNIX) {
         const struct sockaddr_un *local = (const struct sockaddr_un *)raw;
         (void)snprintf(address->host, sizeof address->host, "%.*s",
-                       (int)sizeof local->sun_path, local->sun_path);
+                       (int)sizeof address->host - 1, local->sun_path);
     }
 }
 
@@ -112,12 +115,76 @@ int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
     return count;
 }
 
+static bool is_deserted(const struct sockaddr_un *address)
+{
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (probe < 0) {
+        return false;
+    }
+    bool refused =
+        connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 &&
+        errno == ECONNREFUSED;
+    (void)close(probe);
+    return refused;
+}
+
+int at_socket_listen_unix(const char *path, int backlog, at_fault *fault)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        return at_fault_set(fault, AT_EINVALID, "the path of a socket is too long: %s",
+                            path);
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) {
+        return at_fault_set_system(fault, errno, "cannot open a Unix socket");
+    }
+    int result = bind(descriptor, (struct sockaddr *)&address, sizeof address);
+    if (result < 0 && errno == EADDRINUSE && is_deserted(&address)) {
+        (void)unlink(path);
+        result = bind(descriptor, (struct sockaddr *)&address, sizeof address);
+    }
+    if (result < 0 || chmod(path, 0666) < 0 || listen(descriptor, backlog) < 0) {
+        int reason = errno;
+        (void)close(descriptor);
+        return at_fault_set_system(fault, reason, "cannot listen on %s", path);
+    }
+    return descriptor;
+}
+
+int at_socket_adopt(int descriptor, at_fault *fault)
+{
+    int listening = 0;
+    int type = 0;
+    socklen_t size = sizeof listening;
+    socklen_t type_size = sizeof type;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 ||
+        getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 ||
+        !listening || type != SOCK_STREAM) {
+        return at_fault_set(fault, AT_EINVALID,
+                            "descriptor %d is not a listening stream socket",
+                            descriptor);
+    }
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) {
+        return at_fault_set_system(fault, errno, "cannot copy descriptor %d",
+                                   descriptor);
+    }
+    (void)fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
+    int one = 1;
+    (void)setsockopt(copy, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return copy;
+}
+
 int at_socket_accept(int listener, at_address *peer)
 {
     struct sockaddr_storage raw;
     for (;;) {
         socklen_t size = sizeof raw;
+        /* Of a Unix socket without a name only the family is written. */
         raw.ss_family = AF_UNSPEC;
+        ((struct sockaddr_un *)&raw)->sun_path[0] = '\0';
         int descriptor = accept4(listener, (struct sockaddr *)&raw, &size,
                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
@@ -154,6 +221,15 @@ long at_socket_receive(int descriptor, void *data, size_t size_bytes)
     ssize_t got;
     do {
         got = recv(descriptor, data, size_bytes, 0);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? at_error_from_errno(errno) : got;
+}
+
+long at_socket_peek(int descriptor, void *data, size_t size_bytes)
+{
+    ssize_t got;
+    do {
+        got = recv(descriptor, data, size_bytes, MSG_PEEK);
     } while (got < 0 && errno == EINTR);
     return got < 0 ? at_error_from_errno(errno) : got;
 }

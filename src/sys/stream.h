@@ -27,6 +27,19 @@ typedef struct at_address {
 int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
                      int most, at_fault *fault);
 
+/* Open a listening Unix socket at `path`; a socket there that nobody listens on any
+ * more is replaced. Everyone may connect who may enter the folder.
+ * ctx:   any
+ * gives: the descriptor
+ * errs:  as at_error_from_errno() */
+int at_socket_listen_unix(const char *path, int backlog, at_fault *fault);
+
+/* A listening socket that was opened by another (systemd): a copy of its descriptor.
+ * ctx:   any
+ * gives: the descriptor
+ * errs:  AT_EINVALID (not a listening stream socket) */
+int at_socket_adopt(int descriptor, at_fault *fault);
+
 /* Take a connection that waits; it will not block, and sends without delay.
  * gives: the descriptor
  * errs:  AT_EAGAIN: none waits (any more). AT_ELIMIT: no descriptors are left.
@@ -39,6 +52,9 @@ void at_socket_name(int descriptor, at_address *address);
 /* gives: bytes received; 0: the peer will send no more
  * errs:  AT_EAGAIN; anything else: the connection is dead */
 long at_socket_receive(int descriptor, void *data, size_t size_bytes);
+
+/* As at_socket_receive, but the bytes stay to be received. */
+long at_socket_peek(int descriptor, void *data, size_t size_bytes);
 
 /* Send the pieces, at most 8, in one call.
  * gives: bytes taken, perhaps fewer than there are

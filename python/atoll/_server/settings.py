@@ -18,6 +18,13 @@ class Settings:
         factory: Call the attribute to get the application.
         host: Name or address to listen on; "" for every address of the machine.
         port: TCP port; 0 lets the system choose.
+        uds: Path of a Unix socket to listen on instead, or "".
+        fd: Descriptor of a listening socket to use instead, or -1.
+        proxy_headers: Believe `Forwarded` and `X-Forwarded-*` of trusted proxies.
+        forwarded_allow_ips: Who is trusted: addresses and networks with commas between,
+            "unix" for Unix sockets, "*" for everyone.
+        proxy_protocol: Every connection begins with a PROXY header, version 1 or 2;
+            who is not trusted is refused.
         backlog: Connections that may wait to be accepted.
         workers: How many interpreters serve.
         interface: What the application speaks; "auto" finds out.
@@ -64,6 +71,11 @@ class Settings:
     factory: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
+    uds: str = ""
+    fd: int = -1
+    proxy_headers: bool = True
+    forwarded_allow_ips: str = "127.0.0.1,::1,unix"
+    proxy_protocol: bool = False
     backlog: int = 2048
     workers: int = 1
     interface: Interface = "auto"

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from atoll import _atoll
@@ -125,6 +126,9 @@ class Supervisor:
             idle_timeout=settings.timeout_keep_alive,
             write_timeout=settings.timeout_write,
             handshake_timeout=settings.timeout_handshake,
+            forwarded_allow=settings.forwarded_allow_ips,
+            proxy_headers=settings.proxy_headers,
+            proxy_protocol=settings.proxy_protocol,
             ws_message_bytes=settings.ws_max_size,
             ws_queue=settings.ws_max_queue,
             ws_ping_interval=settings.ws_ping_interval,
@@ -132,7 +136,28 @@ class Supervisor:
             ws_deflate=settings.ws_per_message_deflate,
         )
         self._set_tls()
-        self.service.listen(settings.host, settings.port, settings.backlog)
+        self._open_sockets()
+
+    def _open_sockets(self) -> None:
+        settings = self.settings
+        inherited = [settings.fd] if settings.fd >= 0 else self._from_systemd()
+        if settings.uds:
+            self.service.listen_unix(settings.uds, settings.backlog)
+        elif inherited:
+            for descriptor in inherited:
+                self.service.adopt(descriptor)
+        else:
+            self.service.listen(settings.host, settings.port, settings.backlog)
+
+    @staticmethod
+    def _from_systemd() -> list[int]:
+        """The sockets that systemd has opened for this process (sd_listen_fds(3))."""
+        count = os.environ.get("LISTEN_FDS", "")
+        if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+            return []
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            os.environ.pop(name, None)
+        return list(range(3, 3 + int(count)))
 
     def _set_tls(self) -> None:
         """Read the certificates, at the start and again at SIGHUP.
@@ -169,6 +194,8 @@ class Supervisor:
                 logger.info("the certificates were read again")
 
     def _close(self) -> None:
+        if self._served and self.settings.uds:
+            Path(self.settings.uds).unlink(missing_ok=True)
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -289,11 +316,10 @@ class Supervisor:
         settings = self.settings
         for host, port in addresses:
             where = f"[{host}]" if ":" in host else host
+            scheme = "https" if settings.ssl_certfile else "http"
             logger.info(
-                "listening on %s://%s:%d (%s, %d %s)",
-                "https" if settings.ssl_certfile else "http",
-                where,
-                port,
+                "listening on %s (%s, %d %s)",
+                f"unix:{host}" if port < 0 else f"{scheme}://{where}:{port}",
                 settings.app,
                 settings.workers,
                 "worker" if settings.workers == 1 else "workers",

@@ -76,6 +76,20 @@ def _option(
     type=click.Choice(["debug", "info", "warning", "error", "critical"]),
 )
 @click.option("--access-log/--no-access-log", help="Log each request.")
+@_option("--uds", "uds", "Unix socket to listen on instead.")
+@_option("--fd", "fd", "Descriptor of a listening socket to use instead.")
+@click.option(
+    "--proxy-headers/--no-proxy-headers",
+    default=True,
+    help="Believe Forwarded and X-Forwarded-* of trusted proxies.",
+)
+@_option(
+    "--forwarded-allow-ips",
+    "forwarded_allow_ips",
+    "Trusted proxies: addresses, networks, 'unix' or '*'.",
+    envvar="FORWARDED_ALLOW_IPS",
+)
+@click.option("--proxy-protocol", is_flag=True, help="Expect PROXY headers.")
 @_option("--backlog", "backlog", "Connections that may wait to be accepted.")
 @_option("--timeout-head", "timeout_head", "Seconds for a request's head; 0: none.")
 @_option("--timeout-body", "timeout_body", "Seconds without a byte of a body.")
