@@ -223,6 +223,15 @@ static PyObject *service_drain(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *service_drain_thread(PyObject *self, PyObject *thread)
+{
+    int number = PyLong_AsInt(thread);
+    if (number == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyBool_FromLong(at_service_drain_thread(service_of(self), number));
+}
+
 static PyObject *service_stats(PyObject *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
@@ -232,10 +241,11 @@ static PyObject *service_stats(PyObject *self, PyObject *unused)
         if (stats.accepted == 0 && stats.connections == 0 && stats.requests == 0) {
             continue;
         }
-        PyObject *entry = Py_BuildValue(
-            "{sisKsKsK}", "place", i, "accepted", (unsigned long long)stats.accepted,
-            "connections", (unsigned long long)stats.connections, "requests",
-            (unsigned long long)stats.requests);
+        PyObject *entry =
+            Py_BuildValue("{sisisKsKsK}", "place", i, "thread", stats.thread,
+                          "accepted", (unsigned long long)stats.accepted, "connections",
+                          (unsigned long long)stats.connections, "requests",
+                          (unsigned long long)stats.requests);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
             Py_CLEAR(list);
         }
@@ -261,6 +271,8 @@ static PyMethodDef service_methods[] = {
      "again with new certificates."},
     {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},
     {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
+    {"drain_thread", service_drain_thread, METH_O,
+     "Ask the worker of that native thread to finish; False: there is none."},
     {"stats", service_stats, METH_NOARGS,
      "What each worker has done: a list of dicts."},
     {NULL, NULL, 0, NULL},

@@ -440,10 +440,14 @@ void at_connection_settle(at_connection *connection)
     }
     if (connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
         !connection->readable && at_reactor_draining(connection->reactor)) {
-        if (rests(connection) && at_reactor_move_away(connection)) {
-            return;
-        }
-        at_connection_finish(connection);
+        if (at_reactor_is_last(connection->reactor) || connection->peer_shut) {
+            at_connection_finish(connection);
+        } else if (rests(connection)) {
+            if (at_reactor_move_away(connection)) {
+                return;
+            }
+            at_connection_finish(connection);
+        } /* else it is looked at again: it is scheduled, or output has to go first */
         if (connection->phase == AT_PHASE_CLOSED) {
             return;
         }

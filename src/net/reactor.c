@@ -12,6 +12,7 @@
 #include "net/connection.h"
 #include "sys/clock.h"
 #include "sys/pollset.h"
+#include "sys/thread.h"
 #include "sys/wakefd.h"
 
 enum {
@@ -30,6 +31,7 @@ struct at_reactor {
     at_service *service;
     const at_hooks *hooks;
     void *context;
+    int thread; /* fixed after init; at_thread_number() */
 
     int set, wake, timer;
     int listeners[AT_LISTENERS_MAX];
@@ -669,6 +671,7 @@ uint64_t at_reactor_load(const at_reactor *reactor)
 
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
 {
+    stats->thread = reactor->thread;
     stats->connections = at_reactor_load(reactor);
     stats->accepted = atomic_load_explicit(&reactor->accepted, memory_order_relaxed);
     stats->requests = atomic_load_explicit(&reactor->requests, memory_order_relaxed);
@@ -739,6 +742,7 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
     reactor->service = at_service_ref(service);
     reactor->hooks = hooks;
     reactor->context = context;
+    reactor->thread = at_thread_number();
     reactor->set = reactor->wake = reactor->timer = -1;
     reactor->armed_ns = reactor->listen_again_ns = AT_NEVER;
     (void)pthread_mutex_init(&reactor->mutex, NULL);

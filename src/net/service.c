@@ -299,6 +299,25 @@ bool at_service_drain_one(at_service *service, int index)
     return found;
 }
 
+bool at_service_drain_thread(at_service *service, int thread)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX && !found; i++) {
+        at_reactor *reactor = service->reactors[i];
+        at_reactor_stats stats = {0};
+        if (reactor != NULL) {
+            at_reactor_stats_get(reactor, &stats);
+            found = stats.thread == thread;
+        }
+        if (found) {
+            at_reactor_post_drain(reactor);
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return found;
+}
+
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
 {
     *stats = (at_reactor_stats){0};
@@ -362,18 +381,32 @@ bool at_service_has_other(at_service *service, const at_reactor *self)
     return found;
 }
 
-bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcomer)
+/* Caller holds the mutex. One that has begun to drain since it was looked at refuses:
+ * then to another. */
+static bool place(at_service *service, at_reactor *self, at_newcomer *newcomer)
 {
-    at_reactor *best = NULL;
-    (void)pthread_mutex_lock(&service->mutex);
-    for (int i = 0; i < AT_REACTORS_MAX && !service->draining; i++) {
-        at_reactor *reactor = service->reactors[i];
-        if (reactor != NULL && reactor != self && at_reactor_is_open(reactor) &&
-            (best == NULL || at_reactor_load(reactor) < at_reactor_load(best))) {
-            best = reactor;
+    for (;;) {
+        at_reactor *best = NULL;
+        for (int i = 0; i < AT_REACTORS_MAX; i++) {
+            at_reactor *reactor = service->reactors[i];
+            if (reactor != NULL && reactor != self && at_reactor_is_open(reactor) &&
+                (best == NULL || at_reactor_load(reactor) < at_reactor_load(best))) {
+                best = reactor;
+            }
+        }
+        if (best == NULL) {
+            return false;
+        }
+        if (at_reactor_post(best, newcomer) == 0) {
+            return true;
         }
     }
-    bool placed = best != NULL && at_reactor_post(best, newcomer) == 0;
+}
+
+bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcomer)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    bool placed = !service->draining && place(service, self, newcomer);
     (void)pthread_mutex_unlock(&service->mutex);
     return placed;
 }
@@ -402,15 +435,15 @@ int at_service_sets(at_service *service, int *descriptors)
     return count;
 }
 
-/* Give each of the list to one of `idle` in turn, or back to where it was. */
-static void deal(at_newcomer *list, at_reactor **idle, int idle_count, int *turn,
-                 at_reactor *home)
+/* Give each of the list to one of `idle` in turn. */
+static void deal(at_service *service, at_newcomer *list, at_reactor **idle,
+                 int idle_count, int *turn)
 {
     while (list != NULL) {
         at_newcomer *newcomer = list;
         list = newcomer->next;
         if (at_reactor_post(idle[(*turn)++ % idle_count], newcomer) < 0 &&
-            at_reactor_post(home, newcomer) < 0) {
+            !place(service, NULL, newcomer)) {
             at_newcomer_close(newcomer);
         }
     }
@@ -440,8 +473,8 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         }
     }
     for (int i = 0; i < stuck_count && idle_count > 0; i++) {
-        deal(at_reactor_take_from(stuck[i], spare, spare_count), idle, idle_count,
-             &turn, stuck[i]);
+        deal(service, at_reactor_take_from(stuck[i], spare, spare_count), idle,
+             idle_count, &turn);
     }
     (void)pthread_mutex_unlock(&service->mutex);
     return active;

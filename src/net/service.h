@@ -56,6 +56,7 @@ struct at_tls_context;
 
 /* What is public about one reactor. */
 typedef struct at_reactor_stats {
+    int thread;           /* at_thread_number() of who opened it */
     uint64_t accepted;    /* connections that came to it */
     uint64_t connections; /* that it has now */
     uint64_t requests;
@@ -111,6 +112,11 @@ void at_service_drain(at_service *service);
  * after at_reactor_close). False where there is none.
  * ctx: any */
 bool at_service_drain_one(at_service *service, int index);
+
+/* Ask the reactor that was opened by that thread (at_thread_number()) only. False where
+ * there is none.
+ * ctx: any */
+bool at_service_drain_thread(at_service *service, int thread);
 
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);

@@ -88,6 +88,23 @@ class Server:
             self._thread.join()
             self._thread = None
 
+    def reload(self) -> None:
+        """Put new workers, which import the application anew, in place of the old.
+
+        Returns at once; from any thread. Each old worker ends when its successor
+        serves; connections move over. Where the application does not start any more
+        the old workers go on, and the log says why.
+
+        Raises:
+            RuntimeError: The server is not running, or was given the application
+                itself, which is what it is.
+        """
+        if self._app is not None:
+            raise RuntimeError("only an application that is named can be reloaded")
+        if self._supervisor is None or not self._addresses:
+            raise RuntimeError("the server is not running")
+        self._supervisor.reload()
+
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens: host and port of each socket."""

@@ -34,6 +34,13 @@ class Settings:
         lifespan: Whether the application speaks ASGI's lifespan protocol.
         root_path: ASGI's `root_path`: the prefix under which a proxy mounts the
             application.
+        reload: Put new workers in place of the old ones when a file changes.
+        reload_dirs: Folders that are watched; none: `app_dir`.
+        reload_include: Patterns of the names of files that matter.
+        max_requests: After so many a worker is replaced, looked at each second; 0:
+            never.
+        max_requests_jitter: At most so many more, by chance, for each worker.
+        max_worker_lifetime: Seconds after which a worker is replaced; 0: never.
         log_level: Name of a `logging` level, lower case.
         access_log: Log each request.
         timeout_head: Seconds for a request's head to arrive; 0: no limit, as for all.
@@ -84,6 +91,12 @@ class Settings:
     lifespan: Lifespan = "auto"
     root_path: str = ""
     log_level: str = "info"
+    reload: bool = False
+    reload_dirs: tuple[str, ...] = ()
+    reload_include: tuple[str, ...] = ("*.py",)
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_worker_lifetime: float = 0.0
     access_log: bool = False
     timeout_head: float = 10.0
     timeout_body: float = 30.0

@@ -20,7 +20,9 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._server import logs, models
+from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
+from atoll._server.watching import Watcher
 
 logger = logging.getLogger("atoll.server")
 
@@ -39,7 +41,10 @@ class _Worker:
         self.reader = -1
         self.pending = b""
         self.ready = False
+        self.drain_when_ready = False
+        self.native_id = 0
         self.started_at = 0.0
+        self.requests_most = 0
         self.restart_at: float | None = None
         self.delay = RESTART_FIRST_S
         self.failure: str | None = None
@@ -73,6 +78,8 @@ class Supervisor:
         self.failure: str | None = None
         self.workers = [_Worker(index) for index in range(settings.workers)]
         self._selector = selectors.DefaultSelector()
+        self._replacing: Replacing[_Worker] = Replacing()
+        self._lives = Lives(settings)
         self._served = False
         self._stopping = False
         self._exit_code = 0
@@ -86,6 +93,11 @@ class Supervisor:
         """Ask the server to drain and end; from any thread."""
         with contextlib.suppress(OSError):
             self._wake_write.send(bytes([signal.SIGTERM]))
+
+    def reload(self) -> None:
+        """Ask for new workers in place of the old; from any thread."""
+        with contextlib.suppress(OSError):
+            self._wake_write.send(bytes([signal.SIGHUP]))
 
     # ---- the main loop ----
 
@@ -109,8 +121,9 @@ class Supervisor:
         with self._signals() if signals else contextlib.nullcontext():
             self._selector.register(self._wake_read, selectors.EVENT_READ, None)
             self._start(self.workers[0])
-            while self._alive():
-                self._turn()
+            with self._watcher():
+                while self._alive():
+                    self._turn()
         self._close()
         return self._exit_code
 
@@ -201,14 +214,24 @@ class Supervisor:
         self._wake_write.close()
         self.service = None
 
+    def _watcher(self) -> contextlib.AbstractContextManager[object]:
+        settings = self.settings
+        if not settings.reload:
+            return contextlib.nullcontext()
+        folders = settings.reload_dirs or (settings.app_dir or ".",)
+        return Watcher(folders, settings.reload_include, self.reload)
+
     def _alive(self) -> bool:
         return any(
-            w.thread is not None or w.restart_at is not None for w in self.workers
+            w.thread is not None or w.restart_at is not None
+            for w in (*self.workers, *self._replacing.others())
         )
 
     def _turn(self) -> None:
         """Wait for something to happen, and see to it."""
         moments = [w.restart_at for w in self.workers if w.restart_at is not None]
+        if (moment := self._lives.next_look(self.workers)) is not None:
+            moments.append(moment)
         timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -219,6 +242,9 @@ class Supervisor:
         for worker in self.workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
+        if not self._stopping:
+            spent = self._lives.spent(self.workers, self.service.stats())
+            self._replace(spent, "has had its time")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -241,6 +267,7 @@ class Supervisor:
         for number in self._wake_read.recv(64):
             if number == signal.SIGHUP:
                 self._reload_certificates()
+                self._reload()
             if number not in (signal.SIGINT, signal.SIGTERM):
                 continue
             if self._stopping:
@@ -256,6 +283,41 @@ class Supervisor:
             worker.restart_at = None
         self.service.drain()
 
+    # ---- new workers in place of old ones ----
+
+    def _reload(self) -> None:
+        if self.app is not None or self.model == "thread":
+            logger.warning("this application is not imported by workers: no reload")
+        elif self._served and not self._stopping:
+            self._replace([w.index for w in self.workers], "reloads")
+
+    def _replace(self, indexes: list[int], why: str) -> None:
+        for index in self._replacing.want(indexes):
+            logger.info("worker %d %s", index, why)
+        self._start_successor()
+
+    def _start_successor(self) -> None:
+        """One at a time: the next starts when this one serves."""
+        index = self._replacing.next()
+        if index is not None and not self._stopping:
+            self._replacing.successor = _Worker(index)
+            self._start(self._replacing.successor)
+
+    def _succeed(self, successor: _Worker) -> None:
+        """It serves: its predecessor finishes, and gives its connections away."""
+        old = self.workers[successor.index]
+        self.workers[successor.index] = successor
+        self._replacing.successor = None
+        old.restart_at = None
+        if old.thread is not None:
+            self._replacing.retired.append(old)
+            if old.ready:
+                self.service.drain_thread(old.native_id)
+            else:
+                old.drain_when_ready = True
+        logger.info("worker %d: a new one serves", successor.index)
+        self._start_successor()
+
     # ---- workers ----
 
     def _start(self, worker: _Worker) -> None:
@@ -263,6 +325,7 @@ class Supervisor:
         os.set_blocking(reader, False)
         worker.reader, worker.pending, worker.ready = reader, b"", False
         worker.started_at, worker.restart_at = time.monotonic(), None
+        worker.requests_most = self._lives.requests_most()
         self._selector.register(reader, selectors.EVENT_READ, worker)
         arguments = (
             self.settings.to_dict(),
@@ -296,12 +359,19 @@ class Supervisor:
         for line in lines:
             report = json.loads(line)
             if report["event"] == "ready":
+                worker.native_id = report["thread"]
                 self._ready(worker)
             elif report["event"] == "failed":
                 worker.failure = report["text"]
 
     def _ready(self, worker: _Worker) -> None:
         worker.ready = True
+        if worker.drain_when_ready:
+            self.service.drain_thread(worker.native_id)
+            return
+        if worker is self._replacing.successor:
+            self._succeed(worker)
+            return
         if not self._served:
             self._served = True
             self._announce()
@@ -333,6 +403,18 @@ class Supervisor:
         if worker.thread is not None:
             worker.thread.join()
         worker.thread = None
+        if worker in self._replacing.retired:
+            self._replacing.retired.remove(worker)
+            return
+        if worker is self._replacing.successor:
+            self._replacing.give_up()
+            if not self._stopping:
+                logger.error(
+                    "the old workers go on: %s does not start any more:\n%s",
+                    self.settings.app,
+                    worker.failure or "its interpreter ended",
+                )
+            return
         if self._stopping:
             return
         if not self._served:

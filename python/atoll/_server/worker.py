@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,9 @@ def run(
         settings_fields: `Settings.to_dict()`.
         service: Number of the `_atoll.Service`.
         index: Number of this worker, from 0.
-        report_fd: Pipe to the supervisor, for JSON lines: {"event": "ready"}, or
-            {"event": "failed", "text": why, with a traceback where there is one}.
+        report_fd: Pipe to the supervisor, for JSON lines: {"event": "ready",
+            "thread": its native id}, or {"event": "failed", "text": why, with a
+            traceback where there is one}.
         app: The application; None to import it.
 
     Returns:
@@ -51,7 +53,12 @@ def run(
         if interface == "auto":
             interface = find_interface(app)
         if interface == "wsgi":
-            return wsgi.serve(settings, service, app, lambda: report(event="ready"))
+            return wsgi.serve(
+                settings,
+                service,
+                app,
+                lambda: report(event="ready", thread=threading.get_native_id()),
+            )
         app = as_asgi3(app)
         loop = new_loop(settings.loop)
     except AppError as error:
@@ -111,7 +118,7 @@ async def _serve(
         gone_class=ClientDisconnectedError,
     )
     loop.add_reader(worker.fileno(), worker.run)
-    report(event="ready")
+    report(event="ready", thread=threading.get_native_id())
     try:
         await stop.wait()
         worker.drain()

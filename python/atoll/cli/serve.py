@@ -75,6 +75,24 @@ def _option(
     "Least level that is logged.",
     type=click.Choice(["debug", "info", "warning", "error", "critical"]),
 )
+@click.option("--reload", is_flag=True, help="Reload when a file changes.")
+@click.option(
+    "--reload-dir",
+    "reload_dirs",
+    multiple=True,
+    help="Folder to watch; again for more (default: the app's).",
+)
+@click.option(
+    "--reload-include",
+    "reload_include",
+    multiple=True,
+    default=_DEFAULTS.reload_include,
+    show_default=True,
+    help="Pattern of files that matter; again for more.",
+)
+@_option("--max-requests", "max_requests", "Requests of a worker's life; 0: any.")
+@_option("--max-requests-jitter", "max_requests_jitter", "At most so many more.")
+@_option("--max-worker-lifetime", "max_worker_lifetime", "Seconds; 0: any.")
 @click.option("--access-log/--no-access-log", help="Log each request.")
 @_option("--uds", "uds", "Unix socket to listen on instead.")
 @_option("--fd", "fd", "Descriptor of a listening socket to use instead.")

@@ -1,0 +1,155 @@
+"""New workers in place of old ones: nobody loses a connection or a request."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from serving import DEADLINE_S, Raw, Server, serving
+
+import atoll
+
+APP = """
+import asyncio
+VERSION = "{version}"
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("http only")
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.05)
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": VERSION.encode()}})
+"""
+
+
+def write(folder: Path, version: str) -> None:
+    (folder / "main.py").write_text(APP.format(version=version))
+
+
+def wait_for_version(raw: Raw, version: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while (status := raw.get())[2] != version.encode():
+        assert status[0] == 200
+        assert time.monotonic() < deadline, f"still {status[2]!r}"
+        time.sleep(0.02)
+
+
+def wait_for_count(server: Server, text: str, count: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while server.log.count(text) < count:
+        assert time.monotonic() < deadline, server.log
+        assert server.process.poll() is None, server.log
+        time.sleep(0.02)
+
+
+class Client(threading.Thread):
+    """Asks on one connection until it is told to stop; the connection must last."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        super().__init__()
+        self.raw = server.connect()
+        self.path = path
+        self.halt = threading.Event()
+        self.answers: list[bytes] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.halt.is_set():
+                status, headers, body = self.raw.get(self.path)
+                assert status == 200
+                assert headers.get("connection") != "close"
+                self.answers.append(body)
+                time.sleep(0.002)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.raw.socket.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_five_reloads_under_load_lose_nothing(tmp_path: Path, workers: int) -> None:
+    source = APP.format(version="0")
+    with serving(tmp_path, source, "--workers", str(workers)) as server:
+        clients = [Client(server, path) for path in ("/", "/", "/slow", "/slow")]
+        for client in clients:
+            client.start()
+        try:
+            for number in range(1, 6):
+                write(tmp_path, "x" * number)  # another size: another .pyc
+                server.process.send_signal(signal.SIGHUP)
+                wait_for_count(server, "a new one serves", number * workers)
+        finally:
+            for client in clients:
+                client.halt.set()
+            for client in clients:
+                client.join(DEADLINE_S)
+        for client in clients:
+            assert client.error is None, (client.error, server.log)
+        with server.connect() as raw:
+            assert raw.get()[2] == b"xxxxx"
+        seen = {answer for client in clients for answer in client.answers}
+        assert len(seen) > 1
+
+
+def test_an_idle_connection_moves_over(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, APP.format(version="old")) as server,
+        server.connect() as raw,
+    ):
+        assert raw.get()[2] == b"old"
+        write(tmp_path, "newer")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_version(raw, "newer")
+
+
+def test_an_application_that_does_not_start_leaves_the_old_one(tmp_path: Path) -> None:
+    with serving(tmp_path, APP.format(version="old"), "--workers", "2") as server:
+        server.wait_for("all 2 workers serve")
+        (tmp_path / "main.py").write_text("import no_such_module_anywhere\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("the old workers go on: main:app does not start any more")
+        server.wait_for("no_such_module_anywhere")
+        with server.connect() as raw:
+            assert raw.get()[2] == b"old"
+            write(tmp_path, "repaired")
+            server.process.send_signal(signal.SIGHUP)
+            wait_for_version(raw, "repaired")
+
+
+def test_a_changed_file_reloads(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, APP.format(version="old"), "--reload") as server,
+        server.connect() as raw,
+    ):
+        server.wait_for("watching ")
+        write(tmp_path, "newer")
+        wait_for_version(raw, "newer")
+
+
+def test_a_worker_is_replaced_after_its_requests(tmp_path: Path) -> None:
+    source = APP.format(version="v")
+    with (
+        serving(tmp_path, source, "--max-requests", "3") as server,
+        server.connect() as raw,
+    ):
+        for _ in range(3):
+            assert raw.get()[2] == b"v"
+        server.wait_for("worker 0 has had its time")
+        server.wait_for("worker 0: a new one serves")
+        assert raw.get()[2] == b"v"
+
+
+def test_reload_in_code(tmp_path: Path) -> None:
+    write(tmp_path, "old")
+    with (
+        atoll.Server("main:app", port=0, app_dir=str(tmp_path)) as server,
+        Raw(server.addresses[0][1]) as raw,
+    ):
+        assert raw.get()[2] == b"old"
+        write(tmp_path, "newer")
+        server.reload()
+        wait_for_version(raw, "newer")
+    with pytest.raises(RuntimeError, match="not running"):
+        server.reload()
