@@ -25,7 +25,7 @@ from atoll._errors import (
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 if TYPE_CHECKING:
-    from atoll._pool import BrokenProcess, Pool
+    from atoll._pool import BrokenProcess, LostWorker, Pool
     from atoll._server.server import Server
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Interpreter",
     "InterpreterError",
     "Lock",
+    "LostWorker",
     "NotShareableError",
     "OwnerDeadError",
     "Pool",
@@ -66,7 +67,7 @@ __version__: str
 def __getattr__(name: str) -> object:
     # Not every interpreter pays for these: the server's part, and importlib.metadata,
     # the largest import of all.
-    if name in ("BrokenProcess", "Pool"):
+    if name in ("BrokenProcess", "LostWorker", "Pool"):
         from atoll import _pool
 
         return getattr(_pool, name)

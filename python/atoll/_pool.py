@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor
@@ -23,18 +24,27 @@ from atoll._pool_future import PoolFuture, finish_all
 from atoll._pool_models import MODELS, ProcessModel, ThreadModel
 from atoll._pool_worker import Broadcast
 
-__all__ = ["Broadcast", "BrokenProcess", "Pool", "PoolFuture"]
+__all__ = ["Broadcast", "BrokenProcess", "LostWorker", "Pool", "PoolFuture"]
 
 _VALUE, _ERROR, _CANCELLED, _NOTICE, _REFUSED = range(5)
 
 _CHUNK_SECONDS = 0.005
 _LARGEST_CHUNK = 4096
 
+# What is to happen to a task at a time: its running time may be over, its deadline is
+# there, or it was interrupted and should have ended by now.
+_TIMEOUT, _DEADLINE, _STUCK = range(3)
+_STUCK_SECONDS = 5.0  # for an interrupted task to end in, where the pool shuts down
+
 _pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
 
 
 class BrokenProcess(AtollError, BrokenProcessPool):
     """The process that ran the task died; only this task is lost."""
+
+
+class LostWorker(AtollError):
+    """The task did not end when it was told to, and its worker was replaced."""
 
 
 def _chosen(model: str) -> tuple[str, str]:
@@ -71,8 +81,11 @@ class Pool(Executor):
             replaced after its task; only for ``"processes"``, the others share theirs.
         max_queued: How many tasks may wait; None: any number.
         when_full: ``"wait"`` until there is room, or ``"raise"`` `atoll.Full`.
-        timeout: Seconds that a task may take from its submission, waiting included;
-            after that its future raises `TimeoutError` and it is interrupted.
+        timeout: Seconds that a task may run; then its future raises `TimeoutError` and
+            it is interrupted. The time in the queue does not count; see `submit_with`.
+        replace_stuck: Seconds that an interrupted task has to end in. One that is in C
+            code does not hear of it; with this its worker is replaced then, as by
+            `replace`. None: it is waited for, and `stuck` tells.
         name: For threads and interpreters.
 
     Raises:
@@ -91,6 +104,7 @@ class Pool(Executor):
         max_queued: int | None = None,
         when_full: Literal["wait", "raise"] = "wait",
         timeout: float | None = None,
+        replace_stuck: float | None = None,
         name: str = "atoll-pool",
     ) -> None:
         if workers is None:
@@ -121,14 +135,15 @@ class Pool(Executor):
         self._max_queued = max_queued
         self._when_full = when_full
         self._timeout = timeout
+        self._replace_stuck = replace_stuck
         self._initializer, self._initargs = initializer, initargs
         self._broadcasts: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._next_id = self._numbers.__next__
         self._futures: dict[int, PoolFuture] = {}
-        self._room = threading.Condition()
         self._lock = threading.Lock()
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines: list[tuple[float, int, int, float]] = []  # guarded: _lock
+        self._turns: collections.Counter[int] = collections.Counter()
         self._earliest: float | None = None
         self._alive: set[int] = set()
         self._shut = False
@@ -142,7 +157,7 @@ class Pool(Executor):
         self._model = MODELS[self._model_name](self)
         self._submit_call = self._model.submit
         for worker in range(workers):
-            self._model.start(worker)
+            self._start_worker(worker)
             self._alive.add(worker)
         _pools.add(self)
         self._collector = threading.Thread(
@@ -248,7 +263,7 @@ class Pool(Executor):
         except BaseException as error:
             raise self._not_submitted(task_id, error) from error.__cause__
         if timeout is not None:
-            self._set_deadline(task_id, timeout)
+            self._set_alarm(task_id, _TIMEOUT, timeout)
         return future
 
     def _wait_for_room(self) -> None:
@@ -257,19 +272,20 @@ class Pool(Executor):
             return
         if self._when_full == "raise":
             raise Full(f"{limit} tasks are queued already")
-        with self._room:
-            # A worker takes a task without telling anybody: room is seen when a result
-            # comes, which it does while tasks are queued.
-            while self._scheduler.queued() >= limit and not self._shut:
-                self._room.wait()
+        self._scheduler.wait_room(limit)
         if self._shut:
             raise self._closed_error()
 
-    def _set_deadline(self, task_id: int, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+    def _set_alarm(self, task_id: int, kind: int, seconds: float) -> None:
+        when = time.monotonic() + seconds
         with self._lock:
-            heapq.heappush(self._deadlines, (deadline, task_id))
-            earlier = self._earliest is None or deadline < self._earliest
+            if len(self._deadlines) > 2 * len(self._futures) + 1000:
+                # Most are of tasks that are over.
+                unfinished = set(self._futures)
+                self._deadlines = [d for d in self._deadlines if d[1] in unfinished]
+                heapq.heapify(self._deadlines)
+            heapq.heappush(self._deadlines, (when, task_id, kind, seconds))
+            earlier = self._earliest is None or when < self._earliest
         if earlier:
             self._scheduler.nudge()
 
@@ -286,7 +302,8 @@ class Pool(Executor):
         A cancelled await cancels the task, also where it runs.
 
         Args:
-            timeout: Seconds; `TimeoutError` after that.
+            timeout: Seconds that it may run; `TimeoutError` after that. For a limit
+                that counts the time in the queue too there is `asyncio.timeout`.
         """
         future = self._submit(fn, args, kwargs, timeout or self._timeout)
         try:
@@ -302,9 +319,22 @@ class Pool(Executor):
         kwargs: dict[str, Any] | None = None,
         *,
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> PoolFuture:
-        """`submit` with a timeout of its own, in seconds."""
-        return self._submit(fn, args, kwargs or {}, timeout)
+        """`submit` with limits of its own; past one, the future raises `TimeoutError`.
+
+        Args:
+            timeout: Seconds that it may run, from when a worker takes it; by default
+                the pool's.
+            deadline: Seconds from now in which it must be over, the time in the queue
+                included.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        future = self._submit(fn, args, kwargs or {}, timeout)
+        if deadline is not None:
+            self._set_alarm(future._task_id, _DEADLINE, deadline)
+        return future
 
     # ---- maps ------------------------------------------------------------------------
 
@@ -417,16 +447,21 @@ class Pool(Executor):
             return True
         if not running:
             return False
-        with self._lock:
-            future._interrupt = True
-            return self._interrupt(task_id)
+        return self._interrupt(future)
 
-    def _interrupt(self, task_id: int) -> bool:
-        """Interrupt a task that runs. guarded: _lock (an interrupt for each task)"""
-        worker = self._scheduler.running(task_id, True)
-        if worker < 0:
-            return False
-        self._model.interrupt(worker)
+    def _interrupt(self, future: PoolFuture) -> bool:
+        """Interrupt a task that runs."""
+        with self._lock:  # one at a time: the second finds the first's mark
+            future._interrupt = True
+            worker = self._scheduler.running(future._task_id, True)
+            if worker == -1:
+                return False
+            if worker >= 0:
+                self._model.interrupt(worker)
+        if self._replace_stuck is not None:
+            self._set_alarm(future._task_id, _STUCK, self._replace_stuck)
+        elif self._shut:
+            self._set_alarm(future._task_id, _STUCK, _STUCK_SECONDS)
         return True
 
     def _drop(self, task_id: int, exception: BaseException) -> None:
@@ -444,6 +479,39 @@ class Pool(Executor):
             if future._interrupt
         ]
         return sorted(worker for worker in late if worker >= 0)
+
+    def replace(self, worker: int) -> bool:
+        """Start another worker instead of this one; the task that it runs is lost.
+
+        A process is killed, and its task fails with `BrokenProcess`. What runs in an
+        interpreter or on a thread cannot be ended from outside: it is left to itself,
+        with a `RuntimeWarning`, and goes when its task does come to an end. The task's
+        future raises `LostWorker`.
+
+        Returns:
+            False where the worker runs nothing: then it is left as it is.
+        """
+        task_id = self._scheduler.current(worker)
+        return task_id != 0 and self._abandon(task_id)
+
+    def _abandon(self, task_id: int) -> bool:
+        if isinstance(self._model, ProcessModel):
+            worker = self._scheduler.running(task_id)
+            if worker >= 0:
+                self._model.kill(worker)
+            return bool(worker >= 0)
+        worker = self._scheduler.abandon(task_id)
+        if worker < 0:
+            return False
+        text = (
+            f"worker {worker} of {self._name} runs a task that does not end; it is "
+            "left running"
+        )
+        self._drop(task_id, LostWorker(text))
+        self._turns[worker] += 1  # what it says when it ends is not heard
+        self._care(worker, self._model.leave)
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+        return True
 
     def kill(self, worker: int) -> None:
         """End a worker process at once, and start another; its task is lost.
@@ -469,9 +537,6 @@ class Pool(Executor):
                 self._deliver(self._scheduler.collect(wait))
                 if earliest is not None:
                     self._expire()
-                if self._max_queued is not None:
-                    with self._room:
-                        self._room.notify_all()
         finally:
             self._over.set()
 
@@ -525,37 +590,59 @@ class Pool(Executor):
             with self._lock:
                 if not self._deadlines or self._deadlines[0][0] > now:
                     return
-                _, task_id = heapq.heappop(self._deadlines)
+                _, task_id, kind, seconds = heapq.heappop(self._deadlines)
             future = self._futures.get(task_id)
             if future is None:
                 continue
+            if kind == _STUCK:
+                self._abandon(task_id)
+                continue
+            if kind == _TIMEOUT:
+                # It ends `seconds` after it began, which is not before now if it has
+                # not begun.
+                left = seconds - max(0.0, self._scheduler.running_seconds(task_id))
+                if left > 0:
+                    with self._lock:
+                        entry = (time.monotonic() + left, task_id, kind, seconds)
+                        heapq.heappush(self._deadlines, entry)
+                    continue
             late = TimeoutError("the task's time is over")
             if self._scheduler.cancel(task_id):
                 self._drop(task_id, late)
                 continue
             finish_all([(future, None, late)])
-            with self._lock:
-                future._interrupt = True
-                self._interrupt(task_id)
+            self._interrupt(future)
 
     def _noticed(
-        self, worker: int, notice: tuple[str, _pool_worker.Report | None]
+        self, worker: int, notice: tuple[int, _pool_worker.Report | None]
     ) -> None:
-        _, failure = notice
+        turn, failure = notice
+        if turn != self._turns[worker]:
+            return  # one that was left, and has come to its end after all
         if failure is not None:
             self._break(_rebuilt(failure))
+        self._care(worker, self._model.ended)
+
+    def _care(self, worker: int, end: Callable[[int], None]) -> None:
         # Ending and starting block: not on the thread that delivers.
         threading.Thread(
-            target=self._replace, args=(worker,), name=f"{self._name}-care", daemon=True
+            target=self._renew,
+            args=(worker, end),
+            name=f"{self._name}-care",
+            daemon=True,
         ).start()
 
-    def _replace(self, worker: int) -> None:
-        self._model.ended(worker)
+    def _start_worker(self, worker: int) -> None:
+        self._turns[worker] += 1
+        self._model.start(worker, self._turns[worker])
+
+    def _renew(self, worker: int, end: Callable[[int], None]) -> None:
+        end(worker)
         again = self._broken is None and (not self._shut or self.queued > 0)
         if again:
             try:
                 self._restarts += 1
-                self._model.start(worker)
+                self._start_worker(worker)
                 return
             except BaseException as error:
                 self._break(error)
@@ -577,8 +664,6 @@ class Pool(Executor):
         for future, _, _ in lost:
             self._futures.pop(future._task_id, None)
         finish_all(lost)
-        with self._room:
-            self._room.notify_all()
 
     # ---- start and end ---------------------------------------------------------------
 
@@ -600,19 +685,22 @@ class Pool(Executor):
         """Take no more tasks; end the workers when those there are done.
 
         Args:
-            wait: Until then.
+            wait: Until then. A task that was interrupted and does not end, because it
+                is in C code, is waited for 5 s more (or `replace_stuck`); then its
+                worker is left running, with a `RuntimeWarning`.
             cancel_futures: Cancel the tasks that have not begun.
             interrupt: Interrupt those that run.
         """
         self._shut = True
-        with self._room:
-            self._room.notify_all()
         if cancel_futures:
             self._scheduler.cancel_all()
         self._scheduler.close()
         if interrupt:
             for future in list(self._futures.values()):
                 future.cancel(running=True)
+        for future in list(self._futures.values()):
+            if future._interrupt:
+                self._set_alarm(future._task_id, _STUCK, _STUCK_SECONDS)
         self._scheduler.nudge()
         if wait:
             self._over.wait()

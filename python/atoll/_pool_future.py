@@ -77,7 +77,8 @@ class PoolFuture(Future[Any]):
         A running task is interrupted between two bytecodes: an exception is raised in
         it that `except Exception` does not catch, and the future is cancelled when the
         task has ended. A task inside a C function gets it when that returns; see
-        `Pool.stuck`. A task that catches the exception and returns has its result.
+        `Pool.stuck`, `Pool.replace` and the pool's `replace_stuck`. A
+        task that catches the exception and returns has its result.
 
         Args:
             running: Also interrupt it where it runs.

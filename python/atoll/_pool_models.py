@@ -34,8 +34,8 @@ class Model:
         """Queue a call (function, args, kwargs)."""
         raise NotImplementedError
 
-    def start(self, worker: int) -> None:
-        """Start the worker; it says "ended" in a notice when it ends."""
+    def start(self, worker: int, turn: int) -> None:
+        """Start the worker; it sends a notice (turn, failure or None) when it ends."""
         raise NotImplementedError
 
     def interrupt(self, worker: int) -> None:
@@ -44,6 +44,10 @@ class Model:
 
     def ended(self, worker: int) -> None:
         """Clean up after a worker that has said that it ended. May block."""
+        raise NotImplementedError
+
+    def leave(self, worker: int) -> None:
+        """Let go of a worker that does not end."""
         raise NotImplementedError
 
     def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
@@ -67,13 +71,14 @@ class InterpreterModel(Model):
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         self.pool._scheduler.submit(task_id, *call, worker)
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int, turn: int) -> None:
         interpreter = Interpreter(name=f"{self.pool._name}-{worker}")
         scheduler = self.pool._scheduler
         arguments = (
             scheduler.share(),
             self.pool._workers,
             worker,
+            turn,
             self.pool._limit,
             self.pool._start_data(),
         )
@@ -96,6 +101,11 @@ class InterpreterModel(Model):
     def ended(self, worker: int) -> None:
         interpreter, _ = self._running.pop(worker)
         interpreter.close()
+
+    def leave(self, worker: int) -> None:
+        interpreter, _ = self._running.pop(worker)
+        _atoll.interpreter_close_begin(interpreter.id, None)
+        _atoll.interpreter_reap(interpreter.id)
 
 
 class ThreadModel(Model):
@@ -127,12 +137,13 @@ class ThreadModel(Model):
         except BaseException as exception:
             self._values[task_id] = None, exception
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int, turn: int) -> None:
         thread = threading.Thread(
             target=_pool_worker.work_on_thread,
             args=(
                 self.pool._scheduler,
                 worker,
+                turn,
                 self.pool._limit,
                 self._run,
                 self.pool._start_objects(),
@@ -152,6 +163,9 @@ class ThreadModel(Model):
 
     def ended(self, worker: int) -> None:
         self._threads.pop(worker).join()
+
+    def leave(self, worker: int) -> None:
+        del self._threads[worker]
 
     def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
         return self._values.pop(task_id)
@@ -182,11 +196,11 @@ class ProcessModel(Model):
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         self.pool._scheduler.submit_bytes(task_id, _dump_call(call), worker)
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int, turn: int) -> None:
         start = self.pool._start_data()
         thread = threading.Thread(
             target=self._feed,
-            args=(worker, start),
+            args=(worker, turn, start),
             name=f"{self.pool._name}-{worker}",
             daemon=True,
         )
@@ -220,7 +234,7 @@ class ProcessModel(Model):
             )
         return ours, failure
 
-    def _feed(self, worker: int, start: bytes) -> None:
+    def _feed(self, worker: int, turn: int, start: bytes) -> None:
         failure: _pool_worker.Report | None = None
         try:
             sock, failure = self._spawn(worker, start)
@@ -230,7 +244,7 @@ class ProcessModel(Model):
         except BaseException as exception:
             failure = _pool_worker.describe(exception)
         finally:
-            self.pool._scheduler.notice(worker, ("ended", failure))
+            self.pool._scheduler.notice(worker, (turn, failure))
 
     def _feed_process(self, worker: int, sock: socket.socket) -> None:
         scheduler = self.pool._scheduler

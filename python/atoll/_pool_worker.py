@@ -155,7 +155,7 @@ def _start(
 
 
 def work_in_interpreter(
-    address: int, workers: int, worker: int, limit: int, start: bytes
+    address: int, workers: int, worker: int, turn: int, limit: int, start: bytes
 ) -> None:
     """Run tasks until the scheduler is closed, or `limit` of them (0: no limit)."""
     scheduler = _atoll.Scheduler(workers, address)
@@ -167,11 +167,16 @@ def work_in_interpreter(
     except BaseException as exception:
         failure = describe(exception)
     finally:
-        scheduler.notice(worker, ("ended", failure))
+        scheduler.notice(worker, (turn, failure))
 
 
 def work_on_thread(
-    scheduler: Any, worker: int, limit: int, runner: Callable[[int], None], start: Any
+    scheduler: Any,
+    worker: int,
+    turn: int,
+    limit: int,
+    runner: Callable[[int], None],
+    start: Any,
 ) -> None:
     """The same on a thread of this interpreter."""
     failure = None
@@ -182,7 +187,7 @@ def work_on_thread(
     except BaseException as exception:
         failure = describe(exception)
     finally:
-        scheduler.notice(worker, ("ended", failure))
+        scheduler.notice(worker, (turn, failure))
 
 
 # ---- processes -----------------------------------------------------------------------
@@ -257,11 +262,12 @@ class _Process:
     def call(self, data: Any) -> tuple[int, bytes]:
         outcome = 1
         try:
+            # Not in the imports that this may need: they would stay half made.
+            function, args, kwargs = _atoll.loads(data, trusted=True)
             self.in_task = True
             if self.early:
                 self.early = False
                 raise TaskInterrupted
-            function, args, kwargs = _atoll.loads(data, trusted=True)
             result = function(*args, **kwargs)
             outcome = 4
             answer = 0, _atoll.dumps((result,), "result")

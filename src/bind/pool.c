@@ -156,24 +156,27 @@ static int next_task(at_scheduler *scheduler, unsigned worker,
     return result;
 }
 
-/* What the task's call returns, or NULL with an exception set. */
-static PyObject *run_task(const at_task *task, PyObject *runner) AT_ATTACHED
+/* What the task's call returns, or NULL: with an exception set, or with none where an
+ * interrupt came before it began. */
+static PyObject *run_task(at_scheduler *scheduler, const at_task *task,
+                          PyObject *runner) AT_ATTACHED
 {
+    PyObject *result = NULL;
     if (task->payload == NULL) {
         PyObject *number = PyLong_FromUnsignedLongLong(task->id);
-        PyObject *result = number != NULL ? PyObject_CallOneArg(runner, number) : NULL;
+        if (number != NULL && at_scheduler_begin(scheduler, task) == 0) {
+            result = PyObject_CallOneArg(runner, number);
+        }
         Py_XDECREF(number);
         return result;
     }
     PyObject *call = at_parcel_unpack(task->payload);
-    if (call == NULL) {
-        return NULL;
-    }
     /* submit() made it a tuple of three. */
-    PyObject *result =
-        PyObject_Call(PyTuple_GET_ITEM(call, 0), PyTuple_GET_ITEM(call, 1),
-                      PyTuple_GET_ITEM(call, 2));
-    Py_DECREF(call);
+    if (call != NULL && at_scheduler_begin(scheduler, task) == 0) {
+        result = PyObject_Call(PyTuple_GET_ITEM(call, 0), PyTuple_GET_ITEM(call, 1),
+                               PyTuple_GET_ITEM(call, 2));
+    }
+    Py_XDECREF(call);
     return result;
 }
 
@@ -193,13 +196,13 @@ static at_message *error_message(PyObject *report) AT_ATTACHED
     return message;
 }
 
-/* Run one task and send its result. False: an interrupt meant for it is under way. */
-static bool do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
-                    PyObject *report) AT_ATTACHED
+/* Run one task and send its result. As at_scheduler_finish(). */
+static int do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
+                   PyObject *report) AT_ATTACHED
 {
     static const char *const names[] = {"result"};
     bool in_place = task->payload == NULL;
-    PyObject *value = run_task(task, runner);
+    PyObject *value = run_task(scheduler, task, runner);
     at_message *result = NULL;
     at_outcome outcome = AT_OUTCOME_VALUE;
     if (value != NULL && !in_place &&
@@ -208,7 +211,7 @@ static bool do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
     } else if (value == NULL) {
         outcome = AT_OUTCOME_ERROR;
     }
-    if (outcome != AT_OUTCOME_VALUE) {
+    if (outcome != AT_OUTCOME_VALUE && PyErr_Occurred()) {
         result = error_message(report);
     }
     /* Objects of a task go before its result is seen, not while the next one runs. */
@@ -240,7 +243,11 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
             break;
         }
         done++;
-        if (!do_task(scheduler, task, runner, report)) {
+        result = do_task(scheduler, task, runner, report);
+        if (result == AT_ECLOSED) {
+            break; /* somebody else has this worker's number by now */
+        }
+        if (result == AT_EINTERRUPTED) {
             PyObject *settled = PyObject_CallNoArgs(settle);
             if (settled == NULL) {
                 PyErr_Clear(); /* the interrupt itself: it has arrived */
@@ -268,6 +275,11 @@ AT_UNCHECKED static PyObject *take_bytes(PyObject *self, PyObject *argument)
     int result = next_task(scheduler_of(self), (unsigned)worker, &task);
     if (result != 0) {
         return result > 0 ? NULL : Py_NewRef(Py_None);
+    }
+    /* The process itself puts an interrupt off until it has loaded the call. */
+    if (at_scheduler_begin(scheduler_of(self), task) < 0) {
+        (void)at_scheduler_finish(scheduler_of(self), task, AT_OUTCOME_ERROR, NULL);
+        return take_bytes(self, argument);
     }
     PyObject *capsule = PyCapsule_New(task, task_capsule, NULL);
     PyObject *data = PyBytes_FromStringAndSize(task->payload->data,
@@ -305,10 +317,10 @@ AT_UNCHECKED static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
     }
     /* A capsule is good for one finish. */
     (void)PyCapsule_SetName(capsule, "atoll.pool.task that is over");
-    bool calm = at_scheduler_finish(scheduler_of(self), task,
-                                    code < 0 ? AT_OUTCOME_ERROR : outcome,
-                                    code < 0 ? NULL : result);
-    return PyBool_FromLong(calm);
+    int met = at_scheduler_finish(scheduler_of(self), task,
+                                  code < 0 ? AT_OUTCOME_ERROR : outcome,
+                                  code < 0 ? NULL : result);
+    return PyBool_FromLong(met == 0);
 }
 
 /* ---- results ----------------------------------------------------------------------
@@ -412,7 +424,45 @@ AT_UNCHECKED static PyObject *running(PyObject *self, PyObject *arguments)
         return NULL;
     }
     int worker = at_scheduler_running(scheduler_of(self), id, interrupt != 0);
+    return PyLong_FromLong(worker >= 0 ? worker : worker == AT_EAGAIN ? -2 : -1);
+}
+
+AT_UNCHECKED static PyObject *running_seconds(PyObject *self, PyObject *number)
+{
+    uint64_t id = PyLong_AsUnsignedLongLong(number);
+    if (id == UINT64_MAX && PyErr_Occurred()) {
+        return NULL;
+    }
+    int64_t taken_ns = at_scheduler_running_ns(scheduler_of(self), id);
+    return PyFloat_FromDouble(taken_ns >= 0 ? (double)taken_ns * 1e-9 : -1.0);
+}
+
+AT_UNCHECKED static PyObject *abandon(PyObject *self, PyObject *number)
+{
+    uint64_t id = PyLong_AsUnsignedLongLong(number);
+    if (id == UINT64_MAX && PyErr_Occurred()) {
+        return NULL;
+    }
+    int worker = at_scheduler_abandon(scheduler_of(self), id);
     return PyLong_FromLong(worker >= 0 ? worker : -1);
+}
+
+AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
+{
+    size_t limit = PyLong_AsSize_t(argument);
+    if (limit == (size_t)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int result;
+    do {
+        PyThreadState *thread_state = at_detach();
+        result = at_scheduler_wait_room(scheduler_of(self), limit, AT_NEVER);
+        at_attach(thread_state);
+        if (result == AT_EINTERRUPTED && PyErr_CheckSignals() < 0) {
+            return NULL;
+        }
+    } while (result == AT_EINTERRUPTED);
+    Py_RETURN_NONE;
 }
 
 AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
@@ -483,7 +533,12 @@ static PyMethodDef scheduler_methods[] = {
     {"notice", notice, METH_VARARGS, "notice(worker, object)"},
     {"cancel", cancel, METH_O, "cancel(id) -> bool"},
     {"cancel_all", cancel_all, METH_NOARGS, "cancel_all() -> int"},
-    {"running", running, METH_VARARGS, "running(id, interrupt=False) -> worker or -1"},
+    {"running", running, METH_VARARGS,
+     "running(id, interrupt=False) -> worker; -1: none; -2: it will not begin"},
+    {"running_seconds", running_seconds, METH_O,
+     "running_seconds(id) -> since when, or -1"},
+    {"abandon", abandon, METH_O, "abandon(id) -> worker or -1"},
+    {"wait_room", wait_room, METH_O, "wait_room(limit)"},
     {"current", current, METH_O, "current(worker) -> id"},
     {"stop_worker", stop_worker, METH_VARARGS, "stop_worker(worker, stop)"},
     {"close", scheduler_close, METH_NOARGS, "close()"},

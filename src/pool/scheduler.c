@@ -26,6 +26,9 @@ typedef struct worker {
     task_list queue;          /* guarded: lock */
     task_list pinned;         /* guarded: lock; for this worker alone */
     uint64_t current;         /* guarded: lock; the task that runs, or 0 */
+    int64_t began_ns;         /* guarded: lock; when `current` began */
+    bool begun;               /* guarded: lock; it is in the task's own code */
+    unsigned generation;      /* guarded: lock; how many were abandoned before */
     bool interrupted;         /* guarded: lock; `current` was asked to end */
     atomic_bool stopped;      /* takes no more */
     atomic_uint pinned_count; /* how many are in `pinned` */
@@ -35,11 +38,13 @@ struct at_scheduler {
     at_shared shared;
     unsigned worker_count; /* fixed after new */
     atomic_bool closed;
-    atomic_uint turn;      /* whose queue gets the next task */
-    atomic_size_t queued;  /* not pinned; pairs with `sleepers`: see above */
-    atomic_uint sleepers;  /* workers that sleep, or are about to */
-    atomic_uint searching; /* workers that look about; at most one does */
-    atomic_uint word;      /* what sleepers park on; changed before a wake */
+    atomic_uint turn;         /* whose queue gets the next task */
+    atomic_size_t queued;     /* not pinned; pairs with `sleepers`: see above */
+    atomic_uint sleepers;     /* workers that sleep, or are about to */
+    atomic_uint searching;    /* workers that look about; at most one does */
+    atomic_uint word;         /* what sleepers park on; changed before a wake */
+    atomic_uint room_waiters; /* submitters that wait for `queued` to fall */
+    atomic_uint room_word;    /* what they park on; changed before a wake */
     pthread_mutex_t result_lock;
     task_list results;          /* guarded: result_lock */
     atomic_bool nudged;         /* the collector is to return */
@@ -194,6 +199,34 @@ int at_scheduler_submit(at_scheduler *scheduler, uint64_t id, at_message *payloa
     return 0;
 }
 
+/* `count` fewer are queued. Pairs with at_scheduler_wait_room(), which raises
+ * `room_waiters` and then looks at `queued`. */
+static void less_queued(at_scheduler *scheduler, size_t count)
+{
+    atomic_fetch_sub(&scheduler->queued, count);
+    if (atomic_load(&scheduler->room_waiters) != 0) {
+        atomic_fetch_add(&scheduler->room_word, 1);
+        at_park_wake(&scheduler->room_word, AT_PARK_ALL, AT_PARK_PRIVATE);
+    }
+}
+
+int at_scheduler_wait_room(at_scheduler *scheduler, size_t limit, int64_t deadline_ns)
+{
+    int result = 0;
+    atomic_fetch_add(&scheduler->room_waiters, 1);
+    while (result == 0) {
+        uint32_t word = atomic_load(&scheduler->room_word);
+        if (atomic_load(&scheduler->queued) < limit ||
+            atomic_load(&scheduler->closed)) {
+            break;
+        }
+        result =
+            at_park_wait(&scheduler->room_word, word, deadline_ns, AT_PARK_PRIVATE);
+    }
+    atomic_fetch_sub(&scheduler->room_waiters, 1);
+    return result;
+}
+
 /* Take the first of `from`'s tasks for worker `number`. */
 static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned number)
 {
@@ -215,7 +248,7 @@ static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned numbe
     if (pinned) {
         atomic_fetch_sub(&owner->pinned_count, 1);
     } else {
-        atomic_fetch_sub(&scheduler->queued, 1);
+        less_queued(scheduler, 1);
     }
     return task;
 }
@@ -243,8 +276,12 @@ int at_scheduler_try_take(at_scheduler *scheduler, unsigned number, at_task **ta
         return AT_EEMPTY;
     }
     (*task)->worker = number;
+    int64_t now_ns = at_clock_ns();
     pthread_mutex_lock(&self->lock);
+    (*task)->generation = self->generation;
     self->current = (*task)->id;
+    self->began_ns = now_ns;
+    self->begun = false;
     self->interrupted = false;
     pthread_mutex_unlock(&self->lock);
     return 0;
@@ -313,22 +350,44 @@ static void push_result(at_scheduler *scheduler, at_task *task)
     }
 }
 
-bool at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
-                         at_message *result)
+int at_scheduler_begin(at_scheduler *scheduler, const at_task *task)
+{
+    worker *self = &scheduler->workers[task->worker];
+    int result = 0;
+    pthread_mutex_lock(&self->lock);
+    if (task->generation == self->generation) {
+        result = self->interrupted ? AT_EINTERRUPTED : 0;
+        self->begun = !self->interrupted;
+        self->interrupted = false;
+    }
+    pthread_mutex_unlock(&self->lock);
+    return result;
+}
+
+int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
+                        at_message *result)
 {
     worker *self = &scheduler->workers[task->worker];
     pthread_mutex_lock(&self->lock);
+    bool abandoned = task->generation != self->generation;
     bool interrupted = self->interrupted;
-    self->current = 0;
-    self->interrupted = false;
+    if (!abandoned) {
+        self->current = 0;
+        self->interrupted = false;
+    }
     pthread_mutex_unlock(&self->lock);
+    if (abandoned) {
+        task->result = result;
+        at_task_free(task);
+        return AT_ECLOSED;
+    }
     at_message *payload = task->payload;
     task->payload = NULL;
     task->result = result;
     task->outcome = outcome;
     push_result(scheduler, task);
     at_message_unref(payload);
-    return !interrupted;
+    return interrupted ? AT_EINTERRUPTED : 0;
 }
 
 int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *word)
@@ -391,7 +450,7 @@ int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id)
         at_task *task = list_remove(&owner->queue, id);
         pthread_mutex_unlock(&owner->lock);
         if (task != NULL) {
-            atomic_fetch_sub(&scheduler->queued, 1);
+            less_queued(scheduler, 1);
             at_task_free(task);
             return 0;
         }
@@ -410,7 +469,7 @@ size_t at_scheduler_cancel_all(at_scheduler *scheduler)
         pthread_mutex_unlock(&owner->lock);
         while (task != NULL) {
             at_task *next = task->next;
-            atomic_fetch_sub(&scheduler->queued, 1);
+            less_queued(scheduler, 1);
             task->outcome = AT_OUTCOME_CANCELLED;
             push_result(scheduler, task);
             task = next;
@@ -426,8 +485,44 @@ int at_scheduler_running(at_scheduler *scheduler, uint64_t id, bool interrupt)
         worker *owner = &scheduler->workers[i];
         pthread_mutex_lock(&owner->lock);
         bool found = owner->current == id;
+        bool begun = owner->begun;
         if (found && interrupt) {
             owner->interrupted = true;
+        }
+        pthread_mutex_unlock(&owner->lock);
+        if (found) {
+            return begun || !interrupt ? (int)i : AT_EAGAIN;
+        }
+    }
+    return AT_ENOTFOUND;
+}
+
+int64_t at_scheduler_running_ns(at_scheduler *scheduler, uint64_t id)
+{
+    int64_t now_ns = at_clock_ns();
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        worker *owner = &scheduler->workers[i];
+        pthread_mutex_lock(&owner->lock);
+        bool found = owner->current == id;
+        int64_t began_ns = owner->began_ns;
+        pthread_mutex_unlock(&owner->lock);
+        if (found) {
+            return now_ns > began_ns ? now_ns - began_ns : 0;
+        }
+    }
+    return AT_ENOTFOUND;
+}
+
+int at_scheduler_abandon(at_scheduler *scheduler, uint64_t id)
+{
+    for (unsigned i = 0; i < scheduler->worker_count; i++) {
+        worker *owner = &scheduler->workers[i];
+        pthread_mutex_lock(&owner->lock);
+        bool found = owner->current == id && id != 0;
+        if (found) {
+            owner->generation++;
+            owner->current = 0;
+            owner->interrupted = false;
         }
         pthread_mutex_unlock(&owner->lock);
         if (found) {
@@ -456,6 +551,8 @@ void at_scheduler_close(at_scheduler *scheduler)
     atomic_store(&scheduler->closed, true);
     atomic_fetch_add(&scheduler->word, 1);
     at_park_wake(&scheduler->word, AT_PARK_ALL, AT_PARK_PRIVATE);
+    atomic_fetch_add(&scheduler->room_word, 1);
+    at_park_wake(&scheduler->room_word, AT_PARK_ALL, AT_PARK_PRIVATE);
 }
 
 void at_scheduler_stop_worker(at_scheduler *scheduler, unsigned number, bool stop)

@@ -38,7 +38,8 @@ typedef struct at_task {
     at_message *payload;  /* a reference, or NULL: the owner knows by the id */
     at_message *result;   /* a reference, or NULL */
     at_outcome outcome;
-    unsigned worker; /* who ran it */
+    unsigned worker;     /* who ran it */
+    unsigned generation; /* which one of that number */
 } at_task;
 
 typedef struct at_scheduler at_scheduler;
@@ -70,12 +71,20 @@ int at_scheduler_take(at_scheduler *scheduler, unsigned worker, int64_t deadline
 /* The same if there is one now; AT_EEMPTY otherwise. ctx: any */
 int at_scheduler_try_take(at_scheduler *scheduler, unsigned worker, at_task **task);
 
-/* `task` is over. False where it was asked to be interrupted while it ran: then an
- * exception is on its way to the worker, which must meet it before it takes another.
+/* The task's own code runs from now on: until this, an interrupt is only noted, so that
+ * it does not hit the imports that the call needs and leave modules half made.
+ * ctx:  any, the worker
+ * errs: AT_EINTERRUPTED: it is not wanted any more; finish it without running it */
+int at_scheduler_begin(at_scheduler *scheduler, const at_task *task);
+
+/* `task` is over.
  * ctx:  any
- * owns: takes `result` (may be NULL) and the task */
-bool at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
-                         at_message *result);
+ * owns: takes `result` (may be NULL) and the task
+ * errs: AT_EINTERRUPTED where it was asked to be interrupted while it ran: then an
+ *       exception is on its way to the worker, which must meet it before it takes
+ *       another; AT_ECLOSED where the worker was abandoned: it takes no more */
+int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
+                        at_message *result);
 
 /* Send the collector a word that belongs to no task.
  * ctx: any; owns: takes `word` on success; errs: AT_ENOMEM */
@@ -103,15 +112,30 @@ int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id);
 size_t at_scheduler_cancel_all(at_scheduler *scheduler);
 
 /* The number of the worker that runs the task. With `interrupt` the task is marked:
- * the caller will now send that worker an exception.
- * ctx: any; errs: AT_ENOTFOUND */
+ * the caller will now send that worker an exception; but for AT_EAGAIN, which says that
+ * it has not begun and will not.
+ * ctx: any; errs: AT_ENOTFOUND; AT_EAGAIN */
 int at_scheduler_running(at_scheduler *scheduler, uint64_t id, bool interrupt);
+
+/* Nanoseconds since the task began to run. ctx: any; errs: AT_ENOTFOUND */
+int64_t at_scheduler_running_ns(at_scheduler *scheduler, uint64_t id);
+
+/* Give up the worker that runs the task, and that will not end: its number is free for
+ * another. When it comes back after all, the task is dropped and it is told to go.
+ * Returns the number. ctx: any; errs: AT_ENOTFOUND */
+int at_scheduler_abandon(at_scheduler *scheduler, uint64_t id);
 
 /* The task that `worker` runs, or 0. ctx: any */
 uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned worker);
 
 /* How many tasks are queued. ctx: any */
 size_t at_scheduler_queued(const at_scheduler *scheduler);
+
+/* Wait until fewer than `limit` tasks are queued, or the scheduler is closed.
+ * ctx:  detached
+ * errs: AT_ETIMEOUT, AT_EINTERRUPTED */
+int at_scheduler_wait_room(at_scheduler *scheduler, size_t limit,
+                           int64_t deadline_ns) AT_DETACHED;
 
 /* Accept no more tasks; workers end when the queue is empty. ctx: any */
 void at_scheduler_close(at_scheduler *scheduler);

@@ -36,7 +36,7 @@ static void *worker_main(void *argument)
     while ((result = at_scheduler_take(scheduler, number, AT_NEVER, &task)) == 0) {
         uint64_t value = value_of(task->payload);
         CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE,
-                                  message_of(value * 2)));
+                                  message_of(value * 2)) == 0);
     }
     CHECK(result == AT_ECLOSED);
     return NULL;
@@ -102,11 +102,11 @@ static void stealing_and_pinning(void)
     for (int i = 0; i < 4; i++) {
         CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id != 5);
         CHECK(at_scheduler_running(scheduler, task->id, false) == 0);
-        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
     }
     CHECK(at_scheduler_try_take(scheduler, 0, &task) == AT_EEMPTY);
     CHECK(at_scheduler_try_take(scheduler, 1, &task) == 0 && task->id == 5);
-    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
     at_shared_unref((at_shared *)scheduler); /* with results that nobody took */
 }
 
@@ -123,9 +123,16 @@ static void cancelling(void)
     CHECK(at_scheduler_submit(scheduler, 6, NULL, AT_POOL_ANY_WORKER) == 0);
     CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 1);
     CHECK(at_scheduler_cancel(scheduler, 1) == AT_ENOTFOUND);
+    CHECK(at_scheduler_begin(scheduler, task) == 0);
     CHECK(at_scheduler_running(scheduler, 1, true) == 0);
-    CHECK(!at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL));
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL) ==
+          AT_EINTERRUPTED);
     CHECK(at_scheduler_running(scheduler, 1, true) == AT_ENOTFOUND);
+    CHECK(at_scheduler_submit(scheduler, 7, NULL, 0) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 7);
+    CHECK(at_scheduler_running(scheduler, 7, true) == AT_EAGAIN);
+    CHECK(at_scheduler_begin(scheduler, task) == AT_EINTERRUPTED);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL) == 0);
     CHECK(at_scheduler_cancel_all(scheduler) == 3);
     CHECK(at_scheduler_queued(scheduler) == 0);
     CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
@@ -140,6 +147,56 @@ static void cancelling(void)
     at_shared_unref((at_shared *)scheduler);
 }
 
+static void abandoning(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_task *stuck, *task;
+    CHECK(at_scheduler_abandon(scheduler, 0) == AT_ENOTFOUND);
+    CHECK(at_scheduler_submit(scheduler, 1, message_of(1), AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_submit(scheduler, 2, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_running_ns(scheduler, 1) == AT_ENOTFOUND);
+    CHECK(at_scheduler_try_take(scheduler, 0, &stuck) == 0 && stuck->id == 1);
+    CHECK(at_scheduler_running_ns(scheduler, 1) >= 0);
+    CHECK(at_scheduler_abandon(scheduler, 1) == 0);
+    CHECK(at_scheduler_abandon(scheduler, 1) == AT_ENOTFOUND);
+    /* The next of this number works, while the one before comes back. */
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 2);
+    CHECK(at_scheduler_finish(scheduler, stuck, AT_OUTCOME_VALUE, message_of(3)) ==
+          AT_ECLOSED);
+    CHECK(at_scheduler_current(scheduler, 0) == 2);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    CHECK(task->id == 2 && task->next == NULL);
+    at_task_free(task);
+    at_shared_unref((at_shared *)scheduler);
+}
+
+static void *room_main(void *argument)
+{
+    (void)argument;
+    CHECK(at_scheduler_wait_room(scheduler, 1, AT_NEVER) == 0);
+    return NULL;
+}
+
+static void room(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_task *task;
+    CHECK(at_scheduler_wait_room(scheduler, 1, AT_NEVER) == 0);
+    CHECK(at_scheduler_submit(scheduler, 1, NULL, AT_POOL_ANY_WORKER) == 0);
+    int64_t soon_ns = at_clock_deadline(1000000);
+    CHECK(at_scheduler_wait_room(scheduler, 1, soon_ns) == AT_ETIMEOUT);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, room_main, NULL) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    CHECK(at_scheduler_submit(scheduler, 2, NULL, AT_POOL_ANY_WORKER) == 0);
+    at_scheduler_close(scheduler);
+    CHECK(at_scheduler_wait_room(scheduler, 1, AT_NEVER) == 0);
+    at_shared_unref((at_shared *)scheduler);
+}
+
 static void closing_and_stopping(void)
 {
     scheduler = at_scheduler_new(2);
@@ -150,7 +207,7 @@ static void closing_and_stopping(void)
     at_scheduler_close(scheduler);
     CHECK(at_scheduler_submit(scheduler, 2, NULL, AT_POOL_ANY_WORKER) == AT_ECLOSED);
     CHECK(at_scheduler_take(scheduler, 1, AT_NEVER, &task) == 0 && task->id == 1);
-    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL));
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
     CHECK(at_scheduler_take(scheduler, 1, AT_NEVER, &task) == AT_ECLOSED);
     at_shared_unref((at_shared *)scheduler);
 }
@@ -191,6 +248,8 @@ int main(void)
     CHECK(at_scheduler_new(0) == NULL);
     RUN(stealing_and_pinning);
     RUN(cancelling);
+    RUN(abandoning);
+    RUN(room);
     RUN(closing_and_stopping);
     RUN(waiting_has_an_end);
     RUN_FAILING(survives_no_memory);

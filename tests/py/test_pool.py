@@ -290,6 +290,69 @@ def test_timeout_of_a_waiting_task(model):
                 future.result(DEADLINE)
 
 
+def test_a_timeout_counts_from_the_start(model):
+    with atoll.Pool(1, model=model) as pool:
+        first = pool.submit(time.sleep, 0.6)
+        waits = pool.submit_with(abs, (-4,), timeout=0.3)
+        late = pool.submit_with(abs, (-5,), deadline=0.1)
+        with pytest.raises(TimeoutError):
+            late.result(DEADLINE)
+        assert first.result(DEADLINE) is None
+        assert waits.result(DEADLINE) == 4
+
+
+# ---- stuck in C ----
+
+
+def in_c(path, in_process=False):
+    import collections
+    import ctypes
+    import itertools
+
+    open(path, "w").close()
+    if in_process:  # where a signal would end a sleep
+        collections.deque(itertools.repeat(None, 10**12), maxlen=0)
+    # PyDLL holds the GIL: nothing in this interpreter hears anything meanwhile.
+    ctypes.PyDLL(None).usleep(3_000_000)
+
+
+@pytest.mark.parametrize("model", ["interpreters", "processes"])
+@pytest.mark.parametrize("how", ["by hand", "by itself"])
+def test_a_worker_stuck_in_c_is_replaced(model, how, tmp_path, recwarn):
+    by_itself = 0.2 if how == "by itself" else None
+    with atoll.Pool(1, model=model, replace_stuck=by_itself) as pool:
+        future = pool.submit(in_c, str(tmp_path / "begun"), model == "processes")
+        waiting = pool.submit(abs, -7)
+        wait_until((tmp_path / "begun").exists)
+        assert future.cancel(running=True)
+        if by_itself is None:
+            assert pool.stuck() == [0]
+            assert pool.replace(0)
+        with pytest.raises((atoll.LostWorker, atoll.BrokenProcess)):
+            future.result(DEADLINE)
+        assert waiting.result(DEADLINE) == 7
+        assert pool.stuck() == []
+        wait_until(lambda: pool.stats()["restarts"] == 1)
+        assert not pool.replace(0)
+        if model == "interpreters":
+            assert "left running" in str(recwarn.pop(RuntimeWarning).message)
+            # It ends after all: nobody hears of it, and it closes by itself.
+            wait_until(lambda: len(atoll.list_interpreters()) == 1)
+            assert pool.submit(abs, -8).result(DEADLINE) == 8
+
+
+def test_shutdown_leaves_what_is_stuck(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr("atoll._pool._STUCK_SECONDS", 0.2)
+    pool = atoll.Pool(1, model="interpreters")
+    future = pool.submit(in_c, str(tmp_path / "begun"))
+    wait_until((tmp_path / "begun").exists)
+    future.cancel(running=True)
+    assert not future.done()
+    pool.shutdown()
+    assert isinstance(future.exception(0), atoll.LostWorker)
+    assert "left running" in str(recwarn.pop(RuntimeWarning).message)
+
+
 # ---- workers ----
 
 
@@ -354,6 +417,14 @@ def test_queue_bound(model):
     ):
         for _ in range(50):
             pool.submit(time.sleep, 0.2)
+    with atoll.Pool(1, model=model, max_queued=1) as pool:
+        gate = pool.submit(time.sleep, 0.1)
+        wait_until(lambda: gate.running() or gate.done())
+        long = pool.submit(spin)
+        # Room comes when `long` is taken, which is long before it ends.
+        after = pool.submit(abs, -1)
+        long.cancel(running=True)
+        assert after.result(DEADLINE) == 1
     with atoll.Pool(1, model=model, max_queued=2) as pool:
         futures = [pool.submit(abs, i) for i in range(100)]
         assert [f.result(DEADLINE) for f in futures] == list(range(100))
