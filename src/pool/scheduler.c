@@ -23,13 +23,14 @@ typedef struct task_list {
 
 typedef struct worker {
     pthread_mutex_t lock;
+    pthread_mutex_t run_lock; /* may be taken under any worker's `lock` */
     task_list queue;          /* guarded: lock */
     task_list pinned;         /* guarded: lock; for this worker alone */
-    uint64_t current;         /* guarded: lock; the task that runs, or 0 */
-    int64_t began_ns;         /* guarded: lock; when `current` began */
-    bool begun;               /* guarded: lock; it is in the task's own code */
-    unsigned generation;      /* guarded: lock; how many were abandoned before */
-    bool interrupted;         /* guarded: lock; `current` was asked to end */
+    uint64_t current;         /* guarded: run_lock; the task that runs, or 0 */
+    int64_t began_ns;         /* guarded: run_lock; when `current` began */
+    bool begun;               /* guarded: run_lock; it is in the task's own code */
+    unsigned generation;      /* guarded: run_lock; how many were abandoned before */
+    bool interrupted;         /* guarded: run_lock; `current` was asked to end */
     atomic_bool stopped;      /* takes no more */
     atomic_uint pinned_count; /* how many are in `pinned` */
 } __attribute__((aligned(64))) worker;
@@ -117,6 +118,7 @@ static void scheduler_free(at_shared *thing)
         list_free(&scheduler->workers[i].queue);
         list_free(&scheduler->workers[i].pinned);
         pthread_mutex_destroy(&scheduler->workers[i].lock);
+        pthread_mutex_destroy(&scheduler->workers[i].run_lock);
     }
     list_free(&scheduler->results);
     pthread_mutex_destroy(&scheduler->result_lock);
@@ -150,6 +152,7 @@ at_scheduler *at_scheduler_new(unsigned worker_count)
     list_init(&scheduler->results);
     for (unsigned i = 0; i < worker_count; i++) {
         lock_init(&scheduler->workers[i].lock);
+        lock_init(&scheduler->workers[i].run_lock);
         list_init(&scheduler->workers[i].queue);
         list_init(&scheduler->workers[i].pinned);
     }
@@ -227,6 +230,21 @@ int at_scheduler_wait_room(at_scheduler *scheduler, size_t limit, int64_t deadli
     return result;
 }
 
+/* guarded: the lock of the queue that the task was in, so that whoever does not find it
+ * there finds it here. */
+static void set_current(worker *self, unsigned number, at_task *task)
+{
+    int64_t now_ns = at_clock_ns();
+    task->worker = number;
+    pthread_mutex_lock(&self->run_lock);
+    task->generation = self->generation;
+    self->current = task->id;
+    self->began_ns = now_ns;
+    self->begun = false;
+    self->interrupted = false;
+    pthread_mutex_unlock(&self->run_lock);
+}
+
 /* Take the first of `from`'s tasks for worker `number`. */
 static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned number)
 {
@@ -240,6 +258,9 @@ static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned numbe
     }
     if (task == NULL) {
         task = list_pop(&owner->queue);
+    }
+    if (task != NULL) {
+        set_current(&scheduler->workers[number], number, task);
     }
     pthread_mutex_unlock(&owner->lock);
     if (task == NULL) {
@@ -261,8 +282,8 @@ static bool has_work(at_scheduler *scheduler, unsigned number)
 
 int at_scheduler_try_take(at_scheduler *scheduler, unsigned number, at_task **task)
 {
-    worker *self = &scheduler->workers[number];
-    if (atomic_load_explicit(&self->stopped, memory_order_relaxed)) {
+    if (atomic_load_explicit(&scheduler->workers[number].stopped,
+                             memory_order_relaxed)) {
         return AT_ECLOSED;
     }
     *task = NULL;
@@ -275,15 +296,6 @@ int at_scheduler_try_take(at_scheduler *scheduler, unsigned number, at_task **ta
     if (*task == NULL) {
         return AT_EEMPTY;
     }
-    (*task)->worker = number;
-    int64_t now_ns = at_clock_ns();
-    pthread_mutex_lock(&self->lock);
-    (*task)->generation = self->generation;
-    self->current = (*task)->id;
-    self->began_ns = now_ns;
-    self->begun = false;
-    self->interrupted = false;
-    pthread_mutex_unlock(&self->lock);
     return 0;
 }
 
@@ -354,13 +366,13 @@ int at_scheduler_begin(at_scheduler *scheduler, const at_task *task)
 {
     worker *self = &scheduler->workers[task->worker];
     int result = 0;
-    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&self->run_lock);
     if (task->generation == self->generation) {
         result = self->interrupted ? AT_EINTERRUPTED : 0;
         self->begun = !self->interrupted;
         self->interrupted = false;
     }
-    pthread_mutex_unlock(&self->lock);
+    pthread_mutex_unlock(&self->run_lock);
     return result;
 }
 
@@ -368,14 +380,14 @@ int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outco
                         at_message *result)
 {
     worker *self = &scheduler->workers[task->worker];
-    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&self->run_lock);
     bool abandoned = task->generation != self->generation;
     bool interrupted = self->interrupted;
     if (!abandoned) {
         self->current = 0;
         self->interrupted = false;
     }
-    pthread_mutex_unlock(&self->lock);
+    pthread_mutex_unlock(&self->run_lock);
     if (abandoned) {
         task->result = result;
         at_task_free(task);
@@ -483,13 +495,13 @@ int at_scheduler_running(at_scheduler *scheduler, uint64_t id, bool interrupt)
 {
     for (unsigned i = 0; i < scheduler->worker_count; i++) {
         worker *owner = &scheduler->workers[i];
-        pthread_mutex_lock(&owner->lock);
+        pthread_mutex_lock(&owner->run_lock);
         bool found = owner->current == id;
         bool begun = owner->begun;
         if (found && interrupt) {
             owner->interrupted = true;
         }
-        pthread_mutex_unlock(&owner->lock);
+        pthread_mutex_unlock(&owner->run_lock);
         if (found) {
             return begun || !interrupt ? (int)i : AT_EAGAIN;
         }
@@ -502,10 +514,10 @@ int64_t at_scheduler_running_ns(at_scheduler *scheduler, uint64_t id)
     int64_t now_ns = at_clock_ns();
     for (unsigned i = 0; i < scheduler->worker_count; i++) {
         worker *owner = &scheduler->workers[i];
-        pthread_mutex_lock(&owner->lock);
+        pthread_mutex_lock(&owner->run_lock);
         bool found = owner->current == id;
         int64_t began_ns = owner->began_ns;
-        pthread_mutex_unlock(&owner->lock);
+        pthread_mutex_unlock(&owner->run_lock);
         if (found) {
             return now_ns > began_ns ? now_ns - began_ns : 0;
         }
@@ -517,14 +529,14 @@ int at_scheduler_abandon(at_scheduler *scheduler, uint64_t id)
 {
     for (unsigned i = 0; i < scheduler->worker_count; i++) {
         worker *owner = &scheduler->workers[i];
-        pthread_mutex_lock(&owner->lock);
+        pthread_mutex_lock(&owner->run_lock);
         bool found = owner->current == id && id != 0;
         if (found) {
             owner->generation++;
             owner->current = 0;
             owner->interrupted = false;
         }
-        pthread_mutex_unlock(&owner->lock);
+        pthread_mutex_unlock(&owner->run_lock);
         if (found) {
             return (int)i;
         }
@@ -535,9 +547,9 @@ int at_scheduler_abandon(at_scheduler *scheduler, uint64_t id)
 uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned number)
 {
     worker *owner = &scheduler->workers[number];
-    pthread_mutex_lock(&owner->lock);
+    pthread_mutex_lock(&owner->run_lock);
     uint64_t id = owner->current;
-    pthread_mutex_unlock(&owner->lock);
+    pthread_mutex_unlock(&owner->run_lock);
     return id;
 }
 

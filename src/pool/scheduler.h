@@ -9,8 +9,10 @@
  * thread that feeds a process) is its owner's affair, and it may be replaced while
  * tasks wait.
  *
- * Locks: one for each deque, one for the results; held for a few instructions, never
- * two at once, and never while waking, allocating or letting a message go.
+ * Locks: one for each deque, one for what each worker runs, one for the results; held
+ * for a few instructions, and never while waking, allocating or letting a message go.
+ * Only a worker's run_lock is taken under another, a deque's: a task is always found in
+ * one of the two.
  */
 #ifndef AT_POOL_SCHEDULER_H
 #define AT_POOL_SCHEDULER_H

@@ -519,3 +519,23 @@ def test_bad_arguments():
     ):
         with pytest.raises(ValueError):
             atoll.Pool(**arguments)
+
+
+def test_every_future_ends_once(model):
+    import subprocess
+    from pathlib import Path
+
+    script = Path(__file__).parents[1] / "stress" / "stress_pool.py"
+    run = subprocess.run(
+        [
+            sys.executable,
+            script,
+            f"--model={model}",
+            "--tasks=4000",
+            "--recycle=1500",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
