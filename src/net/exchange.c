@@ -96,6 +96,38 @@ int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *traile
                : at_h1_exchange_trailers(exchange, trailers, trailer_count);
 }
 
+long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
+                           size_t size)
+{
+    at_connection *connection = exchange->connection;
+    if (connection == NULL) {
+        return AT_ECLOSED;
+    }
+    bool whole_length =
+        exchange->body_end == AT_H1_END_LENGTH || exchange->body_end == AT_H1_END_CLOSE;
+    if (exchange->over_h2 != NULL || connection->tls != NULL || !whole_length ||
+        connection->blocked || at_connection_waiting(connection) != 0 || size == 0) {
+        return 0;
+    }
+    if (exchange->body_end == AT_H1_END_LENGTH && size > exchange->response_left) {
+        return AT_ELIMIT;
+    }
+    long sent = at_socket_send_file(connection->descriptor, file, offset, size);
+    if (sent == AT_EAGAIN) {
+        return 0; /* what is read and written instead waits for the socket */
+    }
+    if (sent < 0) {
+        at_connection_close(connection, false);
+        return AT_ECLOSED;
+    }
+    connection->progress = true;
+    exchange->sent_bytes += (uint64_t)sent;
+    if (exchange->body_end == AT_H1_END_LENGTH) {
+        exchange->response_left -= (uint64_t)sent;
+    }
+    return sent;
+}
+
 void at_exchange_abort(at_exchange *exchange)
 {
     if (exchange->over_h2 != NULL) {

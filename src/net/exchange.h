@@ -122,6 +122,13 @@ int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *h
 int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *trailers,
                                size_t trailer_count);
 
+/* Send a part of a file as body, straight from the page cache; not the end of the body,
+ * for which at_exchange_write is.
+ * gives: bytes sent; 0 where it cannot be done now: read the file and write that
+ * errs:  AT_ECLOSED, AT_ELIMIT (more than the Content-Length) */
+long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
+                           size_t size_bytes);
+
 /* The response cannot be completed: reset the connection, or its stream. */
 void at_exchange_abort(at_exchange *exchange);
 

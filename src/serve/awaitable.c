@@ -36,7 +36,7 @@ static void unregister(at_awaitable *self)
 static int enlist(at_awaitable *self)
 {
     at_request *request = self->request;
-    if (self->awaited == AT_AWAIT_ROOM) {
+    if (self->awaited == AT_AWAIT_ROOM || self->awaited == AT_AWAIT_FILE) {
         Py_XSETREF(request->sender, Py_NewRef(self));
         return 0;
     }
@@ -62,6 +62,8 @@ static PyObject *look(at_awaitable *self)
         return Py_NewRef(self->result);
     case AT_AWAIT_MESSAGE:
         return at_receive_poll(request);
+    case AT_AWAIT_FILE:
+        return at_send_file_poll(request);
     case AT_AWAIT_ROOM:
         if (request->exchange == NULL || !request->exchange->wants_writable) {
             Py_RETURN_NONE;

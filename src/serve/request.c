@@ -131,6 +131,7 @@ static void finish(at_request *request)
     exchange->user = NULL;
     at_exchange_unref(exchange);
     at_send_drop_headers(request);
+    at_send_close_file(request);
     at_awaitable_wake_receivers(request);
     at_awaitable_wake_sender(request);
     Py_CLEAR(request->task);
@@ -229,6 +230,7 @@ void at_request_begin(at_worker *worker, at_exchange *exchange,
     request->worker = (at_worker *)Py_NewRef((PyObject *)worker);
     request->exchange = at_exchange_ref(exchange);
     request->headers = request->inline_headers;
+    request->file.descriptor = -1;
     exchange->user = request;
     request->is_websocket = exchange->websocket != NULL;
     request->close_code = AT_WS_CODE_LOST;
@@ -274,6 +276,7 @@ static int request_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(request->task);
     Py_VISIT(request->receivers);
     Py_VISIT(request->sender);
+    Py_VISIT(request->trailers);
     return 0;
 }
 
@@ -284,6 +287,7 @@ static int request_clear(PyObject *self)
     Py_CLEAR(request->task);
     Py_CLEAR(request->receivers);
     Py_CLEAR(request->sender);
+    Py_CLEAR(request->trailers);
     return 0;
 }
 
@@ -300,6 +304,9 @@ static void request_dealloc(PyObject *self)
     }
     if (request->headers != NULL) {
         at_send_drop_headers(request);
+    }
+    if (request->worker != NULL) {
+        at_send_close_file(request);
     }
     Py_CLEAR(request->worker);
     type->tp_free(self);

@@ -19,7 +19,10 @@ static PyObject *make_template(at_worker *worker, PyObject *root_path)
     at_words *words = &worker->words;
     PyObject *asgi =
         Py_BuildValue("{OsOs}", words->version, "3.0", words->spec_version, "2.4");
-    PyObject *extensions = PyDict_New();
+    PyObject *extensions =
+        Py_BuildValue("{O{}O{}O{}O{}}", words->http_response_trailers,
+                      words->http_response_early_hint, words->http_response_pathsend,
+                      words->http_response_zerocopysend);
     PyObject *scope = PyDict_New();
     if (asgi == NULL || extensions == NULL || scope == NULL ||
         PyDict_SetItem(scope, words->type, words->http) < 0 ||

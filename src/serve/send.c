@@ -147,6 +147,12 @@ static PyObject *send_start(at_request *request, PyObject *message)
         at_send_keep_headers(request, headers) < 0) {
         return NULL;
     }
+    PyObject *trailers = PyDict_GetItemWithError(message, words->trailers);
+    int wanted = trailers != NULL ? PyObject_IsTrue(trailers) : 0;
+    if (wanted < 0 || PyErr_Occurred()) {
+        return NULL;
+    }
+    request->trailers_wanted = wanted != 0;
     request->start_given = true;
     request->status = (int)code;
     return Py_NewRef(request->worker->ready);
@@ -223,7 +229,7 @@ static PyObject *send_body(at_request *request, PyObject *message)
     if (!request->start_given) {
         return wrong_order(words->http_response_body, "'http.response.start'");
     }
-    if (request->exchange->complete) {
+    if (request->exchange->complete || request->body_given) {
         return wrong_order(words->http_response_body,
                            "nothing, the response is complete,");
     }
@@ -238,6 +244,8 @@ static PyObject *send_body(at_request *request, PyObject *message)
     if (more < 0) {
         return NULL;
     }
+    request->body_given = !more;
+    more = more || request->trailers_wanted;
     Py_buffer buffer = {0};
     at_span piece = {NULL, 0};
     if (body != NULL && PyBytes_CheckExact(body)) {
@@ -254,6 +262,109 @@ static PyObject *send_body(at_request *request, PyObject *message)
                      : respond(request, piece, more != 0, &why);
     PyBuffer_Release(&buffer);
     return outcome(request, result, why);
+}
+
+/* ---- what stands around the body
+ * ------------------------------------------------------ */
+
+static PyObject *send_early_hint(at_request *request, PyObject *message)
+{
+    at_words *words = &request->worker->words;
+    PyObject *links = PyDict_GetItemWithError(message, words->links);
+    if (request->start_given || links == NULL) {
+        return PyErr_Occurred() ? NULL
+               : links == NULL  ? PyErr_Format(PyExc_KeyError, "'%U' needs 'links'",
+                                               words->http_response_early_hint)
+                                : wrong_order(words->http_response_early_hint,
+                                              "'http.response.body'");
+    }
+    PyObject *list = PySequence_Tuple(links);
+    if (list == NULL) {
+        return NULL;
+    }
+    size_t count = (size_t)PyTuple_GET_SIZE(list);
+    at_h1_header *headers = PyMem_Calloc(count + 1, sizeof *headers);
+    int result = headers != NULL ? 0 : AT_ENOMEM;
+    for (size_t i = 0; i < count && result == 0; i++) {
+        PyObject *link = PyTuple_GET_ITEM(list, (Py_ssize_t)i);
+        char *data;
+        Py_ssize_t size;
+        result = PyBytes_AsStringAndSize(link, &data, &size) < 0 ? AT_EFORMAT : 0;
+        if (result == 0) {
+            headers[i] = (at_h1_header){{"link", 4}, {data, (size_t)size}};
+        }
+    }
+    if (result == 0) {
+        result = at_exchange_interim(request->exchange, 103, headers, count);
+    }
+    PyMem_Free(headers);
+    Py_DECREF(list);
+    return PyErr_Occurred() ? NULL : outcome(request, result, "a link");
+}
+
+static PyObject *send_trailers(at_request *request, PyObject *message)
+{
+    at_words *words = &request->worker->words;
+    if (!request->trailers_wanted || !request->body_given ||
+        request->exchange->complete) {
+        return wrong_order(words->http_response_trailers,
+                           "something else (they are announced with 'trailers', and "
+                           "follow the body)");
+    }
+    PyObject *headers = PyDict_GetItemWithError(message, words->headers);
+    PyObject *more = headers != NULL || !PyErr_Occurred()
+                         ? PyDict_GetItemWithError(message, words->more_trailers)
+                         : NULL;
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (request->trailers == NULL && (request->trailers = PyList_New(0)) == NULL) {
+        return NULL;
+    }
+    PyObject *list = request->trailers;
+    if (headers != NULL && PyList_SetSlice(list, PyList_GET_SIZE(list),
+                                           PyList_GET_SIZE(list), headers) < 0) {
+        return NULL;
+    }
+    int has_more = more != NULL ? PyObject_IsTrue(more) : 0;
+    if (has_more != 0) {
+        return has_more < 0 ? NULL : Py_NewRef(request->worker->ready);
+    }
+    if (at_send_keep_headers(request, list) < 0) {
+        return NULL;
+    }
+    at_h1_header *all = PyMem_Calloc(request->header_count + 1, sizeof *all);
+    if (all == NULL) {
+        return PyErr_NoMemory();
+    }
+    at_send_copy_headers(request, all);
+    int result =
+        at_exchange_write_trailers(request->exchange, all, request->header_count);
+    PyMem_Free(all);
+    at_send_drop_headers(request);
+    return outcome(request, result, "a trailer");
+}
+
+/* A file instead of bytes. */
+static PyObject *send_file(at_request *request, PyObject *type, PyObject *message)
+{
+    at_words *words = &request->worker->words;
+    if (!request->start_given || request->exchange->complete || request->body_given) {
+        return wrong_order(type, request->start_given
+                                     ? "nothing, the response is complete,"
+                                     : "'http.response.start'");
+    }
+    if (type == words->http_response_pathsend) {
+        request->body_given = true;
+        return at_send_path(request, message);
+    }
+    PyObject *more_object = PyDict_GetItemWithError(message, words->more_body);
+    int more = more_object != NULL ? PyObject_IsTrue(more_object) : 0;
+    if (more < 0 || PyErr_Occurred()) {
+        return NULL;
+    }
+    request->body_given = !more;
+    return at_send_descriptor(request, message, more || request->trailers_wanted);
 }
 
 /* ---- the callable
@@ -290,6 +401,18 @@ static PyObject *send_message(at_request *request, PyObject *message)
     if ((is_http && is_word(type, words->http_response_body)) ||
         (denies && is_word(type, words->websocket_http_response_body))) {
         return send_body(request, message);
+    }
+    if (is_http && is_word(type, words->http_response_pathsend)) {
+        return send_file(request, words->http_response_pathsend, message);
+    }
+    if (is_http && is_word(type, words->http_response_zerocopysend)) {
+        return send_file(request, words->http_response_zerocopysend, message);
+    }
+    if (is_http && is_word(type, words->http_response_early_hint)) {
+        return send_early_hint(request, message);
+    }
+    if (is_http && is_word(type, words->http_response_trailers)) {
+        return send_trailers(request, message);
     }
     if (request->is_websocket) {
         return at_websocket_message(request, type, message);

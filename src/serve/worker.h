@@ -12,6 +12,7 @@
  *   request.c    the life of a request: task, outcome, errors
  *   receive.c    receive(), and what it awaits
  *   send.c       send(): messages -> the response
+ *   send_file.c  files as bodies
  *   websocket.c  the messages of WebSockets
  *   awaitable.c  what receive() and send() return
  */
@@ -68,6 +69,16 @@
     X(websocket_http_response_start, "websocket.http.response.start")                  \
     X(websocket_http_response_body, "websocket.http.response.body")                    \
     X(version_10, "1.0")                                                               \
+    X(trailers, "trailers")                                                            \
+    X(more_trailers, "more_trailers")                                                  \
+    X(links, "links")                                                                  \
+    X(file, "file")                                                                    \
+    X(offset, "offset")                                                                \
+    X(count, "count")                                                                  \
+    X(http_response_trailers, "http.response.trailers")                                \
+    X(http_response_early_hint, "http.response.early_hint")                            \
+    X(http_response_pathsend, "http.response.pathsend")                                \
+    X(http_response_zerocopysend, "http.response.zerocopysend")                        \
     X(version_2, "2")                                                                  \
     X(version_11, "1.1")                                                               \
     X(loop, "loop")                                                                    \
@@ -124,6 +135,14 @@ typedef struct at_header_objects {
     PyObject *name, *value; /* bytes */
 } at_header_objects;
 
+/* A file that is being sent. */
+typedef struct at_request_file {
+    int descriptor; /* -1: none */
+    bool owned;     /* by us: close it */
+    bool more;      /* body follows it */
+    uint64_t offset, left;
+} at_request_file;
+
 /* One request and its response. */
 typedef struct at_request {
     PyObject_HEAD at_worker *worker; /* a reference */
@@ -134,8 +153,12 @@ typedef struct at_request {
     PyObject *receivers;               /* awaitables that wait to receive, or NULL */
     PyObject *sender;                  /* the one that waits to send, or NULL */
     bool running;
-    bool body_delivered; /* the last http.request was given */
-    bool start_given;    /* http.response.start was */
+    bool body_delivered;  /* the last http.request was given */
+    bool start_given;     /* http.response.start was */
+    bool trailers_wanted; /* http.response.start said that they come */
+    bool body_given;      /* all but them was */
+    at_request_file file;
+    PyObject *trailers; /* a list, while there are more to come, or NULL */
     bool is_websocket;
     bool connect_given;  /* websocket.connect was */
     uint16_t close_code; /* of its disconnect, for who asks again */
@@ -152,6 +175,7 @@ typedef enum at_awaited {
     AT_AWAIT_RESULT,  /* at hand */
     AT_AWAIT_MESSAGE, /* the next message for the application */
     AT_AWAIT_ROOM,    /* room for more output */
+    AT_AWAIT_FILE,    /* the end of a file that is sent */
 } at_awaited;
 
 typedef struct at_awaitable {
@@ -193,6 +217,13 @@ int at_send_keep_headers(at_request *request, PyObject *headers);
 /* As spans, into request->header_count places. */
 void at_send_copy_headers(const at_request *request, at_h1_header *headers);
 void at_send_drop_headers(at_request *request);
+
+/* send_file.c */
+PyObject *at_send_path(at_request *request, PyObject *message);
+PyObject *at_send_descriptor(at_request *request, PyObject *message, bool more);
+/* Send on. None at the end; NULL without an exception: there is no room. */
+PyObject *at_send_file_poll(at_request *request);
+void at_send_close_file(at_request *request);
 
 /* websocket.c: as at_receive_poll, and send() of a message that is not the response's
  */

@@ -135,6 +135,38 @@ int at_file_write_at(int descriptor, const void *data, size_t size_bytes,
     return 0;
 }
 
+long at_file_read_at(int descriptor, void *data, size_t size_bytes, uint64_t offset)
+{
+    size_t filled = 0;
+    while (filled < size_bytes) {
+        ssize_t got = pread(descriptor, (char *)data + filled, size_bytes - filled,
+                            (off_t)(offset + filled));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return -1;
+        }
+        if (got == 0) {
+            break;
+        }
+        filled += (size_t)got;
+    }
+    return (long)filled;
+}
+
+int64_t at_file_size(int descriptor)
+{
+    struct stat status;
+    return fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) ? status.st_size
+                                                                      : -1;
+}
+
+int64_t at_file_position(int descriptor)
+{
+    return lseek(descriptor, 0, SEEK_CUR);
+}
+
 void at_file_punch(int descriptor, uint64_t offset, uint64_t size_bytes)
 {
     (void)fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

@@ -44,6 +44,14 @@ int at_file_resize(int descriptor, uint64_t size_bytes, at_fault *fault);
 int at_file_write_at(int descriptor, const void *data, size_t size_bytes,
                      uint64_t offset, at_fault *fault);
 
+/* Fill `data` from the file.
+ * gives: bytes read, fewer only at its end; errs: -1 */
+long at_file_read_at(int descriptor, void *data, size_t size_bytes, uint64_t offset);
+
+/* Of a regular file, or -1. */
+int64_t at_file_size(int descriptor);
+int64_t at_file_position(int descriptor);
+
 /* Give the pages of a run back to the system; they read as zeros. Best effort: a file
  * system that cannot do it keeps them. */
 void at_file_punch(int descriptor, uint64_t offset, uint64_t size_bytes);

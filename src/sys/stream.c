@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -252,6 +253,19 @@ long at_socket_send(int descriptor, const at_span *pieces, int count)
     do {
         taken = sendmsg(descriptor, &message, MSG_NOSIGNAL);
     } while (taken < 0 && errno == EINTR);
+    return taken < 0 ? at_error_from_errno(errno) : taken;
+}
+
+long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_bytes)
+{
+    off_t at = (off_t)offset;
+    ssize_t taken;
+    do {
+        taken = sendfile(descriptor, file, &at, size_bytes);
+    } while (taken < 0 && errno == EINTR);
+    if (taken < 0 && (errno == EINVAL || errno == ENOSYS)) {
+        return 0;
+    }
     return taken < 0 ? at_error_from_errno(errno) : taken;
 }
 

@@ -61,6 +61,11 @@ long at_socket_peek(int descriptor, void *data, size_t size_bytes);
  * errs:  AT_EAGAIN; anything else: the connection is dead */
 long at_socket_send(int descriptor, const at_span *pieces, int count);
 
+/* Send from the file, without a copy through this process.
+ * gives: bytes taken; 0 where the file has no more, or cannot be sent in this way
+ * errs:  as at_socket_send */
+long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_bytes);
+
 /* Say that no more will be sent; what was sent still arrives. */
 void at_socket_shut_write(int descriptor);
 
