@@ -31,8 +31,8 @@ ALLOWED = {
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
     r"parsers": "interp/parsers.c: the list that it cleans is the process's",
-    r"prompt_(function|hook)": "interp/hooks.c: what images set of the prompt, for nobody",
     r"queues": "chan/queue.c: any interpreter finds a queue by its number",
+    r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",
     r"peers": "chan/peer.c: who may wait for whom spans interpreters",
 }
 # "address flags section size name"; a const table of pointers lies in .data.rel.ro,

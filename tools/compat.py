@@ -15,6 +15,8 @@ them.
     compat.py numpy lxml            some; the others' results stay
     compat.py --quick               the dozen that runs with every test
     compat.py --stages main         only whether the cases themselves are right
+    compat.py --stages main,guard   what closed interpreters left is made inaccessible,
+                                    and main does the case after them
     compat.py --backtrace           run what crashed again under gdb
 """
 
@@ -141,7 +143,7 @@ def child_command(python: str, stage: str, name: str, folder: str) -> list[str]:
     return [python, "-X", "faulthandler", child, stage, name, folder]
 
 
-def environment() -> dict[str, str]:
+def environment(stage: str = "") -> dict[str, str]:
     # Modules that were imported from a checkout must not shadow the installed ones.
     return {
         **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
@@ -150,6 +152,7 @@ def environment() -> dict[str, str]:
         # for each core in each interpreter.
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
+        **({"ATOLL_HEAP_GUARD": "1"} if stage == "guard" else {}),
     }
 
 
@@ -176,7 +179,7 @@ def run_stage(python: str, stage: str, name: str) -> dict[str, object]:
             child_command(python, stage, name, folder),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment(stage),
             text=True,
             errors="replace",
             start_new_session=True,
@@ -233,19 +236,19 @@ def run_case(python: str, name: str, stages: list[str]) -> dict[str, dict[str, o
     return outcomes
 
 
-def backtrace(python: str, name: str) -> str:
-    """All threads' stacks where the case crashes with atoll, from gdb."""
+def backtrace(python: str, stage: str, name: str) -> str:
+    """All threads' stacks where the case crashes in that stage, from gdb."""
     if not shutil.which("gdb"):
         return "no gdb here"
     with tempfile.TemporaryDirectory(prefix="atoll-compat-") as folder:
-        command = child_command(python, "atoll", name, folder)
+        command = child_command(python, stage, name, folder)
         script = ["-ex", "run", "-ex", "bt 40", "-ex", "thread apply all bt 12"]
         run = subprocess.run(
             ["gdb", "-batch", "-ex", "set pagination off", *script, "--args", *command],
             capture_output=True,
             text=True,
             errors="replace",
-            env=environment() | {"DEBUGINFOD_URLS": ""},
+            env=environment(stage) | {"DEBUGINFOD_URLS": ""},
             timeout=TIMEOUT_S,
         )
     return run.stdout[-20_000:]
@@ -411,7 +414,7 @@ def main() -> None:
         for case in table.CASES.values()
         if case.large and case not in chosen
     }
-    unavailable |= make_environment(chosen, "atoll" in stages)
+    unavailable |= make_environment(chosen, not {"atoll", "guard"}.isdisjoint(stages))
     venv = CACHE / "compat" / VERSION
     python = python_of(venv)
     todo = [case.name for case in chosen if case.name not in unavailable]
@@ -430,8 +433,10 @@ def main() -> None:
         list(pool.map(run_and_show, todo))
     if arguments.backtrace:
         for name, result in outcomes.items():
-            if result.get("atoll", {}).get("crash"):
-                print(f"──── {name}\n{backtrace(python, name)}", flush=True)
+            for stage in ("atoll", "guard"):
+                if result.get(stage, {}).get("crash"):
+                    text = backtrace(python, stage, name)
+                    print(f"──── {name}, {stage}\n{text}", flush=True)
     if not arguments.no_save and "atoll" in stages:
         save(venv, outcomes, unavailable)
         write_page()

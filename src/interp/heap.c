@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/memory.h"
@@ -65,6 +66,7 @@ static struct {
     PyInterpreterState *main;             /* fixed after install; NULL before it */
     PyObjectArenaAllocator arena_beneath; /* fixed after install */
     domain raw, memory, object;           /* fixed after install */
+    bool guards;                          /* fixed after install */
 } ledgers = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* The ledger this thread used last; an ID is never given twice, so it cannot go stale
@@ -203,6 +205,28 @@ static void *heap_realloc(void *context, void *block, size_t size_bytes)
     return moved;
 }
 
+/* The end of an arena, and of a block that an interpreter left. Where the ledgers
+ * guard, their addresses are never given out again: who still uses an arena faults at
+ * once, and who takes a pointer from a block faults at 0xdbdb... */
+static void give_back_mapping(char *start, size_t size_bytes)
+{
+    if (!ledgers.guards) {
+        (void)munmap(start, size_bytes);
+        return;
+    }
+    (void)madvise(start, size_bytes, MADV_DONTNEED);
+    (void)mprotect(start, size_bytes, PROT_NONE);
+}
+
+static void give_back_block(void *block)
+{
+    if (!ledgers.guards) {
+        PyMem_RawFree(block);
+        return;
+    }
+    memset(block, 0xdb, malloc_usable_size(block));
+}
+
 /* `ARENA_BYTES` of fresh memory at a multiple of ARENA_BYTES, or NULL. */
 static char *map_aligned(void)
 {
@@ -285,7 +309,7 @@ static bool unmap_entered(char *start)
         return false;
     }
     (void)at_pointer_set_remove(&owner->megabytes, start);
-    (void)munmap(start, entry->size_bytes);
+    give_back_mapping(start, entry->size_bytes);
     at_free(entry);
     return true;
 }
@@ -366,6 +390,8 @@ void at_heap_install(void)
         return;
     }
     ledgers.main = PyInterpreterState_Main();
+    const char *guard = getenv("ATOLL_HEAP_GUARD");
+    ledgers.guards = guard != NULL && *guard != '\0';
     PyObject_GetArenaAllocator(&ledgers.arena_beneath);
     PyObjectArenaAllocator arenas = {NULL, arena_alloc, arena_free};
     PyObject_SetArenaAllocator(&arenas);
@@ -402,14 +428,14 @@ size_t at_heap_drop(int64_t interpreter_id)
         void *block = left->blocks.slots[i];
         if (block != NULL) {
             dropped_bytes += malloc_usable_size(block);
-            PyMem_RawFree(block);
+            give_back_block(block);
         }
     }
     while (left->arenas != NULL) {
         arena *entry = left->arenas;
         left->arenas = entry->next;
         dropped_bytes += entry->size_bytes;
-        (void)munmap(entry->start, entry->size_bytes);
+        give_back_mapping(entry->start, entry->size_bytes);
         at_free(entry);
     }
     at_pointer_set_fini(&left->blocks);

@@ -9,6 +9,9 @@
  * Main is not tracked, nor is a free-threaded build (mimalloc keeps a heap a thread
  * there), nor a process whose allocators were replaced already (PYTHONMALLOC, dev mode)
  * or that had other interpreters before: the allocators of running code cannot change.
+ *
+ * ATOLL_HEAP_GUARD=1 in the environment finds who still uses what is given back: it is
+ * made inaccessible, or filled, and its addresses are never given out again.
  */
 #ifndef AT_INTERP_HEAP_H
 #define AT_INTERP_HEAP_H
@@ -23,9 +26,9 @@
 void at_heap_install(void) AT_ATTACHED;
 
 /* Free what interpreter `interpreter_id` left. Nothing may ever touch its objects
- * again: it is destroyed, and no thread is inside code of its images. ctx:   any
- * thread, attached to another interpreter or not at all gives: how many bytes of arenas
- * and blocks went, as far as known (blocks count with their usable size) */
+ * again: it is destroyed, and no thread is inside code of its images. Returns how many
+ * bytes of arenas and blocks went (blocks count with their usable size).
+ * ctx: any thread, attached to another interpreter or not at all */
 size_t at_heap_drop(int64_t interpreter_id);
 
 #endif

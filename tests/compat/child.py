@@ -4,6 +4,8 @@ Stages:
     main   in the main interpreter
     plain  in a sub-interpreter as CPython makes them
     atoll  in two of atoll's at once, which are closed, and then in two more
+    guard  the same, then in main; what the closed ones left must not be used any more
+           (the caller sets ATOLL_HEAP_GUARD, which makes it inaccessible)
 
 Writes into FOLDER: ``step``, where it stands, for the reader of a crash; and for each
 interpreter that came to the end of the case, ``STAGE-NUMBER.json`` with the extension
@@ -100,12 +102,23 @@ def stage_atoll(name: str, folder: Path) -> None:
     (folder / "step").write_text("exit of the process")
 
 
+def stage_guard(name: str, folder: Path) -> None:
+    stage_atoll(name, folder)
+    (folder / "step").write_text("main after the interpreters")
+    work(name, str(folder / "guard-0.json"))
+    (folder / "step").write_text("exit of the process")
+
+
 def main() -> None:
     stage, name, folder = sys.argv[1:]
     sys.path.insert(0, str(HERE))
-    {"main": stage_main, "plain": stage_plain, "atoll": stage_atoll}[stage](
-        name, Path(folder)
-    )
+    stages = {
+        "main": stage_main,
+        "plain": stage_plain,
+        "atoll": stage_atoll,
+        "guard": stage_guard,
+    }
+    stages[stage](name, Path(folder))
 
 
 if __name__ == "__main__":

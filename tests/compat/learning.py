@@ -22,10 +22,21 @@ def _() -> None:
 def _() -> None:
     import torch
 
-    x = torch.ones(3, requires_grad=True)
-    (x * x).sum().backward()
-    assert x.grad.tolist() == [2.0, 2.0, 2.0]
-    assert torch.nn.Linear(4, 2)(torch.zeros(1, 4)).shape == (1, 2)
+    torch.manual_seed(7)
+    torch.set_num_threads(2)
+    inputs = torch.rand(64, 3)
+    wanted = inputs @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.25
+    layers = [torch.nn.Linear(3, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)]
+    model = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(inputs), wanted)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 10, losses
 
 
 @case("onnxruntime", "protobuf")

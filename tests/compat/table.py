@@ -41,11 +41,7 @@ WITHOUT_WHEEL = {
 }
 
 # Why a package fails with atoll, for the page: what is known beyond the error itself.
-AT_EXIT_ON_3_14 = (
-    "The work is right in all four interpreters; the main interpreter crashes when it"
-    " ends, on 3.14 alone; the cause is not found. All three open libraries with ctypes"
-)
-CAUSES: dict[str, str] = dict.fromkeys(("llvmlite", "numba", "rtree"), AT_EXIT_ON_3_14)
+CAUSES: dict[str, str] = {}
 
 
 def case(

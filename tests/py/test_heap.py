@@ -1,9 +1,13 @@
 """What an interpreter leaks is given back when it ends."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from sins import run_child
 
 CYCLES = """
 import atoll
@@ -34,10 +38,30 @@ WORK = {
 }
 
 
-@pytest.mark.skipif(
+needs_ledgers = pytest.mark.skipif(
     hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled(),
     reason="a free-threaded build keeps its heap by thread",
 )
+STRESS_GUARD = str(Path(__file__).parents[1] / "stress" / "stress_guard.py")
+
+# A list that nobody frees lies in an arena, and is looked at when there is none.
+USE_AFTER_CLOSE = """
+import ctypes, os
+import atoll
+
+def leave():
+    left = [1, 2, 3]
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
+    return id(left)
+
+with atoll.Interpreter() as interpreter:
+    address = interpreter.call(leave)
+os.write(1, b"closed")
+ctypes.string_at(address, 1)
+"""
+
+
+@needs_ledgers
 @pytest.mark.parametrize("name", WORK)
 def test_closed_interpreters_leave_no_memory(name: str) -> None:
     # Without the ledgers each cycle leaves 0.4 MB (nothing) to 9 MB.
@@ -60,3 +84,22 @@ def test_debug_allocators_are_left_alone() -> None:
         check=True,
     )
     assert run.stderr == ""
+
+
+@needs_ledgers
+def test_the_guard_stops_who_uses_what_was_left() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", USE_AFTER_CLOSE],
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"ATOLL_HEAP_GUARD": "1"},
+    )
+    assert run.stdout == b"closed", run.stderr
+    assert run.returncode == -signal.SIGSEGV
+
+
+@needs_ledgers
+@pytest.mark.slow
+def test_nobody_uses_what_closed_interpreters_left() -> None:
+    out = run_child(STRESS_GUARD, timeout=280, ATOLL_HEAP_GUARD="1")
+    assert out.endswith("at the exit\n")
