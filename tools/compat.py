@@ -212,6 +212,8 @@ def at_step(folder: str) -> str:
 
 
 def fails(cause: str, errors: str) -> dict[str, object]:
+    packages = rf"{re.escape(str(CACHE))}\S*/site-packages/"
+    cause = re.sub(packages, "", cause)  # the page is not of this machine
     return {"state": "fails", "cause": cause, "stderr": errors[-3000:]}
 
 
