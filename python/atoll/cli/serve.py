@@ -11,6 +11,7 @@ import click
 from atoll._server.check import try_app
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
+from atoll.cli import serve_config
 
 _DEFAULTS = Settings(app="")
 
@@ -31,8 +32,30 @@ def _option(
     )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("app")
+@click.command(
+    cls=serve_config.ServeCommand,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "ATOLL",
+    },
+)
+@click.argument("app", envvar="ATOLL_APP")
+@click.option(
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=serve_config.read_config,
+    metavar="FILE",
+    help="TOML file with a [serve] table of these options.",
+)
+@click.option(
+    "--env-file",
+    is_eager=True,
+    expose_value=False,
+    callback=serve_config.read_env_file,
+    type=click.Path(exists=True, dir_okay=False),
+    help="File of NAME=value lines for the environment.",
+)
 @_option("--host", "host", "Name or address to listen on; '' for all.")
 @_option("--port", "port", "TCP port; 0: any that is free.")
 @_option(
@@ -150,7 +173,7 @@ def _option(
     help="Serve from a thread of the main interpreter (for debugging).",
 )
 def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
-    """Serve the ASGI application APP ("module:attribute").
+    """Serve the ASGI or WSGI application APP ("module:attribute").
 
     Ctrl-C, or SIGTERM, finishes the running requests and ends with 0; a second one ends
     at once.

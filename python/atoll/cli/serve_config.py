@@ -1,0 +1,174 @@
+"""Where `atoll serve` takes its options from, and how it shows them.
+
+The command line is stronger than the environment (`ATOLL_PORT` for `--port`), which is
+stronger than a file: `--config FILE`, a TOML file with a `[serve]` table, or else
+`[tool.atoll.serve]` in the `pyproject.toml` of the current folder. Keys are the names
+of the options with underscores or hyphens, `app` is the application.
+"""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+#: Options of other servers: what to say of each.
+FOREIGN = {
+    "--http": "there is one HTTP implementation: leave it out",
+    "--ws": "there is one WebSocket implementation: leave it out",
+    "--asgi-version": "applications of ASGI 2 and 3 are told apart: leave it out",
+    "--use-colors": "the log has no colours: leave it out",
+    "--h11-max-incomplete-event-size": "use --limit-head",
+    "--timeout-graceful-shutdown": "use --timeout-drain",
+    "--graceful-timeout": "use --timeout-drain",
+    "--bind": "use --host and --port",
+    "-b": "use --host and --port",
+    "-w": "use --workers",
+    "-k": "use --interface and --threads",
+    "--worker-class": "use --interface and --threads",
+    "--blocking-threads": "use --threads",
+    "--keep-alive": "use --timeout-keep-alive",
+    "--limit-request-fields": "use --limit-headers",
+    "--limit-request-field_size": "use --limit-head",
+    "--chdir": "use --app-dir",
+}
+
+#: A section's title and how the names of its options begin; the first that fits.
+SECTIONS = (
+    ("Application", ("app", "factory", "interface", "lifespan", "root_", "check")),
+    ("Listen", ("host", "port", "uds", "fd", "backlog", "proxy", "forwarded", "http")),
+    ("Workers", ("workers", "threads", "process", "model", "loop", "preload", "max_")),
+    ("Reload", ("reload",)),
+    ("WebSocket", ("ws_",)),
+    ("TLS", ("ssl_", "tls_")),
+    ("Timeouts, in seconds (0: none)", ("timeout_",)),
+    ("Limits", ("limit_",)),
+    ("Log", ("log_", "access_")),
+    ("Configuration", ("config", "env_file")),
+)
+
+
+class ConfigError(click.ClickException):
+    """A file of options that cannot be used; the message names the key."""
+
+
+class ServeCommand(click.Command):
+    """A command whose options have sections, a file and strangers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse options of other servers with a word of what to use."""
+        known = {name for option in self.params for name in option.opts}
+        for argument in args:
+            name = argument.partition("=")[0]
+            if argument == "--":
+                break
+            if name in FOREIGN and name not in known:
+                raise click.UsageError(f"atoll serve has no {name}: {FOREIGN[name]}.")
+        if not any(a.partition("=")[0] == "--config" for a in args):
+            ctx.default_map = project_defaults(self, Path("pyproject.toml"))
+        return super().parse_args(ctx, args)
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the options in sections."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                rows.setdefault(section_of(parameter.name or ""), []).append(record)
+        order = [title for title, _ in SECTIONS] + ["Other"]
+        for title in sorted(rows, key=order.index):
+            with formatter.section(title):
+                formatter.write_dl(rows[title])
+
+
+def section_of(name: str) -> str:
+    """The title of the section in which the option is shown."""
+    for title, beginnings in SECTIONS:
+        if name.startswith(beginnings):
+            return title
+    return "Other"
+
+
+def project_defaults(command: click.Command, path: Path) -> dict[str, Any]:
+    """Options of `[tool.atoll.serve]`, or none where there is no such file or table."""
+    if not path.is_file():
+        return {}
+    table = _read(path).get("tool", {}).get("atoll", {}).get("serve", {})
+    return check_keys(command, table, f"[tool.atoll.serve] of {path}")
+
+
+def check_keys(
+    command: click.Command, table: dict[str, Any], where: str
+) -> dict[str, Any]:
+    """The table by the names of the command's parameters.
+
+    Raises:
+        ConfigError: A key that is no option; it is named with the nearest that is.
+    """
+    known = {p.name for p in command.params if p.name and p.name not in _NOT_IN_FILES}
+    found = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, [k for k in known if k], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: no option {key!r}{hint}")
+        found[name] = value
+    return found
+
+
+_NOT_IN_FILES = {"config", "help", "in_main"}
+
+
+def read_config(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    """Callback of `--config`: the file's options become defaults."""
+    if value is not None:
+        table = _read(Path(value)).get("serve", {})
+        ctx.default_map = check_keys(ctx.command, table, f"[serve] of {value}")
+
+
+def read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    """Callback of `--env-file`: variables that are not set are set from it."""
+    if value is None:
+        return
+    for name, text in parse_env(Path(value).read_text()).items():
+        os.environ.setdefault(name, text)
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Variables of lines `NAME=value`, `export` and quotes as in a shell.
+
+    Raises:
+        ConfigError: A line that is none of that, by its number.
+    """
+    found = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip().removeprefix("export ").lstrip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"line {number} of the env file is not NAME=value")
+        if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+            quote = value[0]
+            value = value[1 : value.index(quote, 1)]
+            if quote == '"':
+                value = value.replace("\\n", "\n").replace("\\t", "\t")
+        else:
+            value = value.split(" #")[0].rstrip()
+        found[name] = value
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None

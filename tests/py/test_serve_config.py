@@ -1,0 +1,143 @@
+"""Where `atoll serve` takes its options from: command line, environment, files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from serving import serving
+
+from atoll.cli import serve, serve_config
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What the supervisor is told, in place of running it."""
+    seen: dict[str, Any] = {}
+
+    class Supervisor:
+        def __init__(self, settings: Any, **_: Any) -> None:
+            seen.update(settings.to_dict())
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(serve, "Supervisor", Supervisor)
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # stderr has no fileno
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("ATOLL_") or name == "WEB_CONCURRENCY":
+            monkeypatch.delenv(name)
+    return seen
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(serve.serve, arguments, catch_exceptions=False)
+
+
+def test_the_command_line_is_stronger_than_the_rest(
+    told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.toml").write_text(
+        '[serve]\napp = "a:b"\nport = 1\nthreads = 2\ntimeout-drain = 3.5\n'
+        "access_log = true\n"
+    )
+    monkeypatch.setenv("ATOLL_PORT", "2")
+    monkeypatch.setenv("ATOLL_THREADS", "5")
+    assert run("--config", "a.toml", "--threads", "7").exit_code == 0
+    assert told["app"] == "a:b"
+    assert told["port"] == 2
+    assert told["threads"] == 7
+    assert told["timeout_drain"] == 3.5
+    assert told["access_log"] is True
+
+
+def test_pyproject(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.atoll.serve]\nworkers = 3\nhost = "::1"\n'
+    )
+    assert run("main:app").exit_code == 0
+    assert (told["workers"], told["host"], told["app"]) == (3, "::1", "main:app")
+    # Its place is taken by a file that is named.
+    (tmp_path / "a.toml").write_text("[serve]\nport = 4\n")
+    assert run("main:app", "--config", "a.toml").exit_code == 0
+    assert (told["workers"], told["port"]) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[serve]\nprot = 1\n", "no option 'prot'; did you mean 'port'?"),
+        ("[serve]\nqqqq = 1\n", "no option 'qqqq'"),
+        ("[serve\n", "a.toml: "),
+        ("[serve]\nport = 'x'\n", "'x' is not a valid integer"),
+    ],
+)
+def test_a_file_that_is_wrong(
+    told: dict[str, Any], tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    result = run("main:app", "--config", "a.toml")
+    assert result.exit_code != 0
+    assert message in result.output
+    assert told == {}
+
+
+def test_no_such_file(told: dict[str, Any]) -> None:
+    result = run("main:app", "--config", "missing.toml")
+    assert result.exit_code == 1
+    assert "missing.toml: No such file" in result.output
+
+
+def test_env_file(
+    told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Set and unset by monkeypatch, so that nothing of it stays behind.
+    for name in ("ATOLL_PORT", "SECRET", "SPACED"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KEPT", "outer")
+    (tmp_path / "env").write_text(
+        "# words\nATOLL_PORT=99\nexport SECRET='a # b'\n"
+        'SPACED = "x\\ny"  # trailing\nKEPT=inner\n'
+    )
+    assert run("main:app", "--env-file", "env").exit_code == 0
+    assert told["port"] == 99
+    assert os.environ["SECRET"] == "a # b"
+    assert os.environ["SPACED"] == "x\ny"
+    assert os.environ["KEPT"] == "outer"
+    with pytest.raises(click.ClickException, match="line 2"):
+        serve_config.parse_env("A=1\nwhat is this\n")
+
+
+@pytest.mark.parametrize("option", sorted(serve_config.FOREIGN))
+def test_options_of_other_servers(told: dict[str, Any], option: str) -> None:
+    result = run("main:app", option, "1")
+    assert result.exit_code == 2
+    assert serve_config.FOREIGN[option] in result.output
+    assert told == {}
+
+
+def test_help_has_sections() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for title, _ in serve_config.SECTIONS[:3]:
+        assert f"\n{title}:\n" in result.output
+    for option in ("--threads", "--config", "--timeout-drain"):
+        assert option in result.output.partition("\nOther:\n")[0]
+
+
+def test_a_server_by_its_project(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.atoll.serve]\nthreads = 2\n")
+    source = """
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [str(environ["wsgi.multithread"]).encode()]
+    """
+    with serving(tmp_path, source) as server, server.connect() as raw:
+        assert raw.get()[2] == b"True"
+    (tmp_path / "pyproject.toml").write_text("[tool.atoll.serve]\nthreads = 1\n")
+    with serving(tmp_path, source) as server, server.connect() as raw:
+        assert raw.get()[2] == b"False"
