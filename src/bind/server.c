@@ -202,6 +202,19 @@ static PyObject *service_set_tls(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+static PyObject *service_mount(PyObject *self, PyObject *arguments)
+{
+    const char *prefix, *folder;
+    if (!PyArg_ParseTuple(arguments, "ss:mount", &prefix, &folder)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_mount(service_of(self), prefix, folder, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *service_addresses(PyObject *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
@@ -269,6 +282,8 @@ static PyMethodDef service_methods[] = {
     {"set_tls", service_set_tls, METH_VARARGS,
      "set_tls(certificates, password, ca, verify, ciphers, h2): speak TLS from now on; "
      "again with new certificates."},
+    {"mount", service_mount, METH_VARARGS,
+     "mount(prefix, folder): serve the folder's files below that prefix."},
     {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},
     {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
     {"drain_thread", service_drain_thread, METH_O,

@@ -62,6 +62,7 @@ typedef struct at_hooks {
 struct at_exchange {
     struct at_connection *connection; /* NULL when it has gone */
     void *user;                       /* the layer above's */
+    bool is_static;                   /* answered by static.c */
     struct at_h2_carrier *over_h2;    /* NULL: over HTTP/1.1 */
     struct at_websocket *websocket;   /* where the request asks for one; websocket.h */
     unsigned references;

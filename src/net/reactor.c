@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/static.h"
 #include "sys/clock.h"
 #include "sys/pollset.h"
 #include "sys/thread.h"
@@ -32,6 +33,7 @@ struct at_reactor {
     const at_hooks *hooks;
     void *context;
     int thread; /* fixed after init; at_thread_number() */
+    at_static *files; /* between us and those hooks, or NULL */
 
     int set, wake, timer;
     int listeners[AT_LISTENERS_MAX];
@@ -692,6 +694,7 @@ static void reactor_free(at_reactor *reactor)
         at_poll_close(reactor->set);
     }
     (void)pthread_mutex_destroy(&reactor->mutex);
+    at_static_free(reactor->files);
     at_service_unref(reactor->service);
     at_free(reactor);
 }
@@ -732,6 +735,22 @@ static int open_descriptors(at_reactor *reactor, at_fault *fault)
     return result == 0 ? 0 : at_fault_set(fault, result, "watching a descriptor");
 }
 
+/* Where the service has static files. Returns 0 or an error. */
+static int put_files_between(at_reactor *reactor, at_fault *fault)
+{
+    const at_static_mounts *mounts = at_service_mounts(reactor->service);
+    if (mounts == NULL) {
+        return 0;
+    }
+    reactor->files = at_static_new(mounts, reactor->hooks, reactor->context);
+    if (reactor->files == NULL) {
+        return at_fault_set(fault, AT_ENOMEM, "out of memory for static files");
+    }
+    reactor->hooks = &at_static_hooks;
+    reactor->context = reactor->files;
+    return 0;
+}
+
 int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault)
 {
@@ -747,7 +766,10 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
     reactor->armed_ns = reactor->listen_again_ns = AT_NEVER;
     (void)pthread_mutex_init(&reactor->mutex, NULL);
     set_lengths(reactor, at_service_get_limits(service));
-    int result = open_descriptors(reactor, fault);
+    int result = put_files_between(reactor, fault);
+    if (result == 0) {
+        result = open_descriptors(reactor, fault);
+    }
     if (result == 0) {
         result = at_service_join(service, reactor);
         if (result < 0) {

@@ -9,6 +9,7 @@
 #include "base/shared.h"
 #include "net/balance.h"
 #include "net/reactor.h"
+#include "net/static.h"
 #include "net/tls.h"
 
 struct at_service {
@@ -17,6 +18,7 @@ struct at_service {
     at_service_limits limits;        /* fixed after init */
     int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
     int listener_count;
+    at_static_mounts *mounts; /* fixed once the first reactor has joined; or NULL */
     pthread_mutex_t mutex;
     bool draining;                   /* guarded: mutex */
     at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
@@ -75,6 +77,7 @@ static void service_free(at_shared *thing)
         at_socket_close(service->listeners[i]);
     }
     at_tls_context_unref(service->tls);
+    at_static_mounts_free(service->mounts);
     (void)pthread_mutex_destroy(&service->mutex);
     at_free(service);
 }
@@ -96,6 +99,17 @@ at_service *at_service_new(const at_service_limits *limits)
     known_services.first = service;
     (void)pthread_mutex_unlock(&known_services.mutex);
     return service;
+}
+
+int at_service_mount(at_service *service, const char *prefix, const char *folder,
+                     at_fault *fault)
+{
+    return at_static_mount(&service->mounts, prefix, folder, fault);
+}
+
+const struct at_static_mounts *at_service_mounts(const at_service *service)
+{
+    return service->mounts;
 }
 
 at_service *at_service_ref(at_service *service)

@@ -90,6 +90,13 @@ int at_service_listen_unix(at_service *service, const char *path, int backlog,
                            at_fault *fault);
 int at_service_adopt(at_service *service, int descriptor, at_fault *fault);
 
+/* Serve the files of `folder` below `prefix`; see static.h. Before the first reactor is
+ * opened.
+ * ctx:  any
+ * errs: as at_static_mount() */
+int at_service_mount(at_service *service, const char *prefix, const char *folder,
+                     at_fault *fault);
+
 /* Where it listens, in order; false past the last. */
 bool at_service_address(const at_service *service, int index, at_address *address);
 
@@ -143,6 +150,9 @@ void at_service_nudge(at_service *service);
 
 const at_service_limits *at_service_get_limits(const at_service *service);
 int at_service_listeners(const at_service *service, int *descriptors);
+
+/* NULL where there are none. */
+const struct at_static_mounts *at_service_mounts(const at_service *service);
 
 /* Take a place in the table; where the service drains, the reactor is asked to.
  * errs: AT_ELIMIT */

@@ -153,6 +153,7 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     request->exchange = at_exchange_ref(exchange);
     request->sleeper = NULL;
     request->signalled = false;
+    request->is_encrypted = at_exchange_tls(exchange) != NULL;
     request->has_body = head->framing != AT_H1_NO_BODY;
     request->begun_ns = worker->on_access != NULL ? at_clock_ns() : 0;
     request->peer = *at_exchange_peer(exchange);

@@ -41,6 +41,7 @@ class Settings:
             never.
         max_requests_jitter: At most so many more, by chance, for each worker.
         max_worker_lifetime: Seconds after which a worker is replaced; 0: never.
+        static: Folders of static files, "PREFIX=FOLDER" each.
         log_level: Name of a `logging` level, lower case.
         access_log: Log each request.
         timeout_head: Seconds for a request's head to arrive; 0: no limit, as for all.
@@ -90,6 +91,7 @@ class Settings:
     loop: Loop = "auto"
     lifespan: Lifespan = "auto"
     root_path: str = ""
+    static: tuple[str, ...] = ()
     log_level: str = "info"
     reload: bool = False
     reload_dirs: tuple[str, ...] = ()

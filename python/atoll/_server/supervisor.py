@@ -149,6 +149,9 @@ class Supervisor:
             ws_deflate=settings.ws_per_message_deflate,
         )
         self._set_tls()
+        for mount in settings.static:
+            prefix, _, folder = mount.partition("=")
+            self.service.mount(prefix, folder)
         self._open_sockets()
 
     def _open_sockets(self) -> None:

@@ -91,6 +91,13 @@ def _option(
     "ASGI lifespan.",
     type=click.Choice(["auto", "on", "off"]),
 )
+@click.option(
+    "--static",
+    multiple=True,
+    metavar="PREFIX=FOLDER",
+    callback=serve_config.check_mounts,
+    help="Serve files, without the app; repeatable.",
+)
 @_option("--root-path", "root_path", "Prefix under which a proxy mounts the app.")
 @_option(
     "--log-level",

@@ -37,7 +37,10 @@ FOREIGN = {
 
 #: A section's title and how the names of its options begin; the first that fits.
 SECTIONS = (
-    ("Application", ("app", "factory", "interface", "lifespan", "root_", "check")),
+    (
+        "Application",
+        ("app", "factory", "interface", "lifespan", "root", "static", "check"),
+    ),
     ("Listen", ("host", "port", "uds", "fd", "backlog", "proxy", "forwarded", "http")),
     ("Workers", ("workers", "threads", "process", "model", "loop", "preload", "max_")),
     ("Reload", ("reload",)),
@@ -137,6 +140,19 @@ def read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> N
         return
     for name, text in parse_env(Path(value).read_text()).items():
         os.environ.setdefault(name, text)
+
+
+def check_mounts(
+    _: click.Context, __: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Callback of `--static`."""
+    for mount in value:
+        prefix, equals, folder = mount.partition("=")
+        if not equals or not prefix.startswith("/"):
+            raise click.BadParameter(f"{mount!r} is not of the form '/prefix=folder'")
+        if not Path(folder).is_dir():
+            raise click.BadParameter(f"{folder!r} is not a folder")
+    return value
 
 
 def parse_env(text: str) -> dict[str, str]:
