@@ -47,6 +47,7 @@ typedef struct at_wsgi_request {
     at_wsgi_sleeper *sleeper;     /* of the thread that waits for it; guarded: seat */
     bool signalled;               /* body, room or a loss has come; guarded: seat */
     bool has_body;
+    bool is_http_2;
     bool is_encrypted; /* the client came over TLS */
     int64_t begun_ns;
     at_address peer, local;
@@ -82,6 +83,7 @@ typedef struct at_wsgi_request {
     X(http_10, "HTTP/1.0")                                                             \
     X(http_11, "HTTP/1.1")                                                             \
     X(http, "http")                                                                    \
+    X(http_2, "HTTP/2")                                                                \
     X(https, "https")                                                                  \
     X(empty, "")                                                                       \
     X(close, "close")                                                                  \

@@ -261,6 +261,8 @@ PyObject *at_wsgi_environ_new(at_wsgi_call *call)
          put(environ, words->query_string, text_object(head->query)) < 0) ||
         (head->version_minor == 0 &&
          PyDict_SetItem(environ, words->server_protocol, words->http_10) < 0) ||
+        (request->is_http_2 &&
+         PyDict_SetItem(environ, words->server_protocol, words->http_2) < 0) ||
         (request->is_encrypted &&
          PyDict_SetItem(environ, words->url_scheme, words->https) < 0) ||
         put_ends(worker, environ, request) < 0 ||

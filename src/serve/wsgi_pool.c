@@ -93,50 +93,45 @@ static void call_others(at_wsgi_worker *worker)
 /* ---- the reactor's hooks: the seat is held
  * -------------------------------------------------- */
 
-static at_span move(at_span span, const char *from, size_t size, char *to)
-{
-    /* What does not point into the head is constant. */
-    if (span.data >= from && span.data <= from + size) {
-        span.data = to + (span.data - from);
-    }
-    return span;
-}
-
 static size_t head_bytes(const at_h1_request *head)
 {
-    const char *end = head->target.data + head->target.size;
+    size_t size = head->method.size + head->target.size + head->path.size +
+                  head->query.size + head->host.size;
     for (size_t i = 0; i < head->header_count; i++) {
-        const at_span *value = &head->headers[i].value;
-        const at_span *name = &head->headers[i].name;
-        end = value->data + value->size > end ? value->data + value->size : end;
-        end = name->data + name->size > end ? name->data + name->size : end;
+        size += head->headers[i].name.size + head->headers[i].value.size;
     }
-    return (size_t)(end - head->method.data);
+    return size;
 }
 
+/* A copy of the span behind *at, which moves on. */
+static at_span keep(at_span span, char **at)
+{
+    at_span kept = {*at, span.size};
+    if (span.size != 0) {
+        memcpy(*at, span.data, span.size);
+        *at += span.size;
+    }
+    return kept;
+}
+
+/* Piece by piece: the head of an HTTP/2 request does not lie together. */
 static at_wsgi_request *copy(const at_h1_request *head)
 {
-    size_t size = head_bytes(head);
-    at_wsgi_request *request = at_alloc(sizeof *request + size);
+    at_wsgi_request *request = at_alloc(sizeof *request + head_bytes(head));
     if (request == NULL) {
         return NULL;
     }
-    const char *from = head->method.data;
-    char *to = request->bytes;
-    memcpy(to, from, size);
-    memcpy(&request->head, head,
-           offsetof(at_h1_request, headers) +
-               head->header_count * sizeof *head->headers);
+    char *at = request->bytes;
     at_h1_request *copied = &request->head;
-    copied->method = move(copied->method, from, size, to);
-    copied->target = move(copied->target, from, size, to);
-    copied->path = move(copied->path, from, size, to);
-    copied->query = move(copied->query, from, size, to);
-    copied->host = move(copied->host, from, size, to);
+    memcpy(copied, head, offsetof(at_h1_request, headers));
+    copied->method = keep(head->method, &at);
+    copied->target = keep(head->target, &at);
+    copied->path = keep(head->path, &at);
+    copied->query = keep(head->query, &at);
+    copied->host = keep(head->host, &at);
     for (size_t i = 0; i < head->header_count; i++) {
-        at_h1_header *header = &copied->headers[i];
-        header->name = move(header->name, from, size, to);
-        header->value = move(header->value, from, size, to);
+        copied->headers[i].name = keep(head->headers[i].name, &at);
+        copied->headers[i].value = keep(head->headers[i].value, &at);
     }
     return request;
 }
@@ -153,6 +148,7 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     request->exchange = at_exchange_ref(exchange);
     request->sleeper = NULL;
     request->signalled = false;
+    request->is_http_2 = exchange->over_h2 != NULL;
     request->is_encrypted = at_exchange_tls(exchange) != NULL;
     request->has_body = head->framing != AT_H1_NO_BODY;
     request->begun_ns = worker->on_access != NULL ? at_clock_ns() : 0;

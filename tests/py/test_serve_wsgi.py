@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -421,6 +423,43 @@ def test_one_that_never_ends_is_cut_off(tmp_path: Path) -> None:
         assert "cut off" in server.log
         with pytest.raises((EOFError, ConnectionError)):
             raw.answer()
+
+
+def test_http_2(tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("needs curl")
+    (tmp_path / "public").mkdir()
+    big = bytes(range(256)) * 8000
+    (tmp_path / "public" / "big.bin").write_bytes(big)
+
+    def get(target: str, *options: str) -> bytes:
+        command = [curl, "-sS", "--http2-prior-knowledge", "-m", str(DEADLINE_S)]
+        return subprocess.run(
+            [*command, *options, server.url + target], capture_output=True, check=True
+        ).stdout
+
+    source = (
+        INPUT
+        + "echo = app\n"
+        + ENVIRON
+        + """
+environ_app = app
+def app(environ, start_response):
+    return (environ_app if environ["PATH_INFO"] == "/" else echo)(
+        environ, start_response)
+"""
+    )
+    with serving(tmp_path, source, "--static", "/s=public") as server:
+        environ = json.loads(get("/?a=b"))
+        assert environ["SERVER_PROTOCOL"] == "HTTP/2"
+        assert environ["QUERY_STRING"] == "a=b"
+        assert environ["RAW_URI"] == "/?a=b"
+        assert environ["HTTP_HOST"] == f"127.0.0.1:{server.port}"
+        body = tmp_path / "public" / "big.bin"
+        assert get("/all", "--data-binary", f"@{body}") == big
+        assert get("/s/big.bin") == big
+        assert get("/s/big.bin", "-H", "Range: bytes=-256") == bytes(range(256))
 
 
 def test_the_interface_is_found_out() -> None:
