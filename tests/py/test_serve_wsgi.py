@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -364,18 +365,29 @@ def test_a_reader_that_goes_away_frees_its_thread(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
 
 
-def test_two_interpreters(tmp_path: Path) -> None:
+def test_a_blocked_interpreter_keeps_nobody_waiting(tmp_path: Path) -> None:
     source = """
     import threading
     def app(environ, start_response):
+        if environ["PATH_INFO"] == "/hold":
+            print("held", file=environ["wsgi.errors"], flush=True)
+            open("fifo").read()
         start_response("200 OK", [])
         return [str(id(threading)).encode()]
     """
-    with serving(tmp_path, source, "--workers", "2") as server:
+    os.mkfifo(tmp_path / "fifo")
+    options = ("--workers", "2", "--threads", "1")
+    with serving(tmp_path, source, *options) as server, server.connect() as held:
         server.wait_for("all 2 workers serve")
-        clients = [server.connect() for _ in range(8)]
-        assert len({raw.get()[2] for raw in clients}) == 2
-        for raw in clients:
+        held.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.wait_for("held")
+        # Wherever they are accepted, the other interpreter answers.
+        others = [server.connect() for _ in range(4)]
+        answers = {raw.get()[2] for raw in others}
+        (tmp_path / "fifo").write_text("")
+        assert len(answers | {held.answer()[2]}) == 2
+        assert len(answers) == 1
+        for raw in others:
             raw.socket.close()
 
 
