@@ -12,6 +12,7 @@ from atoll import __version__
 
 #: Subcommand to (module below this package, attribute): what `atoll --help` lists.
 COMMANDS = {
+    "bench": ("bench", "bench"),
     "doctor": ("doctor", "doctor"),
     "serve": ("serve", "serve"),
 }
