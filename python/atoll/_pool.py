@@ -456,7 +456,10 @@ class Pool(Executor):
             worker = self._scheduler.running(future._task_id, True)
             if worker == -1:
                 return False
-            if worker >= 0:
+            # One for each task: the worker waits for one, and a second that was under
+            # way would hit the next task.
+            if worker >= 0 and not future._interrupt_sent:
+                future._interrupt_sent = True
                 self._model.interrupt(worker)
         if self._replace_stuck is not None:
             self._set_alarm(future._task_id, _STUCK, self._replace_stuck)

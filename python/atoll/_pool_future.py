@@ -39,6 +39,7 @@ class PoolFuture(Future[Any]):
         self._pool = pool
         self._task_id = task_id
         self._interrupt = False
+        self._interrupt_sent = False
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -78,7 +79,8 @@ class PoolFuture(Future[Any]):
         it that `except Exception` does not catch, and the future is cancelled when the
         task has ended. A task inside a C function gets it when that returns; see
         `Pool.stuck`, `Pool.replace` and the pool's `replace_stuck`. A
-        task that catches the exception and returns has its result.
+        task that catches the exception and returns has its result; it is not sent
+        again.
 
         Args:
             running: Also interrupt it where it runs.

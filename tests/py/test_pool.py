@@ -539,3 +539,15 @@ def test_every_future_ends_once(model):
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_two_interrupts_of_a_task_are_one(model):
+    with atoll.Pool(1, model=model) as pool:
+        for _ in range(20):
+            first = pool.submit(spin)
+            second = pool.submit(sum, range(200_000))
+            wait_until(first.running)
+            first.cancel(running=True)
+            first.cancel(running=True)
+            assert second.result(DEADLINE) == 19999900000
+            assert first.cancelled()
