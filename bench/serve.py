@@ -161,8 +161,8 @@ def load(port: int, target: str, script: Path | None, seconds: int) -> dict[str,
     found = {
         "requests": re.search(r"(\d+) requests in", out),
         "rate": re.search(r"Requests/sec:\s+([\d.]+)", out),
-        "p50": re.search(r"50%\s+(\S+)", out),
-        "p99": re.search(r"99%\s+(\S+)", out),
+        "p50": re.search(r"^ +50%\s+(\S+)", out, re.M),
+        "p99": re.search(r"^ +99%\s+(\S+)", out, re.M),
     }
     if not all(found.values()):
         raise SystemExit(f"wrk said:\n{out}")
