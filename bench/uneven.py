@@ -3,8 +3,8 @@
 16 keep-alive connections, 800 requests a second (open loop: each is due at its moment,
 whatever became of those before it), two workers. Every hundredth request keeps its
 worker busy for 50 ms of wall-clock time. What counts is the latency of the other 99 %,
-from the moment a request was due. A server that splits connections between its workers once and for all keeps
-half of them waiting behind each slow one.
+from the moment a request was due. A server that splits connections between its workers
+once and for all keeps half of them waiting behind each slow one.
 
     python bench/uneven.py [--seconds 20] [--rounds 2] [--json FILE]
 """
