@@ -395,17 +395,18 @@ def test_ctrl_c_during_close():
 def test_interrupt_raises_what_was_asked_for():
     with atoll.Interpreter() as one:
         caught = []
+        inside = atoll.Event()  # is_running() is true a little before the code runs
+        one.set(inside=inside)
 
         def call():
             try:
-                one.exec("while True: pass")
+                one.exec("inside.set()\nwhile True: pass")
             except BaseException as error:
                 caught.append(type(error))
 
         thread = threading.Thread(target=call)
         thread.start()
-        while not one.is_running():
-            time.sleep(0.01)
+        assert inside.wait(DEADLINE)
         one.interrupt(TimeoutError)
         thread.join(DEADLINE)
         assert caught == [TimeoutError]
