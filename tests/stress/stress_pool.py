@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 import time
+from typing import Any
 
 import atoll
 
@@ -107,6 +108,17 @@ class Run:
         if end not in allowed[kind]:
             self.faults.append(f"task {number} ({kind}): {end}")
 
+    def settled(self, pool: atoll.Pool) -> dict[str, Any]:
+        """The pool's figures once nothing is under way.
+
+        A future that timed out or was cancelled ends before its worker has unwound the
+        interrupted task, so the last one may still count as unfinished for a moment.
+        """
+        end = time.monotonic() + DEADLINE
+        while (stats := pool.stats())["unfinished"] and time.monotonic() < end:
+            time.sleep(0.001)
+        return stats
+
     def all(self) -> tuple[float, float]:
         """Everything; memory in MB after a quarter and at the end."""
         options = self.options
@@ -132,7 +144,7 @@ class Run:
                     quarter = resident_mb()
             while under_way:
                 self.check(*under_way.popleft())
-            stats = pool.stats()
+            stats = self.settled(pool)
             if stats["unfinished"] or stats["queued"]:
                 self.faults.append(f"left behind: {stats}")
             self.ended["restarts"] = stats["restarts"]
