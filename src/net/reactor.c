@@ -1,15 +1,16 @@
-/* A reactor: batches, deadlines, newcomers; see reactor.h. */
-#include "net/reactor.h"
-
+/* A reactor: its batches, and the connections that live in it; see reactor.h.
+ *
+ *   reactor_deadlines.c   timeouts
+ *   reactor_arrivals.c    listeners and the inbox: connections come
+ *   reactor_moves.c       the balancer and a drain: connections go elsewhere
+ */
 #include <assert.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/reactor_internal.h"
 #include "net/static.h"
 #include "sys/clock.h"
 #include "sys/pollset.h"
@@ -17,205 +18,11 @@
 #include "sys/wakefd.h"
 
 enum {
-    ACCEPT_BATCH = 32, /* then others have their turn */
-    ACCEPT_PAUSE_MS = 100,
     COMPLAIN_PAUSE_S = 10,
     GOAWAY_MS = 300, /* a round trip, so that what is on its way comes first */
 };
 
-typedef struct at_deadlines {
-    at_connection *first, *last; /* ordered, since all are of one length */
-    int64_t length_ns;           /* 0: never */
-} at_deadlines;
-
-struct at_reactor {
-    at_service *service;
-    const at_hooks *hooks;
-    void *context;
-    int thread; /* fixed after init; at_thread_number() */
-    at_static *files; /* between us and those hooks, or NULL */
-
-    int set, wake, timer;
-    int listeners[AT_LISTENERS_MAX];
-    int listener_count;
-    bool listening;
-    int64_t listen_again_ns; /* AT_NEVER unless descriptors had run out */
-
-    bool in_batch, draining, drained_told;
-    int64_t now_ns; /* of the present batch */
-
-    at_connection *connections; /* all that live */
-    at_connection *scheduled, *scheduled_last;
-    at_connection *dead;
-    at_deadlines deadlines[AT_DEADLINE_KINDS];
-    int64_t armed_ns; /* what the timer is set for */
-
-    int64_t complain_again_ns;
-    unsigned complaints_left_out;
-
-    time_t date_second;
-    char date[AT_HTTP_DATE_BYTES];
-
-    atomic_ullong load; /* connections, those in the inbox included */
-    atomic_ullong accepted;
-    atomic_ullong requests;
-    atomic_bool drain_wanted;
-    pthread_mutex_t mutex;
-    at_newcomer *inbox; /* guarded: mutex */
-    bool inbox_closed;  /* guarded: mutex */
-
-    /* For the balancer. Nothing of it orders other memory: it is a guess, made again in
-     * a millisecond. */
-    atomic_ullong batches; /* writer: the owner */
-    atomic_uint undone;    /* events of the batch not begun; writer: the owner */
-    atomic_bool busy;      /* writer: the owner */
-    atomic_bool stuck;     /* writer: the balancer, and the owner, who clears it */
-    at_poll_event *batch;  /* guarded: mutex; the events, where there are several */
-    unsigned batch_count;  /* guarded: mutex */
-    atomic_bool disturbed; /* writer: under the mutex; `taken` or `told` is not empty */
-    at_connection *taken;  /* guarded: mutex; shells to be put away */
-    at_connection *told;   /* guarded: mutex; look at connection->told */
-
-    at_h1_request request; /* the one being parsed */
-    char scratch[AT_SCRATCH_BYTES];
-};
-
-static void let_go_of_batch(at_reactor *reactor);
-static void forget_told(at_reactor *reactor);
-
-/* ---- deadlines ---------------------------------------------------------------------
- */
-
-static int64_t now_ns(const at_reactor *reactor)
-{
-    return reactor->in_batch ? reactor->now_ns : at_clock_ns();
-}
-
-static void arm(at_reactor *reactor, int64_t deadline_ns)
-{
-    if (deadline_ns < reactor->armed_ns) {
-        reactor->armed_ns = deadline_ns;
-        at_timerfd_set(reactor->timer, deadline_ns);
-    }
-}
-
-static void forget_deadline(at_connection *connection)
-{
-    if (connection->deadline_kind == AT_DEADLINE_NONE) {
-        return;
-    }
-    at_deadlines *list = &connection->reactor->deadlines[connection->deadline_kind];
-    at_connection *before = connection->deadline_before;
-    at_connection *after = connection->deadline_after;
-    *(before != NULL ? &before->deadline_after : &list->first) = after;
-    *(after != NULL ? &after->deadline_before : &list->last) = before;
-    connection->deadline_kind = AT_DEADLINE_NONE;
-}
-
-void at_reactor_set_deadline(at_connection *connection, at_deadline_kind kind)
-{
-    forget_deadline(connection);
-    at_reactor *reactor = connection->reactor;
-    if (kind == AT_DEADLINE_NONE || reactor->deadlines[kind].length_ns == 0) {
-        return;
-    }
-    at_deadlines *list = &reactor->deadlines[kind];
-    connection->deadline_kind = kind;
-    connection->deadline_ns = now_ns(reactor) + list->length_ns;
-    connection->deadline_before = list->last;
-    connection->deadline_after = NULL;
-    *(list->last != NULL ? &list->last->deadline_after : &list->first) = connection;
-    list->last = connection;
-    arm(reactor, connection->deadline_ns);
-}
-
-static void listen_start(at_reactor *reactor);
-
-static void expire(at_reactor *reactor)
-{
-    reactor->armed_ns = AT_NEVER;
-    at_timerfd_set(reactor->timer, AT_NEVER);
-    if (reactor->listen_again_ns <= reactor->now_ns) {
-        reactor->listen_again_ns = AT_NEVER;
-        listen_start(reactor);
-    }
-    int64_t earliest = reactor->listen_again_ns;
-    for (int kind = 0; kind < AT_DEADLINE_KINDS; kind++) {
-        at_deadlines *list = &reactor->deadlines[kind];
-        while (list->first != NULL && list->first->deadline_ns <= reactor->now_ns) {
-            at_connection *connection = list->first;
-            forget_deadline(connection);
-            if (at_reactor_hold(connection)) {
-                at_connection_expired(connection, (at_deadline_kind)kind);
-            }
-        }
-    }
-    for (int kind = 0; kind < AT_DEADLINE_KINDS; kind++) {
-        at_connection *first = reactor->deadlines[kind].first;
-        if (first != NULL && first->deadline_ns < earliest) {
-            earliest = first->deadline_ns;
-        }
-    }
-    arm(reactor, earliest);
-}
-
-/* ---- connections come and go
- * --------------------------------------------------------- */
-
-/* The connection's TLS, where the service has it. False without memory. */
-static bool make_tls(at_reactor *reactor, int descriptor, at_tls **tls)
-{
-    at_tls_context *context = at_service_tls(reactor->service);
-    if (context == NULL) {
-        return true;
-    }
-    *tls = at_tls_new(context, descriptor);
-    at_tls_context_unref(context);
-    return *tls != NULL;
-}
-
-/* Takes what the newcomer holds in any case; the connection is in the load already. */
-static void attach(at_reactor *reactor, const at_newcomer *newcomer)
-{
-    int descriptor = newcomer->descriptor;
-    at_connection *connection = at_calloc(1, sizeof *connection);
-    at_tls *tls = newcomer->tls;
-    bool moved = newcomer->moved;
-    bool made = connection != NULL && (moved || make_tls(reactor, descriptor, &tls));
-    const unsigned interest =
-        AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
-    if (!made || at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
-        at_tls_free(tls);
-        at_free(connection);
-        at_socket_close(descriptor);
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-        return;
-    }
-    connection->tls = tls;
-    bool has_proxy = !moved && at_service_get_limits(reactor->service)->proxy_protocol;
-    connection->phase = has_proxy               ? AT_PHASE_PROXY
-                        : tls != NULL && !moved ? AT_PHASE_HANDSHAKE
-                                                : AT_PHASE_IDLE;
-    connection->reactor = reactor;
-    connection->descriptor = descriptor;
-    connection->peer = newcomer->peer;
-    connection->deadline_kind = AT_DEADLINE_NONE;
-    connection->after = reactor->connections;
-    if (reactor->connections != NULL) {
-        reactor->connections->before = connection;
-    }
-    reactor->connections = connection;
-    connection->requests = newcomer->requests;
-    connection->local_known = newcomer->local_known;
-    connection->local = newcomer->local;
-    at_reactor_set_deadline(connection, connection->phase != AT_PHASE_IDLE
-                                            ? AT_DEADLINE_HANDSHAKE
-                                        : newcomer->requests == 0 ? AT_DEADLINE_HEAD
-                                                                  : AT_DEADLINE_IDLE);
-    if (connection->phase == AT_PHASE_IDLE) {
-        at_reactor_let_go(connection);
-    }
-}
+/* ---- connections live ------------------------------------------------------------ */
 
 bool at_reactor_hold(at_connection *connection)
 {
@@ -251,10 +58,10 @@ void at_reactor_schedule(at_connection *connection)
 }
 
 /* Out of the lists, to the dead. */
-static void unlink_connection(at_connection *connection)
+void at_reactor_unlink(at_connection *connection)
 {
     at_reactor *reactor = connection->reactor;
-    forget_deadline(connection);
+    at_reactor_forget_deadline(connection);
     if (connection->before != NULL) {
         connection->before->after = connection->after;
     } else {
@@ -279,21 +86,7 @@ void at_reactor_bury(at_connection *connection)
     at_poll_remove(reactor->set, connection->descriptor);
     at_socket_close(connection->descriptor);
     atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    unlink_connection(connection);
-}
-
-/* The socket lives on elsewhere. */
-static void bury_shell(at_connection *connection)
-{
-    at_reactor *reactor = connection->reactor;
-    connection->phase = AT_PHASE_CLOSED;
-    connection->tls = NULL;
-    if (connection->user != NULL) {
-        void *user = connection->user;
-        connection->user = NULL;
-        reactor->hooks->forget(reactor->context, user);
-    }
-    unlink_connection(connection);
+    at_reactor_unlink(connection);
 }
 
 /* Events of the batch, and frames of the layer above, may name a dead connection until
@@ -303,7 +96,7 @@ static void free_dead(at_reactor *reactor)
     if (reactor->dead == NULL) {
         return;
     }
-    let_go_of_batch(reactor);
+    at_reactor_let_go_of_batch(reactor);
     at_connection *list = reactor->scheduled;
     reactor->scheduled = NULL;
     while (list != NULL) {
@@ -314,7 +107,7 @@ static void free_dead(at_reactor *reactor)
             at_reactor_schedule(connection);
         }
     }
-    forget_told(reactor);
+    at_reactor_forget_told(reactor);
     while (reactor->dead != NULL) {
         at_connection *connection = reactor->dead;
         reactor->dead = connection->after;
@@ -325,362 +118,7 @@ static void free_dead(at_reactor *reactor)
     }
 }
 
-/* ---- listening
- * ------------------------------------------------------------------------ */
-
-static void listen_start(at_reactor *reactor)
-{
-    if (reactor->listening || reactor->draining) {
-        return;
-    }
-    reactor->listening = true;
-    for (int i = 0; i < reactor->listener_count; i++) {
-        (void)at_poll_add(reactor->set, reactor->listeners[i],
-                          AT_POLL_READABLE | AT_POLL_EXCLUSIVE, &reactor->listeners[i]);
-    }
-}
-
-static void listen_stop(at_reactor *reactor)
-{
-    if (reactor->listening) {
-        reactor->listening = false;
-        for (int i = 0; i < reactor->listener_count; i++) {
-            at_poll_remove(reactor->set, reactor->listeners[i]);
-        }
-    }
-}
-
-static void accept_batch(at_reactor *reactor, int listener)
-{
-    for (int i = 0; i < ACCEPT_BATCH && reactor->listening; i++) {
-        at_address peer;
-        int descriptor = at_socket_accept(listener, &peer);
-        if (descriptor == AT_EAGAIN) {
-            return;
-        }
-        if (descriptor < 0) {
-            /* Out of descriptors or memory: the backlog keeps them while we look away;
-             * the listener would stay ready and keep us busy. */
-            listen_stop(reactor);
-            reactor->listen_again_ns =
-                reactor->now_ns + (int64_t)ACCEPT_PAUSE_MS * 1000000;
-            arm(reactor, reactor->listen_again_ns);
-            return;
-        }
-        atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
-        if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
-            at_newcomer newcomer = {.descriptor = descriptor, .peer = peer};
-            attach(reactor, &newcomer);
-        }
-    }
-}
-
-/* ---- the inbox
- * ------------------------------------------------------------------------ */
-
-int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer)
-{
-    (void)pthread_mutex_lock(&reactor->mutex);
-    bool closed = reactor->inbox_closed;
-    if (!closed) {
-        newcomer->next = reactor->inbox;
-        reactor->inbox = newcomer;
-        atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
-    }
-    (void)pthread_mutex_unlock(&reactor->mutex);
-    if (closed) {
-        return AT_ECLOSED;
-    }
-    at_wakefd_set(reactor->wake);
-    return 0;
-}
-
-void at_reactor_post_drain(at_reactor *reactor)
-{
-    /* Pairs with the exchange in take_messages; the wakefd orders the rest. */
-    atomic_store_explicit(&reactor->drain_wanted, true, memory_order_release);
-    at_wakefd_set(reactor->wake);
-}
-
-static at_newcomer *empty_inbox(at_reactor *reactor, bool close)
-{
-    (void)pthread_mutex_lock(&reactor->mutex);
-    at_newcomer *newcomers = reactor->inbox;
-    reactor->inbox = NULL;
-    reactor->inbox_closed = reactor->inbox_closed || close;
-    (void)pthread_mutex_unlock(&reactor->mutex);
-    return newcomers;
-}
-
-static void attach_all(at_reactor *reactor, at_newcomer *newcomers)
-{
-    while (newcomers != NULL) {
-        at_newcomer *newcomer = newcomers;
-        newcomers = newcomer->next;
-        attach(reactor, newcomer);
-        at_free(newcomer);
-    }
-}
-
-/* ---- connections move -------------------------------------------------------------
- */
-
-/* Say what is about to be worked off, so that the balancer can take from it what waits
- * behind something long. */
-static void begin_batch(at_reactor *reactor, at_poll_event *events, int count)
-{
-    uint64_t batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
-    atomic_store_explicit(&reactor->batches, batches + 1, memory_order_relaxed);
-    atomic_store_explicit(&reactor->busy, true, memory_order_relaxed);
-    atomic_store_explicit(&reactor->stuck, false, memory_order_relaxed);
-    if (count > 1) {
-        (void)pthread_mutex_lock(&reactor->mutex);
-        reactor->batch = events;
-        reactor->batch_count = (unsigned)count;
-        (void)pthread_mutex_unlock(&reactor->mutex);
-        at_service_nudge(reactor->service);
-    }
-}
-
-/* The batch is over; what it names may be freed. */
-static void let_go_of_batch(at_reactor *reactor)
-{
-    /* The owner is the only writer, and may look without the mutex. */
-    if (reactor->batch != NULL) {
-        (void)pthread_mutex_lock(&reactor->mutex);
-        reactor->batch = NULL;
-        reactor->batch_count = 0;
-        (void)pthread_mutex_unlock(&reactor->mutex);
-    }
-}
-
-static void put_shells_away(at_reactor *reactor)
-{
-    (void)pthread_mutex_lock(&reactor->mutex);
-    at_connection *taken = reactor->taken;
-    reactor->taken = NULL;
-    (void)pthread_mutex_unlock(&reactor->mutex);
-    while (taken != NULL) {
-        at_connection *connection = taken;
-        taken = connection->taken_next;
-        bury_shell(connection);
-    }
-}
-
-/* Events that the balancer took out of the set and that are ours. */
-static void hear_what_was_told(at_reactor *reactor)
-{
-    for (;;) {
-        (void)pthread_mutex_lock(&reactor->mutex);
-        at_connection *connection = reactor->told;
-        unsigned ready = 0;
-        if (connection != NULL) {
-            reactor->told = connection->told_next;
-            ready = connection->told;
-            connection->told = 0;
-        }
-        (void)pthread_mutex_unlock(&reactor->mutex);
-        if (connection == NULL) {
-            return;
-        }
-        if (connection->phase != AT_PHASE_CLOSED && at_reactor_hold(connection)) {
-            at_connection_event(connection, ready);
-        }
-    }
-}
-
-static void see_to_disturbance(at_reactor *reactor)
-{
-    atomic_store_explicit(&reactor->disturbed, false, memory_order_relaxed);
-    put_shells_away(reactor);
-    hear_what_was_told(reactor);
-}
-
-/* The dead are told nothing. */
-static void forget_told(at_reactor *reactor)
-{
-    (void)pthread_mutex_lock(&reactor->mutex);
-    at_connection **at = &reactor->told;
-    while (*at != NULL) {
-        if ((*at)->phase == AT_PHASE_CLOSED) {
-            *at = (*at)->told_next;
-        } else {
-            at = &(*at)->told_next;
-        }
-    }
-    (void)pthread_mutex_unlock(&reactor->mutex);
-}
-
-static bool is_connection(const at_reactor *reactor, const void *user)
-{
-    return user != &reactor->wake && user != &reactor->timer &&
-           ((const int *)user < reactor->listeners ||
-            (const int *)user >= reactor->listeners + AT_LISTENERS_MAX);
-}
-
-/* Take it away if it rests. Caller holds the mutex. */
-static bool take(at_reactor *reactor, at_connection *connection, at_newcomer *newcomer)
-{
-    unsigned claim = AT_CLAIM_FREE;
-    if (!atomic_compare_exchange_strong_explicit(&connection->claim, &claim,
-                                                 AT_CLAIM_TAKEN, memory_order_acquire,
-                                                 memory_order_relaxed)) {
-        return false;
-    }
-    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
-                              .tls = connection->tls,
-                              .peer = connection->peer,
-                              .requests = connection->requests,
-                              .moved = true,
-                              .local_known = connection->local_known,
-                              .local = connection->local};
-    at_poll_remove(reactor->set, connection->descriptor);
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    connection->taken_next = reactor->taken;
-    reactor->taken = connection;
-    return true;
-}
-
-static void tell(at_reactor *reactor, at_connection *connection, unsigned ready)
-{
-    if (connection->told == 0) {
-        connection->told_next = reactor->told;
-        reactor->told = connection;
-    }
-    connection->told |= ready;
-}
-
-at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
-                                  int *spare_count)
-{
-    at_poll_event events[AT_POLL_BATCH];
-    const unsigned ending = AT_POLL_HANGUP | AT_POLL_PEER_SHUT;
-    (void)pthread_mutex_lock(&reactor->mutex);
-    at_newcomer *list = reactor->inbox;
-    reactor->inbox = NULL;
-    for (at_newcomer *newcomer = list; newcomer != NULL; newcomer = newcomer->next) {
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    }
-    /* What the owner has in its hands and has not begun with, then what is ready. */
-    unsigned undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
-    unsigned begun = undone < reactor->batch_count ? reactor->batch_count - undone : 0;
-    int count = at_poll_wait(reactor->set, events, 0);
-    bool disturbed = false;
-    for (int i = -(int)(reactor->batch_count - begun); i < count; i++) {
-        const at_poll_event *event =
-            i < 0 ? &reactor->batch[(int)reactor->batch_count + i] : &events[i];
-        if (!is_connection(reactor, event->user)) {
-            continue;
-        }
-        if (!(event->ready & ending) && (event->ready & AT_POLL_READABLE) &&
-            *spare_count > 0 && take(reactor, event->user, spare[*spare_count - 1])) {
-            at_newcomer *newcomer = spare[--*spare_count];
-            newcomer->next = list;
-            list = newcomer;
-            disturbed = true;
-        } else if (i >= 0) {
-            tell(reactor, event->user, event->ready);
-            disturbed = true;
-        }
-    }
-    if (disturbed) {
-        atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
-    }
-    (void)pthread_mutex_unlock(&reactor->mutex);
-    if (disturbed) {
-        at_wakefd_set(reactor->wake);
-    }
-    return list;
-}
-
-void at_reactor_observe(at_reactor *reactor, at_reactor_look *look)
-{
-    look->batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
-    look->busy = atomic_load_explicit(&reactor->busy, memory_order_relaxed);
-    look->waiting = atomic_load_explicit(&reactor->undone, memory_order_relaxed) != 0 ||
-                    at_poll_any(&reactor->set, 1, 0);
-    look->open = at_reactor_is_open(reactor);
-}
-
-bool at_reactor_is_open(at_reactor *reactor)
-{
-    (void)pthread_mutex_lock(&reactor->mutex);
-    bool open = !reactor->inbox_closed;
-    (void)pthread_mutex_unlock(&reactor->mutex);
-    return open;
-}
-
-void at_reactor_set_stuck(at_reactor *reactor, bool stuck)
-{
-    atomic_store_explicit(&reactor->stuck, stuck, memory_order_relaxed);
-}
-
-bool at_reactor_is_stuck(const at_reactor *reactor)
-{
-    return atomic_load_explicit(&reactor->stuck, memory_order_relaxed);
-}
-
-bool at_reactor_move_away(at_connection *connection)
-{
-    at_reactor *reactor = connection->reactor;
-    at_newcomer *newcomer = at_alloc(sizeof *newcomer);
-    if (newcomer == NULL) {
-        return false;
-    }
-    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
-                              .tls = connection->tls,
-                              .peer = connection->peer,
-                              .requests = connection->requests,
-                              .moved = true,
-                              .local_known = connection->local_known,
-                              .local = connection->local};
-    at_poll_remove(reactor->set, connection->descriptor);
-    if (!at_service_place(reactor->service, reactor, newcomer)) {
-        at_free(newcomer);
-        return false; /* it ends here; nobody misses its events */
-    }
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    bury_shell(connection);
-    return true;
-}
-
-bool at_reactor_is_last(const at_reactor *reactor)
-{
-    return reactor->draining && !at_service_has_other(reactor->service, reactor);
-}
-
-static void take_messages(at_reactor *reactor)
-{
-    at_wakefd_clear(reactor->wake);
-    attach_all(reactor, empty_inbox(reactor, false));
-    if (atomic_load_explicit(&reactor->disturbed, memory_order_relaxed)) {
-        see_to_disturbance(reactor);
-    }
-    if (atomic_exchange_explicit(&reactor->drain_wanted, false, memory_order_acquire)) {
-        reactor->hooks->drain(reactor->context);
-    }
-}
-
-void at_reactor_reserve(at_reactor *reactor)
-{
-    atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
-}
-
-uint64_t at_reactor_load(const at_reactor *reactor)
-{
-    return atomic_load_explicit(&reactor->load, memory_order_relaxed);
-}
-
-void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
-{
-    stats->thread = reactor->thread;
-    stats->connections = at_reactor_load(reactor);
-    stats->accepted = atomic_load_explicit(&reactor->accepted, memory_order_relaxed);
-    stats->requests = atomic_load_explicit(&reactor->requests, memory_order_relaxed);
-}
-
-/* ---- life
- * ----------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static void reactor_free(at_reactor *reactor)
 {
@@ -781,27 +219,9 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
         return result;
     }
     reactor->listener_count = at_service_listeners(service, reactor->listeners);
-    listen_start(reactor);
+    at_reactor_listen_start(reactor);
     *out = reactor;
     return 0;
-}
-
-void at_newcomer_close(at_newcomer *newcomer)
-{
-    at_tls_free(newcomer->tls);
-    at_socket_close(newcomer->descriptor);
-    at_free(newcomer);
-}
-
-static void refuse_newcomers(at_reactor *reactor)
-{
-    at_newcomer *newcomers = empty_inbox(reactor, true);
-    while (newcomers != NULL) {
-        at_newcomer *newcomer = newcomers;
-        newcomers = newcomer->next;
-        at_newcomer_close(newcomer);
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    }
 }
 
 void at_reactor_close(at_reactor *reactor)
@@ -811,8 +231,8 @@ void at_reactor_close(at_reactor *reactor)
     }
     assert(!reactor->in_batch);
     at_service_leave(reactor->service, reactor);
-    listen_stop(reactor);
-    refuse_newcomers(reactor);
+    at_reactor_listen_stop(reactor);
+    at_reactor_refuse_newcomers(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
     reactor_free(reactor);
@@ -824,7 +244,7 @@ void at_reactor_abort(at_reactor *reactor)
         if (at_reactor_hold(reactor->connections)) {
             at_connection_close(reactor->connections, true);
         } else {
-            put_shells_away(reactor);
+            at_reactor_put_shells_away(reactor);
         }
     }
 }
@@ -834,9 +254,9 @@ void at_reactor_drain(at_reactor *reactor)
     if (reactor->draining) {
         return;
     }
-    listen_stop(reactor);
+    at_reactor_listen_stop(reactor);
     reactor->draining = true;
-    attach_all(reactor, empty_inbox(reactor, true));
+    at_reactor_attach_all(reactor, at_reactor_empty_inbox(reactor, true));
     /* Each is looked at: an idle one moves to another reactor, or closes where there is
      * none, unless a request has just come. */
     at_connection *connection = reactor->connections;
@@ -850,18 +270,29 @@ void at_reactor_drain(at_reactor *reactor)
     at_wakefd_set(reactor->wake);
 }
 
-/* ---- a batch
- * -------------------------------------------------------------------------- */
+/* ---- a batch --------------------------------------------------------------------- */
+
+static void take_messages(at_reactor *reactor)
+{
+    at_wakefd_clear(reactor->wake);
+    at_reactor_attach_all(reactor, at_reactor_empty_inbox(reactor, false));
+    if (atomic_load_explicit(&reactor->disturbed, memory_order_relaxed)) {
+        at_reactor_see_to_disturbance(reactor);
+    }
+    if (atomic_exchange_explicit(&reactor->drain_wanted, false, memory_order_acquire)) {
+        reactor->hooks->drain(reactor->context);
+    }
+}
 
 static void dispatch(at_reactor *reactor, const at_poll_event *event)
 {
     if (event->user == &reactor->wake) {
         take_messages(reactor);
     } else if (event->user == &reactor->timer) {
-        expire(reactor);
+        at_reactor_expire(reactor);
     } else if ((int *)event->user >= reactor->listeners &&
                (int *)event->user < reactor->listeners + AT_LISTENERS_MAX) {
-        accept_batch(reactor, *(int *)event->user);
+        at_reactor_accept_batch(reactor, *(int *)event->user);
     } else {
         at_connection *connection = event->user;
         if (connection->phase != AT_PHASE_CLOSED && at_reactor_hold(connection)) {
@@ -896,13 +327,13 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     int count = at_poll_wait(reactor->set, events, timeout_ms);
     reactor->now_ns = at_clock_ns();
     reactor->in_batch = true;
-    begin_batch(reactor, events, count);
+    at_reactor_begin_batch(reactor, events, count);
     for (int i = 0; i < count; i++) {
         atomic_store_explicit(&reactor->undone, (unsigned)(count - i - 1),
                               memory_order_relaxed);
         dispatch(reactor, &events[i]);
     }
-    let_go_of_batch(reactor);
+    at_reactor_let_go_of_batch(reactor);
     if (reactor->scheduled != NULL) {
         run_scheduled(reactor);
     }
@@ -915,15 +346,49 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     }
 }
 
-/* ---- what the rest of the part asks
- * ----------------------------------------------------- */
+/* ---- what the service asks --------------------------------------------------------
+ */
+
+bool at_reactor_is_open(at_reactor *reactor)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    bool open = !reactor->inbox_closed;
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    return open;
+}
+
+bool at_reactor_is_last(const at_reactor *reactor)
+{
+    return reactor->draining && !at_service_has_other(reactor->service, reactor);
+}
+
+void at_reactor_reserve(at_reactor *reactor)
+{
+    atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+}
+
+uint64_t at_reactor_load(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->load, memory_order_relaxed);
+}
+
+void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
+{
+    stats->thread = reactor->thread;
+    stats->connections = at_reactor_load(reactor);
+    stats->accepted = atomic_load_explicit(&reactor->accepted, memory_order_relaxed);
+    stats->requests = atomic_load_explicit(&reactor->requests, memory_order_relaxed);
+}
+
+/* ---- what the rest of the part asks -----------------------------------------------
+ */
 
 void at_reactor_complain(at_reactor *reactor, const char *what, const char *text)
 {
     if (reactor->hooks->complain == NULL) {
         return;
     }
-    int64_t now = now_ns(reactor);
+    int64_t now = at_reactor_now_ns(reactor);
     if (now < reactor->complain_again_ns) {
         reactor->complaints_left_out++;
         return;

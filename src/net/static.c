@@ -130,7 +130,7 @@ static void answer(at_exchange *exchange, int status, const at_h1_header *extra,
 
 static void answer_plain(at_exchange *exchange, int status, const char *text)
 {
-    at_h1_header none;
+    static const at_h1_header none = {0};
     answer(exchange, status, &none, 0, text);
 }
 

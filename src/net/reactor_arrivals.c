@@ -1,0 +1,183 @@
+/* How connections come to a reactor: its listeners, and its inbox; see reactor.h. */
+#include <pthread.h>
+
+#include "base/memory.h"
+#include "net/connection.h"
+#include "net/reactor_internal.h"
+#include "sys/pollset.h"
+#include "sys/wakefd.h"
+
+enum {
+    ACCEPT_BATCH = 32, /* then others have their turn */
+    ACCEPT_PAUSE_MS = 100,
+};
+
+/* ---- a connection is ours ------------------------------------------------------ */
+
+/* The connection's TLS, where the service has it. False without memory. */
+static bool make_tls(at_reactor *reactor, int descriptor, at_tls **tls)
+{
+    at_tls_context *context = at_service_tls(reactor->service);
+    if (context == NULL) {
+        return true;
+    }
+    *tls = at_tls_new(context, descriptor);
+    at_tls_context_unref(context);
+    return *tls != NULL;
+}
+
+/* Takes what the newcomer holds in any case; the connection is in the load already. */
+static void attach(at_reactor *reactor, const at_newcomer *newcomer)
+{
+    int descriptor = newcomer->descriptor;
+    at_connection *connection = at_calloc(1, sizeof *connection);
+    at_tls *tls = newcomer->tls;
+    bool moved = newcomer->moved;
+    bool made = connection != NULL && (moved || make_tls(reactor, descriptor, &tls));
+    const unsigned interest =
+        AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
+    if (!made || at_poll_add(reactor->set, descriptor, interest, connection) < 0) {
+        at_tls_free(tls);
+        at_free(connection);
+        at_socket_close(descriptor);
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        return;
+    }
+    connection->tls = tls;
+    bool has_proxy = !moved && at_service_get_limits(reactor->service)->proxy_protocol;
+    connection->phase = has_proxy               ? AT_PHASE_PROXY
+                        : tls != NULL && !moved ? AT_PHASE_HANDSHAKE
+                                                : AT_PHASE_IDLE;
+    connection->reactor = reactor;
+    connection->descriptor = descriptor;
+    connection->peer = newcomer->peer;
+    connection->deadline_kind = AT_DEADLINE_NONE;
+    connection->after = reactor->connections;
+    if (reactor->connections != NULL) {
+        reactor->connections->before = connection;
+    }
+    reactor->connections = connection;
+    connection->requests = newcomer->requests;
+    connection->local_known = newcomer->local_known;
+    connection->local = newcomer->local;
+    at_reactor_set_deadline(connection, connection->phase != AT_PHASE_IDLE
+                                            ? AT_DEADLINE_HANDSHAKE
+                                        : newcomer->requests == 0 ? AT_DEADLINE_HEAD
+                                                                  : AT_DEADLINE_IDLE);
+    if (connection->phase == AT_PHASE_IDLE) {
+        at_reactor_let_go(connection);
+    }
+}
+
+/* ---- listening ----------------------------------------------------------------- */
+
+void at_reactor_listen_start(at_reactor *reactor)
+{
+    if (reactor->listening || reactor->draining) {
+        return;
+    }
+    reactor->listening = true;
+    for (int i = 0; i < reactor->listener_count; i++) {
+        (void)at_poll_add(reactor->set, reactor->listeners[i],
+                          AT_POLL_READABLE | AT_POLL_EXCLUSIVE, &reactor->listeners[i]);
+    }
+}
+
+void at_reactor_listen_stop(at_reactor *reactor)
+{
+    if (reactor->listening) {
+        reactor->listening = false;
+        for (int i = 0; i < reactor->listener_count; i++) {
+            at_poll_remove(reactor->set, reactor->listeners[i]);
+        }
+    }
+}
+
+void at_reactor_accept_batch(at_reactor *reactor, int listener)
+{
+    for (int i = 0; i < ACCEPT_BATCH && reactor->listening; i++) {
+        at_address peer;
+        int descriptor = at_socket_accept(listener, &peer);
+        if (descriptor == AT_EAGAIN) {
+            return;
+        }
+        if (descriptor < 0) {
+            /* Out of descriptors or memory: the backlog keeps them while we look away;
+             * the listener would stay ready and keep us busy. */
+            at_reactor_listen_stop(reactor);
+            reactor->listen_again_ns =
+                reactor->now_ns + (int64_t)ACCEPT_PAUSE_MS * 1000000;
+            at_reactor_arm(reactor, reactor->listen_again_ns);
+            return;
+        }
+        atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
+        if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
+            at_newcomer newcomer = {.descriptor = descriptor, .peer = peer};
+            attach(reactor, &newcomer);
+        }
+    }
+}
+
+/* ---- the inbox ----------------------------------------------------------------- */
+
+int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    bool closed = reactor->inbox_closed;
+    if (!closed) {
+        newcomer->next = reactor->inbox;
+        reactor->inbox = newcomer;
+        atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    if (closed) {
+        return AT_ECLOSED;
+    }
+    at_wakefd_set(reactor->wake);
+    return 0;
+}
+
+void at_reactor_post_drain(at_reactor *reactor)
+{
+    /* Pairs with the exchange in take_messages; the wakefd orders the rest. */
+    atomic_store_explicit(&reactor->drain_wanted, true, memory_order_release);
+    at_wakefd_set(reactor->wake);
+}
+
+at_newcomer *at_reactor_empty_inbox(at_reactor *reactor, bool close)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    at_newcomer *newcomers = reactor->inbox;
+    reactor->inbox = NULL;
+    reactor->inbox_closed = reactor->inbox_closed || close;
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    return newcomers;
+}
+
+void at_reactor_attach_all(at_reactor *reactor, at_newcomer *newcomers)
+{
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        attach(reactor, newcomer);
+        at_free(newcomer);
+    }
+}
+
+void at_newcomer_close(at_newcomer *newcomer)
+{
+    at_tls_free(newcomer->tls);
+    at_socket_close(newcomer->descriptor);
+    at_free(newcomer);
+}
+
+void at_reactor_refuse_newcomers(at_reactor *reactor)
+{
+    at_newcomer *newcomers = at_reactor_empty_inbox(reactor, true);
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        at_newcomer_close(newcomer);
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    }
+}
