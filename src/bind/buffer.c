@@ -15,6 +15,7 @@
 #include "bind/bind.h"
 #include "bind/dlpack.h"
 #include "bind/error.h"
+#include "bind/item_type.h"
 #include "bind/type.h"
 #include "chan/region.h"
 #include "parcel/parcel.h"
@@ -112,87 +113,6 @@ AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments
     return make(type, &at_view_buffer_kind, name, "B", 1, 1, shape);
 }
 
-/* ---- item types --------------------------------------------------------------------
- */
-
-typedef struct item_type {
-    const char *name;   /* numpy's */
-    const char *format; /* the struct module's */
-    size_t item_bytes;
-} item_type;
-
-static const item_type item_types[] = {
-    {"bool", "?", 1},       {"int8", "b", 1},         {"uint8", "B", 1},
-    {"int16", "h", 2},      {"uint16", "H", 2},       {"int32", "i", 4},
-    {"uint32", "I", 4},     {"int64", "q", 8},        {"uint64", "Q", 8},
-    {"float16", "e", 2},    {"float32", "f", 4},      {"float64", "d", 8},
-    {"complex64", "Zf", 8}, {"complex128", "Zd", 16},
-};
-
-static const item_type *item_type_find(const char *name)
-{
-    for (size_t i = 0; i < sizeof item_types / sizeof *item_types; i++) {
-        if (strcmp(item_types[i].name, name) == 0 ||
-            strcmp(item_types[i].format, name) == 0) {
-            return &item_types[i];
-        }
-    }
-    return NULL;
-}
-
-/* A name, a format character, or anything with a `name` such as a numpy.dtype, or with
- * a
- * `__name__` such as numpy.float64, float or int. */
-static const item_type *item_type_of(PyObject *dtype) AT_ATTACHED
-{
-    PyObject *name = NULL;
-    if (PyUnicode_Check(dtype)) {
-        name = Py_NewRef(dtype);
-    } else if (dtype == (PyObject *)&PyFloat_Type) {
-        return item_type_find("float64");
-    } else if (dtype == (PyObject *)&PyLong_Type) {
-        return item_type_find("int64");
-    } else if (PyObject_GetOptionalAttrString(
-                   dtype, PyType_Check(dtype) ? "__name__" : "name", &name) < 0) {
-        return NULL;
-    }
-    const char *text =
-        name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    const item_type *found = text != NULL ? item_type_find(text) : NULL;
-    if (found == NULL && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_TypeError, "%R is no item type that can be shared", dtype);
-    }
-    Py_XDECREF(name);
-    return found;
-}
-
-/* A number or a sequence of numbers; returns how many, or -1. */
-static int shape_of(PyObject *object, ptrdiff_t *shape) AT_ATTACHED
-{
-    if (PyLong_Check(object)) {
-        shape[0] = PyLong_AsSsize_t(object);
-        return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
-    }
-    PyObject *sizes = PySequence_Tuple(object);
-    if (sizes == NULL) {
-        return -1;
-    }
-    Py_ssize_t count = PyTuple_GET_SIZE(sizes);
-    if (count < 1 || count > AT_VIEW_DIMENSIONS) {
-        PyErr_Format(PyExc_ValueError, "an array has 1 to %d dimensions, not %zd",
-                     AT_VIEW_DIMENSIONS, count);
-        count = -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        shape[i] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(sizes, i), PyExc_OverflowError);
-        if (shape[i] == -1 && PyErr_Occurred()) {
-            count = -1;
-        }
-    }
-    Py_DECREF(sizes);
-    return (int)count;
-}
-
 AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
                                         PyObject *keywords)
 {
@@ -204,12 +124,12 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
                                      &sizes, &dtype, &name)) {
         return NULL;
     }
-    const item_type *items = item_type_of(dtype);
+    const at_item_type *items = at_item_type_of(dtype);
     if (items == NULL) {
         return NULL;
     }
     ptrdiff_t shape[AT_VIEW_DIMENSIONS];
-    int count = shape_of(sizes, shape);
+    int count = at_item_shape(sizes, shape);
     if (count < 0) {
         return NULL;
     }
@@ -397,7 +317,7 @@ AT_UNCHECKED static PyObject *view_shape(PyObject *object, void *unused)
 AT_UNCHECKED static PyObject *view_dtype(PyObject *object, void *unused)
 {
     at_view *view = view_of(object);
-    return view != NULL ? PyUnicode_FromString(item_type_find(view->format)->name)
+    return view != NULL ? PyUnicode_FromString(at_item_type_find(view->format)->name)
                         : NULL;
 }
 
@@ -447,8 +367,8 @@ AT_UNCHECKED static PyObject *restore(PyObject *type, PyObject *arguments,
                           &sizes, &readonly)) {
         return NULL;
     }
-    int count = shape_of(sizes, shape);
-    const item_type *items = item_type_find(format);
+    int count = at_item_shape(sizes, shape);
+    const at_item_type *items = at_item_type_find(format);
     if (count < 0) {
         return NULL;
     }

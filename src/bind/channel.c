@@ -18,12 +18,7 @@
 #include "parcel/word.h"
 #include "sys/clock.h"
 
-enum { DEFAULT_CAPACITY = 1024, MANY_LIMIT = 256 };
-
-static at_channel_object *self_of(PyObject *object)
-{
-    return (at_channel_object *)object;
-}
+enum { DEFAULT_CAPACITY = 1024 };
 
 /* ---- life ---------------------------------------------------------------------- */
 
@@ -76,36 +71,6 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
     return self;
 }
 
-static void left_free(struct at_channel_left *left);
-
-static void channel_dealloc(PyObject *object)
-{
-    at_channel_object *self = self_of(object);
-    PyTypeObject *type = Py_TYPE(object);
-    if (self->channel != NULL) {
-        left_free(atomic_load(&self->left));
-        at_channel_member_leave(self->member);
-        at_shared_unref((at_shared *)self->channel);
-        at_shared_unref(&self->peer->shared);
-    }
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
-/* ---- sending ------------------------------------------------------------------- */
-
-/* `object` as what a channel carries. 0, or -1 with an exception set. */
-static int pack_item(PyObject *object, void **item) AT_ATTACHED
-{
-    if (at_parcel_word_pack(object, item)) {
-        return 0;
-    }
-    at_message *message;
-    int status = at_parcel_pack(object, &message);
-    *item = message;
-    return status;
-}
-
 static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
 {
     if (at_channel_is_orphaned(self->channel)) {
@@ -116,378 +81,23 @@ static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
     return at_raise_format(AT_ECLOSED, "the channel is closed");
 }
 
-static PyObject *raise_for(at_channel_object *self, int result) AT_ATTACHED
+PyObject *at_channel_raise(at_channel_object *self, int result)
 {
     return result == AT_ECLOSED ? raise_closed(self) : at_bind_wait_failed(result);
 }
 
-static int send_waiting(at_channel_object *self, void *message,
-                        int64_t deadline_ns) AT_ATTACHED
+static void channel_dealloc(PyObject *object)
 {
-    at_patience patience = {deadline_ns, self->peer};
-    int result;
-    do {
-        PyThreadState *state = at_detach();
-        result = at_channel_send(self->channel, message, &patience);
-        at_attach(state);
-    } while (at_bind_wait_again(&result));
-    return result;
-}
-
-AT_UNCHECKED static PyObject *channel_send(PyObject *object, PyObject *const *arguments,
-                                           Py_ssize_t count, PyObject *keyword_names)
-{
-    at_channel_object *self = self_of(object);
-    PyObject *values[2] = {count == 1 ? arguments[0] : NULL, NULL};
-    static const char *const names[] = {"obj", "timeout"};
-    if ((count != 1 || keyword_names != NULL) &&
-        at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
-                          values) < 0) {
-        return NULL;
+    at_channel_object *self = at_channel_object_of(object);
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->channel != NULL) {
+        at_channel_left_free(atomic_load(&self->left));
+        at_channel_member_leave(self->member);
+        at_shared_unref((at_shared *)self->channel);
+        at_shared_unref(&self->peer->shared);
     }
-    void *message;
-    if (pack_item(values[0], &message) < 0) {
-        return NULL;
-    }
-    at_channel_member_sends(self->member);
-    int result = at_channel_try_send(self->channel, message);
-    if (result == AT_EFULL) {
-        int64_t deadline_ns;
-        if (at_bind_deadline(values[1], &deadline_ns) < 0) {
-            at_message_drop(message);
-            return NULL;
-        }
-        result = send_waiting(self, message, deadline_ns);
-    }
-    if (result != 0) {
-        at_message_drop(message);
-        return raise_for(self, result);
-    }
-    Py_RETURN_NONE;
-}
-
-AT_UNCHECKED static PyObject *channel_try_send(PyObject *object, PyObject *value)
-{
-    at_channel_object *self = self_of(object);
-    void *message;
-    if (pack_item(value, &message) < 0) {
-        return NULL;
-    }
-    at_channel_member_sends(self->member);
-    int result = at_channel_try_send(self->channel, message);
-    if (result != 0) {
-        at_message_drop(message);
-        return raise_for(self, result);
-    }
-    Py_RETURN_NONE;
-}
-
-static void drop_messages(void **messages, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        at_message_drop(messages[i]);
-    }
-}
-
-/* Send `count` messages, all of which are taken or dropped. Returns how many were sent,
- * or -1 with an exception set when it was not all. */
-static Py_ssize_t send_batch(at_channel_object *self, void **messages, size_t count,
-                             int64_t deadline_ns) AT_ATTACHED
-{
-    size_t sent = 0;
-    int result = 0;
-    while (sent < count) {
-        result = at_channel_try_send_many(self->channel, messages + sent, count - sent);
-        if (result > 0) {
-            sent += (size_t)result;
-            continue;
-        }
-        if (result == AT_EFULL) {
-            result = send_waiting(self, messages[sent], deadline_ns);
-        }
-        if (result != 0) {
-            break;
-        }
-        sent++;
-    }
-    if (sent < count) {
-        drop_messages(messages + sent, count - sent);
-        raise_for(self, result);
-        return -1;
-    }
-    return (Py_ssize_t)sent;
-}
-
-AT_UNCHECKED static PyObject *channel_send_many(PyObject *object, PyObject *arguments,
-                                                PyObject *keywords)
-{
-    static char *names[] = {"objects", "timeout", NULL};
-    at_channel_object *self = self_of(object);
-    PyObject *objects;
-    PyObject *timeout = NULL;
-    int64_t deadline_ns;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:send_many", names,
-                                     &objects, &timeout) ||
-        at_bind_deadline(timeout, &deadline_ns) < 0) {
-        return NULL;
-    }
-    PyObject *iterator = PyObject_GetIter(objects);
-    if (iterator == NULL) {
-        return NULL;
-    }
-    at_channel_member_sends(self->member);
-    Py_ssize_t total = 0;
-    bool more = true;
-    while (more) {
-        void *messages[MANY_LIMIT];
-        size_t packed = 0;
-        PyObject *item = NULL;
-        while (packed < MANY_LIMIT && (item = PyIter_Next(iterator)) != NULL) {
-            int failed = pack_item(item, &messages[packed]);
-            Py_DECREF(item);
-            if (failed < 0) {
-                break;
-            }
-            packed++;
-        }
-        more = packed == MANY_LIMIT;
-        /* What stands before the one that cannot be packed is sent all the same. */
-        PyObject *error = PyErr_GetRaisedException();
-        Py_ssize_t sent = send_batch(self, messages, packed, deadline_ns);
-        if (sent < 0 || error != NULL) {
-            if (sent < 0) {
-                Py_XDECREF(error);
-            } else {
-                PyErr_SetRaisedException(error);
-            }
-            Py_DECREF(iterator);
-            return NULL;
-        }
-        total += sent;
-    }
-    Py_DECREF(iterator);
-    return PyLong_FromSsize_t(total);
-}
-
-/* ---- receiving ------------------------------------------------------------------- */
-
-/* The object of an item, which stays the caller's. */
-static PyObject *object_of(const void *item) AT_ATTACHED
-{
-    return at_message_is_word(item) ? at_parcel_word_unpack(item)
-                                    : at_parcel_unpack(item);
-}
-
-PyObject *at_channel_unpack(void *item)
-{
-    PyObject *value = object_of(item);
-    at_message_drop(item);
-    return value;
-}
-
-/* Received, and not handed out: a batch from the item on that could not be unpacked.
- * The next receive on the handle meets that error; what came before it is not lost with
- * it, nor what came behind. */
-typedef struct at_channel_left {
-    size_t next;
-    size_t count;
-    void *items[MANY_LIMIT];
-} at_channel_left;
-
-static void left_free(at_channel_left *left)
-{
-    for (; left != NULL && left->next < left->count; left->next++) {
-        at_message_drop(left->items[left->next]);
-    }
-    at_free(left);
-}
-
-/* Keep the items in `left`, of which it takes hold. */
-static void left_keep(at_channel_object *self, at_channel_left *left)
-{
-    at_channel_left *none = NULL;
-    while (!atomic_compare_exchange_strong(&self->left, &none, left)) {
-        /* Another thread has left some meanwhile: they are sent on to whoever comes. */
-        at_channel_left *other = atomic_exchange(&self->left, NULL);
-        while (other != NULL && other->next < other->count &&
-               left->count < MANY_LIMIT) {
-            left->items[left->count++] = other->items[other->next++];
-        }
-        left_free(other);
-        none = NULL;
-    }
-}
-
-static bool left_take(at_channel_object *self, void **item)
-{
-    at_channel_left *left = atomic_exchange(&self->left, NULL);
-    if (left == NULL) {
-        return false;
-    }
-    *item = left->items[left->next++];
-    if (left->next < left->count) {
-        left_keep(self, left);
-    } else {
-        at_free(left);
-    }
-    return true;
-}
-
-/* An item without waiting: AT_EEMPTY, AT_ECLOSED. */
-static int take_item(at_channel_object *self, void **item) AT_ATTACHED
-{
-    at_channel_member_receives(self->member);
-    if (atomic_load_explicit(&self->left, memory_order_relaxed) != NULL &&
-        left_take(self, item)) {
-        return 0;
-    }
-    return at_channel_try_recv(self->channel, item);
-}
-
-static int recv_waiting(at_channel_object *self, void **message,
-                        int64_t deadline_ns) AT_ATTACHED
-{
-    at_patience patience = {deadline_ns, self->peer};
-    int result = at_channel_brief_recv(self->channel, message);
-    if (result != AT_EEMPTY) {
-        return result;
-    }
-    do {
-        PyThreadState *state = at_detach();
-        result = at_channel_recv(self->channel, message, &patience);
-        at_attach(state);
-    } while (at_bind_wait_again(&result));
-    return result;
-}
-
-AT_UNCHECKED static PyObject *channel_recv(PyObject *object, PyObject *const *arguments,
-                                           Py_ssize_t count, PyObject *keyword_names)
-{
-    at_channel_object *self = self_of(object);
-    PyObject *values[1] = {NULL};
-    static const char *const names[] = {"timeout"};
-    if ((count != 0 || keyword_names != NULL) &&
-        at_bind_arguments("recv", names, 0, 1, arguments, count, keyword_names,
-                          values) < 0) {
-        return NULL;
-    }
-    void *message;
-    int result = take_item(self, &message);
-    if (result == AT_EEMPTY) {
-        int64_t deadline_ns;
-        if (at_bind_deadline(values[0], &deadline_ns) < 0) {
-            return NULL;
-        }
-        result = recv_waiting(self, &message, deadline_ns);
-    }
-    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
-}
-
-AT_UNCHECKED static PyObject *channel_try_recv(PyObject *object, PyObject *unused)
-{
-    at_channel_object *self = self_of(object);
-    void *message;
-    int result = take_item(self, &message);
-    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
-}
-
-/* Leave items[from..count) for the next receive. */
-static void leave_items(at_channel_object *self, void *const *items, size_t from,
-                        size_t count)
-{
-    at_channel_left *left = at_alloc(sizeof *left);
-    for (size_t i = from; i < count; i++) {
-        if (left != NULL) {
-            left->items[i - from] = items[i];
-        } else {
-            at_message_drop(items[i]);
-        }
-    }
-    if (left != NULL) {
-        left->next = 0;
-        left->count = count - from;
-        left_keep(self, left);
-    }
-}
-
-/* The objects of `count` items, all of which are taken, as a list that ends before the
- * first that cannot be unpacked. Where that is the first, NULL with its error. */
-static PyObject *unpack_batch(at_channel_object *self, void **items,
-                              size_t count) AT_ATTACHED
-{
-    PyObject *list = PyList_New((Py_ssize_t)count);
-    if (list == NULL) {
-        leave_items(self, items, 0, count);
-        return NULL;
-    }
-    for (size_t i = 0; i < count; i++) {
-        PyObject *value = object_of(items[i]);
-        if (value == NULL && i != 0) {
-            PyErr_Clear(); /* the next receive raises it */
-            leave_items(self, items, i, count);
-            if (PyList_SetSlice(list, (Py_ssize_t)i, (Py_ssize_t)count, NULL) < 0) {
-                Py_CLEAR(list);
-            }
-            return list;
-        }
-        at_message_drop(items[i]);
-        if (value == NULL) {
-            Py_DECREF(list);
-            if (count > 1) {
-                PyObject *error = PyErr_GetRaisedException();
-                leave_items(self, items, 1, count);
-                PyErr_SetRaisedException(error);
-            }
-            return NULL;
-        }
-        PyList_SET_ITEM(list, (Py_ssize_t)i, value);
-    }
-    return list;
-}
-
-AT_UNCHECKED static PyObject *channel_recv_many(PyObject *object, PyObject *arguments,
-                                                PyObject *keywords)
-{
-    static char *names[] = {"limit", "timeout", NULL};
-    at_channel_object *self = self_of(object);
-    Py_ssize_t limit = MANY_LIMIT;
-    PyObject *timeout = NULL;
-    int64_t deadline_ns;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|nO:recv_many", names,
-                                     &limit, &timeout) ||
-        at_bind_deadline(timeout, &deadline_ns) < 0) {
-        return NULL;
-    }
-    if (limit < 1) {
-        PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
-        return NULL;
-    }
-    void *items[MANY_LIMIT];
-    size_t wanted = limit < MANY_LIMIT ? (size_t)limit : MANY_LIMIT;
-    int result = take_item(self, items);
-    if (result == AT_EEMPTY) {
-        result = recv_waiting(self, items, deadline_ns);
-    }
-    if (result != 0) {
-        return raise_for(self, result);
-    }
-    int more =
-        wanted > 1 ? at_channel_try_recv_many(self->channel, items + 1, wanted - 1) : 0;
-    return unpack_batch(self, items, 1 + (more > 0 ? (size_t)more : 0));
-}
-
-AT_UNCHECKED static PyObject *channel_next(PyObject *object)
-{
-    at_channel_object *self = self_of(object);
-    void *message;
-    int result = take_item(self, &message);
-    if (result == AT_EEMPTY) {
-        result = recv_waiting(self, &message, AT_NEVER);
-    }
-    if (result == AT_ECLOSED) {
-        return NULL; /* the end of the iteration */
-    }
-    return result == 0 ? at_channel_unpack(message) : raise_for(self, result);
+    type->tp_free(object);
+    Py_DECREF(type);
 }
 
 /* ---- on an event loop ---------------------------------------------------------------
@@ -544,7 +154,7 @@ AT_UNCHECKED static PyObject *channel_anext(PyObject *object)
 
 AT_UNCHECKED static PyObject *channel_close(PyObject *object, PyObject *unused)
 {
-    (void)at_channel_close(self_of(object)->channel);
+    (void)at_channel_close(at_channel_object_of(object)->channel);
     Py_RETURN_NONE;
 }
 
@@ -560,7 +170,7 @@ AT_UNCHECKED static PyObject *channel_enter(PyObject *object, PyObject *unused)
 
 static Py_ssize_t channel_length(PyObject *object)
 {
-    return (Py_ssize_t)at_channel_count(self_of(object)->channel);
+    return (Py_ssize_t)at_channel_count(at_channel_object_of(object)->channel);
 }
 
 /* An empty channel is not false: it is there. */
@@ -571,17 +181,18 @@ static int channel_bool(PyObject *object)
 
 AT_UNCHECKED static PyObject *channel_closed(PyObject *object, void *unused)
 {
-    return PyBool_FromLong(at_channel_is_closed(self_of(object)->channel));
+    return PyBool_FromLong(at_channel_is_closed(at_channel_object_of(object)->channel));
 }
 
 AT_UNCHECKED static PyObject *channel_capacity(PyObject *object, void *unused)
 {
-    return PyLong_FromSize_t(at_channel_capacity(self_of(object)->channel));
+    return PyLong_FromSize_t(
+        at_channel_capacity(at_channel_object_of(object)->channel));
 }
 
 AT_UNCHECKED static PyObject *channel_repr(PyObject *object)
 {
-    at_channel *channel = self_of(object)->channel;
+    at_channel *channel = at_channel_object_of(object)->channel;
     return PyUnicode_FromFormat("<atoll.Channel %p: %zu of %zu%s>", (void *)channel,
                                 at_channel_count(channel), at_channel_capacity(channel),
                                 at_channel_is_closed(channel) ? ", closed" : "");
@@ -594,17 +205,19 @@ AT_UNCHECKED static PyObject *channel_compare(PyObject *left, PyObject *right,
     if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    bool same = self_of(left)->channel == self_of(right)->channel;
+    bool same =
+        at_channel_object_of(left)->channel == at_channel_object_of(right)->channel;
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
 static Py_hash_t channel_hash(PyObject *object)
 {
-    return at_bind_hash_pointer(self_of(object)->channel);
+    return at_bind_hash_pointer(at_channel_object_of(object)->channel);
 }
 
 static PyMethodDef channel_methods[] = {
-    {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL | METH_KEYWORDS,
+    {"send", (PyCFunction)(void (*)(void))at_channel_method_send,
+     METH_FASTCALL | METH_KEYWORDS,
 
      "send($self, obj, timeout=None)\n"
      "--\n"
@@ -624,7 +237,7 @@ static PyMethodDef channel_methods[] = {
      "        names the path to it. Nothing was sent.\n"
      "    ClosedError: The channel is closed, or this interpreter is closing.\n"
      "    TimeoutError: There was no room in time."},
-    {"try_send", channel_try_send, METH_O,
+    {"try_send", at_channel_method_try_send, METH_O,
      "try_send($self, obj, /)\n"
      "--\n"
      "\n"
@@ -633,7 +246,7 @@ static PyMethodDef channel_methods[] = {
      "Raises:\n"
      "    Full: There is no room now.\n"
      "    NotShareableError, ClosedError: As send()."},
-    {"send_many", (PyCFunction)(void (*)(void))channel_send_many,
+    {"send_many", (PyCFunction)(void (*)(void))at_channel_method_send_many,
      METH_VARARGS | METH_KEYWORDS,
      "send_many($self, objects, timeout=None)\n"
      "--\n"
@@ -653,7 +266,8 @@ static PyMethodDef channel_methods[] = {
      "\n"
      "Raises:\n"
      "    NotShareableError, ClosedError, TimeoutError: As send()."},
-    {"recv", (PyCFunction)(void (*)(void))channel_recv, METH_FASTCALL | METH_KEYWORDS,
+    {"recv", (PyCFunction)(void (*)(void))at_channel_method_recv,
+     METH_FASTCALL | METH_KEYWORDS,
 
      "recv($self, timeout=None)\n"
      "--\n"
@@ -670,7 +284,7 @@ static PyMethodDef channel_methods[] = {
      "    ClosedError: The channel is closed and drained, or this interpreter is\n"
      "        closing.\n"
      "    TimeoutError: Nothing came in time."},
-    {"try_recv", channel_try_recv, METH_NOARGS,
+    {"try_recv", at_channel_method_try_recv, METH_NOARGS,
      "try_recv($self)\n"
      "--\n"
      "\n"
@@ -679,7 +293,7 @@ static PyMethodDef channel_methods[] = {
      "Raises:\n"
      "    Empty: There is nothing now.\n"
      "    ClosedError: The channel is closed and drained."},
-    {"recv_many", (PyCFunction)(void (*)(void))channel_recv_many,
+    {"recv_many", (PyCFunction)(void (*)(void))at_channel_method_recv_many,
      METH_VARARGS | METH_KEYWORDS,
      "recv_many($self, limit=256, timeout=None)\n"
      "--\n"
@@ -759,7 +373,7 @@ static PyType_Slot channel_slots[] = {
     {Py_tp_richcompare, channel_compare},
     {Py_tp_hash, channel_hash},
     {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, channel_next},
+    {Py_tp_iternext, at_channel_method_next},
     {Py_am_aiter, PyObject_SelfIter},
     {Py_am_anext, channel_anext},
     {Py_sq_length, channel_length},
@@ -781,88 +395,15 @@ at_channel_object *at_channel_object_from(PyObject *object)
                      Py_TYPE(object)->tp_name);
         return NULL;
     }
-    return self_of(object);
+    return at_channel_object_of(object);
 }
-
-/* ---- select -------------------------------------------------------------------------
- */
-
-/* A new reference to (channel, object). */
-static PyObject *selected(PyObject *channel, void *message) AT_ATTACHED
-{
-    PyObject *value = at_channel_unpack(message);
-    if (value == NULL) {
-        return NULL;
-    }
-    PyObject *pair = PyTuple_Pack(2, channel, value);
-    Py_DECREF(value);
-    return pair;
-}
-
-/* select(channels: tuple, timeout) */
-AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *arguments)
-{
-    PyObject *tuple;
-    PyObject *timeout;
-    int64_t deadline_ns;
-    if (!PyArg_ParseTuple(arguments, "O!O:select", &PyTuple_Type, &tuple, &timeout) ||
-        at_bind_deadline(timeout, &deadline_ns) < 0) {
-        return NULL;
-    }
-    size_t count = (size_t)PyTuple_GET_SIZE(tuple);
-    if (count == 0 || count > AT_SELECT_LIMIT) {
-        return PyErr_Format(PyExc_ValueError, "select takes 1 to %d channels, not %zu",
-                            AT_SELECT_LIMIT, count);
-    }
-    at_channel *channels[AT_SELECT_LIMIT];
-    at_patience patience = {deadline_ns, NULL};
-    for (size_t i = 0; i < count; i++) {
-        PyObject *handle = PyTuple_GET_ITEM(tuple, (Py_ssize_t)i);
-        at_channel_object *channel = at_channel_object_from(handle);
-        if (channel == NULL) {
-            return NULL;
-        }
-        void *left;
-        if (left_take(channel, &left)) {
-            return selected(handle, left);
-        }
-        at_channel_member_receives(channel->member);
-        channels[i] = channel->channel;
-        patience.peer = channel->peer;
-    }
-    size_t start = (size_t)at_clock_ns() % count;
-    void *message;
-    size_t chosen;
-    int result = at_channel_try_select(channels, count, start, &message, &chosen);
-    if (result == AT_EEMPTY) {
-        do {
-            PyThreadState *state = at_detach();
-            result =
-                at_channel_select(channels, count, start, &message, &chosen, &patience);
-            at_attach(state);
-        } while (at_bind_wait_again(&result));
-    }
-    if (result == AT_ECLOSED) {
-        return at_raise_format(AT_ECLOSED, "every channel is closed");
-    }
-    if (result != 0) {
-        return at_bind_wait_failed(result);
-    }
-    return selected(PyTuple_GET_ITEM(tuple, (Py_ssize_t)chosen), message);
-}
-
-static PyMethodDef functions[] = {
-    {"select", select_channels, METH_VARARGS,
-     "select($module, channels, timeout, /)\n--\n\nSee atoll.select()."},
-    {NULL, NULL, 0, NULL},
-};
 
 /* ---- the module
  * ----------------------------------------------------------------------- */
 
 static at_shared *thing_of(PyObject *object)
 {
-    return (at_shared *)self_of(object)->channel;
+    return (at_shared *)at_channel_object_of(object)->channel;
 }
 
 static const at_parcel_handle channel_handle = {
@@ -879,5 +420,5 @@ AT_UNCHECKED int at_bind_channel(PyObject *module)
     }
     int result = at_parcel_register_handle(type, &channel_handle);
     Py_DECREF(type);
-    return result == 0 ? PyModule_AddFunctions(module, functions) : -1;
+    return result;
 }

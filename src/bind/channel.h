@@ -3,6 +3,7 @@
 #define AT_BIND_CHANNEL_H
 
 #include <Python.h>
+#include <stdbool.h>
 
 #include "base/contexts.h"
 #include "chan/channel.h"
@@ -22,7 +23,40 @@ PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel) AT_ATTA
 /* `object` as a channel; NULL with TypeError. ctx: attached */
 at_channel_object *at_channel_object_from(PyObject *object) AT_ATTACHED;
 
+static inline at_channel_object *at_channel_object_of(PyObject *object)
+{
+    return (at_channel_object *)object;
+}
+
+/* How many objects cross with one claim of the ring, at most. */
+enum { AT_CHANNEL_MANY = 256 };
+
+/* Set the exception for a `result` that is not 0. NULL always. ctx: attached */
+PyObject *at_channel_raise(at_channel_object *self, int result) AT_ATTACHED;
+
+/* `object` as what a channel carries: a message or a word. 0, or -1 with an exception
+ * set. ctx: attached */
+int at_channel_pack(PyObject *object, void **item) AT_ATTACHED;
+
+/* What a receive on this handle left, first: true with the `*item`. ctx: any */
+bool at_channel_left_take(at_channel_object *self, void **item);
+/* ctx: any */
+void at_channel_left_free(struct at_channel_left *left);
+
 /* The object in `message`, which is unref'd. NULL with an exception set. */
 PyObject *at_channel_unpack(void *message) AT_ATTACHED;
+
+/* Methods of atoll.Channel: channel_send.c and channel_recv.c. */
+PyObject *at_channel_method_send(PyObject *object, PyObject *const *arguments,
+                                 Py_ssize_t count, PyObject *keyword_names);
+PyObject *at_channel_method_try_send(PyObject *object, PyObject *value);
+PyObject *at_channel_method_send_many(PyObject *object, PyObject *arguments,
+                                      PyObject *keywords);
+PyObject *at_channel_method_recv(PyObject *object, PyObject *const *arguments,
+                                 Py_ssize_t count, PyObject *keyword_names);
+PyObject *at_channel_method_try_recv(PyObject *object, PyObject *unused);
+PyObject *at_channel_method_recv_many(PyObject *object, PyObject *arguments,
+                                      PyObject *keywords);
+PyObject *at_channel_method_next(PyObject *object);
 
 #endif

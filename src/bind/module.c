@@ -9,6 +9,7 @@ static int module_exec(PyObject *module)
 {
     static int (*const additions[])(PyObject *) = {
         at_bind_channel,
+        at_bind_select,
         at_bind_http,
         at_bind_interpreter,
         at_bind_extension,

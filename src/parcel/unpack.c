@@ -12,30 +12,15 @@
 #include "parcel/buffer.h"
 #include "parcel/format.h"
 #include "parcel/parcel.h"
+#include "parcel/unpacker.h"
 
-enum { FIRST_MEMO = 32 };
-
-typedef struct reader {
-    const char *at;
-    const char *end;
-    const at_message *message; /* NULL for bytes alone */
-    at_parcel_state *state;
-    bool trusted;
-    PyObject **memo; /* strong references; `first`, or raw memory */
-    size_t memo_count;
-    size_t memo_capacity;
-    PyObject *first[FIRST_MEMO];
-} reader;
-
-static PyObject *read_object(reader *in);
-
-static PyObject *malformed(const char *what)
+PyObject *at_unpacker_malformed(const char *what)
 {
     PyErr_Format(PyExc_ValueError, "malformed parcel: %s", what);
     return NULL;
 }
 
-static int remember(reader *in, PyObject *object)
+static int remember(at_unpacker *in, PyObject *object)
 {
     if (in->memo_count == in->memo_capacity) {
         size_t capacity = in->memo_capacity * 2;
@@ -55,8 +40,7 @@ static int remember(reader *in, PyObject *object)
     return 0;
 }
 
-/* `object`, which is complete, with its number; steals it. */
-static PyObject *complete(reader *in, PyObject *object, bool again)
+PyObject *at_unpacker_complete(at_unpacker *in, PyObject *object, bool again)
 {
     if (object != NULL && again && remember(in, object) < 0) {
         Py_DECREF(object);
@@ -65,13 +49,8 @@ static PyObject *complete(reader *in, PyObject *object, bool again)
     return object;
 }
 
-static size_t left(const reader *in)
-{
-    return (size_t)(in->end - in->at);
-}
-
 /* -1 with an exception set where the size is cut off or has too many bytes. */
-static int read_size(reader *in, size_t *size)
+static int read_size(at_unpacker *in, size_t *size)
 {
     *size = 0;
     for (unsigned shift = 0; shift < 63; shift += 7) {
@@ -84,40 +63,29 @@ static int read_size(reader *in, size_t *size)
             return 0;
         }
     }
-    (void)malformed("a size is cut off");
+    (void)at_unpacker_malformed("a size is cut off");
     return -1;
 }
 
 /* A size of something that takes `unit` bytes each of what is left. */
-static int read_count(reader *in, size_t unit, size_t *count)
+static int read_count(at_unpacker *in, size_t unit, size_t *count)
 {
     if (read_size(in, count) < 0) {
         return -1;
     }
-    if (*count > left(in) / unit) {
-        (void)malformed("a size is larger than what follows");
+    if (*count > at_unpacker_left(in) / unit) {
+        (void)at_unpacker_malformed("a size is larger than what follows");
         return -1;
     }
     return 0;
 }
 
-static const char *take(reader *in, size_t size)
-{
-    if (size > left(in)) {
-        (void)malformed("it is cut off");
-        return NULL;
-    }
-    const char *data = in->at;
-    in->at += size;
-    return data;
-}
-
-static PyObject *read_int(reader *in, int tag)
+static PyObject *read_int(at_unpacker *in, int tag)
 {
     size_t size = tag == AT_TAG_INT8    ? sizeof(int8_t)
                   : tag == AT_TAG_INT32 ? sizeof(int32_t)
                                         : sizeof(int64_t);
-    const char *data = take(in, size);
+    const char *data = at_unpacker_take(in, size);
     if (data == NULL) {
         return NULL;
     }
@@ -134,20 +102,20 @@ static PyObject *read_int(reader *in, int tag)
     return PyLong_FromLongLong(value);
 }
 
-static PyObject *read_big_int(reader *in)
+static PyObject *read_big_int(at_unpacker *in)
 {
     size_t size;
     if (read_count(in, 1, &size) < 0) {
         return NULL;
     }
-    const char *data = take(in, size);
+    const char *data = at_unpacker_take(in, size);
     return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
 }
 
-static PyObject *read_float(reader *in)
+static PyObject *read_float(at_unpacker *in)
 {
     double value;
-    const char *data = take(in, sizeof value);
+    const char *data = at_unpacker_take(in, sizeof value);
     if (data == NULL) {
         return NULL;
     }
@@ -155,10 +123,10 @@ static PyObject *read_float(reader *in)
     return PyFloat_FromDouble(value);
 }
 
-static PyObject *read_complex(reader *in)
+static PyObject *read_complex(at_unpacker *in)
 {
     double parts[2];
-    const char *data = take(in, sizeof parts);
+    const char *data = at_unpacker_take(in, sizeof parts);
     if (data == NULL) {
         return NULL;
     }
@@ -166,13 +134,13 @@ static PyObject *read_complex(reader *in)
     return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
-static PyObject *read_str(reader *in, int kind)
+static PyObject *read_str(at_unpacker *in, int kind)
 {
     size_t length;
     if (read_count(in, (size_t)kind, &length) < 0) {
         return NULL;
     }
-    const char *data = take(in, length * (size_t)kind);
+    const char *data = at_unpacker_take(in, length * (size_t)kind);
     if (kind == PyUnicode_1BYTE_KIND) {
         return PyUnicode_FromKindAndData(kind, data, (Py_ssize_t)length);
     }
@@ -189,35 +157,34 @@ static PyObject *read_str(reader *in, int kind)
         valid = valid && ((const Py_UCS4 *)(void *)aligned)[i] <= 0x10FFFF;
     }
     text = valid ? PyUnicode_FromKindAndData(kind, aligned, (Py_ssize_t)length)
-                 : malformed("a character that does not exist");
+                 : at_unpacker_malformed("a character that does not exist");
     at_free(aligned);
     return text;
 }
 
-static PyObject *read_bytes(reader *in, bool array)
+static PyObject *read_bytes(at_unpacker *in, bool array)
 {
     size_t size;
     if (read_count(in, 1, &size) < 0) {
         return NULL;
     }
-    const char *data = take(in, size);
+    const char *data = at_unpacker_take(in, size);
     return array ? PyByteArray_FromStringAndSize(data, (Py_ssize_t)size)
                  : PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
 }
 
-static PyObject *read_again(reader *in)
+static PyObject *read_again(at_unpacker *in)
 {
     size_t number;
     if (read_size(in, &number) < 0) {
         return NULL;
     }
-    return number < in->memo_count ? Py_NewRef(in->memo[number])
-                                   : malformed("a number that the memo has not");
+    return number < in->memo_count
+               ? Py_NewRef(in->memo[number])
+               : at_unpacker_malformed("a number that the memo has not");
 }
 
-/* What was written for an object that turned out to lie inside itself is thrown away;
- * the number of the complete one follows. */
-static PyObject *read_inside(reader *in, PyObject *outer)
+PyObject *at_unpacker_inside(at_unpacker *in, PyObject *outer)
 {
     if (outer == NULL) {
         return NULL;
@@ -227,7 +194,7 @@ static PyObject *read_inside(reader *in, PyObject *outer)
     return object;
 }
 
-static PyObject *read_tuple(reader *in)
+static PyObject *read_tuple(at_unpacker *in)
 {
     size_t count;
     if (read_count(in, 1, &count) < 0) {
@@ -235,7 +202,7 @@ static PyObject *read_tuple(reader *in)
     }
     PyObject *tuple = PyTuple_New((Py_ssize_t)count);
     for (size_t i = 0; tuple != NULL && i < count; i++) {
-        PyObject *item = read_object(in);
+        PyObject *item = at_unpacker_object(in);
         if (item == NULL) {
             Py_CLEAR(tuple);
         } else {
@@ -245,7 +212,7 @@ static PyObject *read_tuple(reader *in)
     return tuple;
 }
 
-static PyObject *read_list(reader *in, bool again)
+static PyObject *read_list(at_unpacker *in, bool again)
 {
     size_t count;
     if (read_count(in, 1, &count) < 0) {
@@ -255,9 +222,9 @@ static PyObject *read_list(reader *in, bool again)
     for (size_t i = 0; list != NULL && i < count; i++) {
         PyList_SET_ITEM(list, (Py_ssize_t)i, Py_NewRef(Py_None));
     }
-    list = complete(in, list, again);
+    list = at_unpacker_complete(in, list, again);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *item = read_object(in);
+        PyObject *item = at_unpacker_object(in);
         /* Steals the item, and sees it where reading one has changed the list. */
         if (item == NULL || PyList_SetItem(list, (Py_ssize_t)i, item) < 0) {
             Py_CLEAR(list);
@@ -266,17 +233,17 @@ static PyObject *read_list(reader *in, bool again)
     return list;
 }
 
-static PyObject *read_dict(reader *in, bool again)
+static PyObject *read_dict(at_unpacker *in, bool again)
 {
-    PyObject *dict = complete(in, PyDict_New(), again);
+    PyObject *dict = at_unpacker_complete(in, PyDict_New(), again);
     size_t count;
     if (dict == NULL || read_count(in, 2, &count) < 0) {
         Py_XDECREF(dict);
         return NULL;
     }
     for (size_t i = 0; dict != NULL && i < count; i++) {
-        PyObject *key = read_object(in);
-        PyObject *value = key != NULL ? read_object(in) : NULL;
+        PyObject *key = at_unpacker_object(in);
+        PyObject *value = key != NULL ? at_unpacker_object(in) : NULL;
         if (value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);
         }
@@ -286,7 +253,7 @@ static PyObject *read_dict(reader *in, bool again)
     return dict;
 }
 
-static PyObject *read_members(reader *in, PyObject *set)
+static PyObject *read_members(at_unpacker *in, PyObject *set)
 {
     size_t count;
     if (set == NULL || read_count(in, 1, &count) < 0) {
@@ -294,7 +261,7 @@ static PyObject *read_members(reader *in, PyObject *set)
         return NULL;
     }
     for (size_t i = 0; set != NULL && i < count; i++) {
-        PyObject *item = read_object(in);
+        PyObject *item = at_unpacker_object(in);
         if (item == NULL || PySet_Add(set, item) < 0) {
             Py_CLEAR(set);
         }
@@ -303,12 +270,12 @@ static PyObject *read_members(reader *in, PyObject *set)
     return set;
 }
 
-static PyObject *read_three(reader *in, int tag)
+static PyObject *read_three(at_unpacker *in, int tag)
 {
     PyObject *parts[3] = {NULL};
     PyObject *object = NULL;
     for (size_t i = 0; i < 3; i++) {
-        parts[i] = read_object(in);
+        parts[i] = at_unpacker_object(in);
         if (parts[i] == NULL) {
             goto done;
         }
@@ -324,33 +291,33 @@ done:
     return object;
 }
 
-static PyObject *read_buffer(reader *in)
+static PyObject *read_buffer(at_unpacker *in)
 {
-    const char *readonly = take(in, 1);
+    const char *readonly = at_unpacker_take(in, 1);
     return readonly != NULL ? read_bytes(in, *readonly == 0) : NULL;
 }
 
-static at_shared *read_attachment(reader *in)
+static at_shared *read_attachment(at_unpacker *in)
 {
     size_t position;
     if (read_size(in, &position) < 0) {
         return NULL;
     }
     if (in->message == NULL || position >= in->message->attachment_count) {
-        (void)malformed("an attachment that is not there");
+        (void)at_unpacker_malformed("an attachment that is not there");
         return NULL;
     }
     return in->message->attachments[position];
 }
 
-static PyObject *read_block(reader *in) AT_ATTACHED
+static PyObject *read_block(at_unpacker *in) AT_ATTACHED
 {
     at_shared *thing = read_attachment(in);
     if (thing == NULL) {
         return NULL;
     }
     if (thing->kind != &at_block_kind) {
-        return malformed("an attachment that is no block");
+        return at_unpacker_malformed("an attachment that is no block");
     }
     at_block *block = (at_block *)thing;
     /* Who holds a message that others hold too must not get memory that they will get
@@ -365,7 +332,7 @@ static PyObject *read_block(reader *in) AT_ATTACHED
     return PyByteArray_FromStringAndSize(block->data, (Py_ssize_t)block->size_bytes);
 }
 
-static PyObject *read_handle(reader *in)
+static PyObject *read_handle(at_unpacker *in)
 {
     at_shared *thing = read_attachment(in);
     for (size_t i = 0; thing != NULL && i < in->state->handle_count; i++) {
@@ -374,246 +341,48 @@ static PyObject *read_handle(reader *in)
             return handle->wrap(in->state->handles[i].type, thing);
         }
     }
-    return thing != NULL ? malformed("a handle of a kind unknown here") : NULL;
+    return thing != NULL ? at_unpacker_malformed("a handle of a kind unknown here")
+                         : NULL;
 }
 
-/* A global of a module that is there, under a name without dots. NULL without an
- * exception where it takes more than that. */
-static PyObject *find_quickly(PyObject *module_name, PyObject *name) AT_ATTACHED
-{
-    PyObject *module = PyImport_GetModule(module_name);
-    PyObject *found = NULL;
-    if (module != NULL && PyUnicode_GET_LENGTH(name) != 0) {
-        (void)PyObject_GetOptionalAttr(module, name, &found);
-    }
-    Py_XDECREF(module);
-    PyErr_Clear();
-    return found;
-}
-
-static PyObject *find_global(reader *in, PyObject *module_name,
-                             PyObject *name) AT_ATTACHED
-{
-    if (!PyUnicode_CheckExact(module_name) || !PyUnicode_CheckExact(name)) {
-        return malformed("a name that is no str");
-    }
-    PyObject *found = find_quickly(module_name, name);
-    return found != NULL ? found
-                         : PyObject_CallFunctionObjArgs(in->state->find_global,
-                                                        module_name, name, NULL);
-}
-
-static PyObject *read_global(reader *in) AT_ATTACHED
-{
-    PyObject *module = read_object(in);
-    PyObject *name = module != NULL ? read_object(in) : NULL;
-    PyObject *found = name != NULL ? find_global(in, module, name) : NULL;
-    Py_XDECREF(module);
-    Py_XDECREF(name);
-    return found;
-}
-
-/* The callable and its arguments: a new object. */
-static PyObject *read_call(reader *in)
-{
-    PyObject *callable = read_object(in);
-    PyObject *arguments = callable != NULL ? read_object(in) : NULL;
-    PyObject *object = NULL;
-    if (arguments != NULL) {
-        object = PyTuple_CheckExact(arguments)
-                     ? PyObject_Call(callable, arguments, NULL)
-                     : malformed("arguments that are no tuple");
-    }
-    Py_XDECREF(callable);
-    Py_XDECREF(arguments);
-    return object;
-}
-
-static bool at_stream_end(reader *in)
-{
-    if (in->at < in->end && *in->at == AT_TAG_END) {
-        in->at++;
-        return true;
-    }
-    return false;
-}
-
-static int read_items(reader *in, PyObject *object)
-{
-    while (!at_stream_end(in)) {
-        PyObject *item = read_object(in);
-        int status = -1;
-        if (item != NULL && PyList_Check(object) &&
-            Py_TYPE(object)->tp_iter == PyList_Type.tp_iter) {
-            status = PyList_Append(object, item);
-        } else if (item != NULL) {
-            PyObject *result = PyObject_CallMethod(object, "append", "O", item);
-            status = result != NULL ? 0 : -1;
-            Py_XDECREF(result);
-        }
-        Py_XDECREF(item);
-        if (status < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int read_pairs(reader *in, PyObject *object)
-{
-    while (!at_stream_end(in)) {
-        PyObject *key = read_object(in);
-        PyObject *value = key != NULL ? read_object(in) : NULL;
-        int status = value != NULL ? PyObject_SetItem(object, key, value) : -1;
-        Py_XDECREF(key);
-        Py_XDECREF(value);
-        if (status < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int update_dict(PyObject *object, PyObject *attributes)
-{
-    PyObject *dict = PyObject_GetAttrString(object, "__dict__");
-    int status = dict != NULL ? PyDict_Update(dict, attributes) : -1;
-    Py_XDECREF(dict);
-    return status;
-}
-
-static int set_attributes(PyObject *object, PyObject *attributes)
-{
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
-    int status = 0;
-    while (status == 0 && PyDict_Next(attributes, &position, &key, &value)) {
-        status = PyObject_SetAttr(object, key, value);
-    }
-    return status;
-}
-
-/* What pickle's BUILD does. */
-static int apply_state(PyObject *object, PyObject *state)
-{
-    PyObject *apply;
-    if (PyObject_GetOptionalAttrString(object, "__setstate__", &apply) < 0) {
-        return -1;
-    }
-    if (apply != NULL) {
-        PyObject *result = PyObject_CallOneArg(apply, state);
-        Py_DECREF(apply);
-        Py_XDECREF(result);
-        return result != NULL ? 0 : -1;
-    }
-    PyObject *attributes = state, *slots = NULL;
-    if (PyTuple_Check(state) && PyTuple_GET_SIZE(state) == 2) {
-        attributes = PyTuple_GET_ITEM(state, 0);
-        slots = PyTuple_GET_ITEM(state, 1);
-    }
-    if ((attributes != Py_None && !PyDict_Check(attributes)) ||
-        (slots != NULL && slots != Py_None && !PyDict_Check(slots))) {
-        PyErr_SetString(PyExc_TypeError, "the state of an object is no dict");
-        return -1;
-    }
-    if (attributes != Py_None && PyDict_GET_SIZE(attributes) != 0 &&
-        update_dict(object, attributes) < 0) {
-        return -1;
-    }
-    return slots != NULL && slots != Py_None ? set_attributes(object, slots) : 0;
-}
-
-static int read_state(reader *in, PyObject *object, int parts)
-{
-    PyObject *apply = NULL;
-    if ((parts & AT_PART_SETTER) != 0 && (apply = read_object(in)) == NULL) {
-        return -1;
-    }
-    PyObject *state = read_object(in);
-    int status = -1;
-    if (state != NULL && apply != NULL) {
-        PyObject *result = PyObject_CallFunctionObjArgs(apply, object, state, NULL);
-        status = result != NULL ? 0 : -1;
-        Py_XDECREF(result);
-    } else if (state != NULL) {
-        status = apply_state(object, state);
-    }
-    Py_XDECREF(apply);
-    Py_XDECREF(state);
-    return status;
-}
-
-static PyObject *read_reduced(reader *in, bool again)
-{
-    PyObject *object = complete(in, read_call(in), again);
-    const char *parts = object != NULL ? take(in, 1) : NULL;
-    if (parts == NULL ||
-        ((*parts & AT_PART_ITEMS) != 0 && read_items(in, object) < 0) ||
-        ((*parts & AT_PART_PAIRS) != 0 && read_pairs(in, object) < 0) ||
-        ((*parts & AT_PART_STATE) != 0 && read_state(in, object, *parts) < 0)) {
-        Py_XDECREF(object);
-        return NULL;
-    }
-    return object;
-}
-
-/* What makes Python code run. */
-static PyObject *read_active(reader *in, int tag, bool again) AT_ATTACHED
-{
-    if (!in->trusted) {
-        return malformed("only plain data is read from outside this program");
-    }
-    if (at_parcel_state_complete(in->state) < 0) {
-        return NULL;
-    }
-    switch (tag) {
-    case AT_TAG_GLOBAL:
-        return complete(in, read_global(in), again);
-    case AT_TAG_REDUCE:
-        return read_reduced(in, again);
-    default:
-        return read_inside(in, read_call(in));
-    }
-}
-
-static PyObject *read_container(reader *in, int tag, bool again) AT_ATTACHED
+static PyObject *read_container(at_unpacker *in, int tag, bool again) AT_ATTACHED
 {
     switch (tag) {
     case AT_TAG_TUPLE:
-        return complete(in, read_tuple(in), again);
+        return at_unpacker_complete(in, read_tuple(in), again);
     case AT_TAG_TUPLE_INSIDE:
-        return read_inside(in, read_tuple(in));
+        return at_unpacker_inside(in, read_tuple(in));
     case AT_TAG_LIST:
         return read_list(in, again);
     case AT_TAG_DICT:
         return read_dict(in, again);
     case AT_TAG_SET:
-        return read_members(in, complete(in, PySet_New(NULL), again));
+        return read_members(in, at_unpacker_complete(in, PySet_New(NULL), again));
     case AT_TAG_FROZENSET:
-        return complete(in, read_members(in, PyFrozenSet_New(NULL)), again);
+        return at_unpacker_complete(in, read_members(in, PyFrozenSet_New(NULL)), again);
     case AT_TAG_FROZENSET_INSIDE:
-        return read_inside(in, read_members(in, PyFrozenSet_New(NULL)));
+        return at_unpacker_inside(in, read_members(in, PyFrozenSet_New(NULL)));
     case AT_TAG_SLICE:
     case AT_TAG_RANGE:
         return read_three(in, tag);
     case AT_TAG_HANDLE:
-        return complete(in, read_handle(in), again);
+        return at_unpacker_complete(in, read_handle(in), again);
     case AT_TAG_BUFFER:
-        return complete(in, read_buffer(in), again);
+        return at_unpacker_complete(in, read_buffer(in), again);
     case AT_TAG_BUFFER_BLOCK:
-        return complete(in, read_block(in), again);
+        return at_unpacker_complete(in, read_block(in), again);
     case AT_TAG_GLOBAL:
     case AT_TAG_REDUCE:
     case AT_TAG_REDUCE_INSIDE:
-        return read_active(in, tag, again);
+        return at_unpacker_active(in, tag, again);
     default:
-        return malformed("an unknown tag");
+        return at_unpacker_malformed("an unknown tag");
     }
 }
 
-static PyObject *read_object(reader *in) AT_ATTACHED
+PyObject *at_unpacker_object(at_unpacker *in)
 {
-    const char *place = take(in, 1);
+    const char *place = at_unpacker_take(in, 1);
     if (place == NULL) {
         return NULL;
     }
@@ -641,14 +410,14 @@ static PyObject *read_object(reader *in) AT_ATTACHED
     case AT_TAG_COMPLEX:
         return read_complex(in);
     case AT_TAG_STR1:
-        return complete(in, read_str(in, PyUnicode_1BYTE_KIND), again);
+        return at_unpacker_complete(in, read_str(in, PyUnicode_1BYTE_KIND), again);
     case AT_TAG_STR2:
-        return complete(in, read_str(in, PyUnicode_2BYTE_KIND), again);
+        return at_unpacker_complete(in, read_str(in, PyUnicode_2BYTE_KIND), again);
     case AT_TAG_STR4:
-        return complete(in, read_str(in, PyUnicode_4BYTE_KIND), again);
+        return at_unpacker_complete(in, read_str(in, PyUnicode_4BYTE_KIND), again);
     case AT_TAG_BYTES:
     case AT_TAG_BYTEARRAY:
-        return complete(in, read_bytes(in, tag == AT_TAG_BYTEARRAY), again);
+        return at_unpacker_complete(in, read_bytes(in, tag == AT_TAG_BYTEARRAY), again);
     case AT_TAG_AGAIN:
         return read_again(in);
     default:
@@ -662,7 +431,7 @@ static PyObject *read_object(reader *in) AT_ATTACHED
     return object;
 }
 
-static PyObject *read_parcel(reader *in, const char *data,
+static PyObject *read_parcel(at_unpacker *in, const char *data,
                              size_t size_bytes) AT_ATTACHED
 {
     in->state = at_parcel_state_get();
@@ -672,17 +441,17 @@ static PyObject *read_parcel(reader *in, const char *data,
     at_parcel_take_returned(in->state->home);
     if (size_bytes < 2 || (unsigned char)data[0] != AT_PARCEL_MAGIC ||
         data[1] != AT_PARCEL_VERSION) {
-        return malformed("it does not begin like one");
+        return at_unpacker_malformed("it does not begin like one");
     }
     in->at = data + 2;
     in->end = data + size_bytes;
     in->memo = in->first;
     in->memo_count = 0;
-    in->memo_capacity = FIRST_MEMO;
-    PyObject *object = read_object(in);
+    in->memo_capacity = AT_UNPACKER_FIRST_MEMO;
+    PyObject *object = at_unpacker_object(in);
     if (object != NULL && in->at != in->end) {
         Py_CLEAR(object);
-        (void)malformed("more follows");
+        (void)at_unpacker_malformed("more follows");
     }
     for (size_t i = 0; i < in->memo_count; i++) {
         Py_DECREF(in->memo[i]);
@@ -695,7 +464,7 @@ static PyObject *read_parcel(reader *in, const char *data,
 
 PyObject *at_parcel_unpack(const at_message *message)
 {
-    reader in;
+    at_unpacker in;
     in.message = message;
     in.trusted = message->origin == AT_MESSAGE_LOCAL;
     return read_parcel(&in, message->data, message->size_bytes);
@@ -703,7 +472,7 @@ PyObject *at_parcel_unpack(const at_message *message)
 
 PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted)
 {
-    reader in;
+    at_unpacker in;
     in.message = NULL;
     in.trusted = trusted;
     return read_parcel(&in, data, size_bytes);

@@ -1,0 +1,232 @@
+/* atoll.Channel: receiving; see channel.c. */
+#define PY_SSIZE_T_CLEAN
+#include "base/error.h"
+#include "base/memory.h"
+#include "bind/channel.h"
+#include "bind/type.h"
+#include "bind/wait.h"
+#include "chan/message.h"
+#include "interp/attach.h"
+#include "parcel/parcel.h"
+#include "parcel/word.h"
+#include "sys/clock.h"
+
+/* The object of an item, which stays the caller's. */
+static PyObject *object_of(const void *item) AT_ATTACHED
+{
+    return at_message_is_word(item) ? at_parcel_word_unpack(item)
+                                    : at_parcel_unpack(item);
+}
+
+PyObject *at_channel_unpack(void *item)
+{
+    PyObject *value = object_of(item);
+    at_message_drop(item);
+    return value;
+}
+
+/* Received, and not handed out: a batch from the item on that could not be unpacked.
+ * The next receive on the handle meets that error; what came before it is not lost with
+ * it, nor what came behind. */
+typedef struct at_channel_left {
+    size_t next;
+    size_t count;
+    void *items[AT_CHANNEL_MANY];
+} at_channel_left;
+
+void at_channel_left_free(at_channel_left *left)
+{
+    for (; left != NULL && left->next < left->count; left->next++) {
+        at_message_drop(left->items[left->next]);
+    }
+    at_free(left);
+}
+
+/* Keep the items in `left`, of which it takes hold. */
+static void left_keep(at_channel_object *self, at_channel_left *left)
+{
+    at_channel_left *none = NULL;
+    while (!atomic_compare_exchange_strong(&self->left, &none, left)) {
+        /* Another thread has left some meanwhile: they are sent on to whoever comes. */
+        at_channel_left *other = atomic_exchange(&self->left, NULL);
+        while (other != NULL && other->next < other->count &&
+               left->count < AT_CHANNEL_MANY) {
+            left->items[left->count++] = other->items[other->next++];
+        }
+        at_channel_left_free(other);
+        none = NULL;
+    }
+}
+
+bool at_channel_left_take(at_channel_object *self, void **item)
+{
+    at_channel_left *left = atomic_exchange(&self->left, NULL);
+    if (left == NULL) {
+        return false;
+    }
+    *item = left->items[left->next++];
+    if (left->next < left->count) {
+        left_keep(self, left);
+    } else {
+        at_free(left);
+    }
+    return true;
+}
+
+/* An item without waiting: AT_EEMPTY, AT_ECLOSED. */
+static int take_item(at_channel_object *self, void **item) AT_ATTACHED
+{
+    at_channel_member_receives(self->member);
+    if (atomic_load_explicit(&self->left, memory_order_relaxed) != NULL &&
+        at_channel_left_take(self, item)) {
+        return 0;
+    }
+    return at_channel_try_recv(self->channel, item);
+}
+
+static int recv_waiting(at_channel_object *self, void **message,
+                        int64_t deadline_ns) AT_ATTACHED
+{
+    at_patience patience = {deadline_ns, self->peer};
+    int result = at_channel_brief_recv(self->channel, message);
+    if (result != AT_EEMPTY) {
+        return result;
+    }
+    do {
+        PyThreadState *state = at_detach();
+        result = at_channel_recv(self->channel, message, &patience);
+        at_attach(state);
+    } while (at_bind_wait_again(&result));
+    return result;
+}
+
+AT_UNCHECKED PyObject *at_channel_method_recv(PyObject *object,
+                                              PyObject *const *arguments,
+                                              Py_ssize_t count, PyObject *keyword_names)
+{
+    at_channel_object *self = at_channel_object_of(object);
+    PyObject *values[1] = {NULL};
+    static const char *const names[] = {"timeout"};
+    if ((count != 0 || keyword_names != NULL) &&
+        at_bind_arguments("recv", names, 0, 1, arguments, count, keyword_names,
+                          values) < 0) {
+        return NULL;
+    }
+    void *message;
+    int result = take_item(self, &message);
+    if (result == AT_EEMPTY) {
+        int64_t deadline_ns;
+        if (at_bind_deadline(values[0], &deadline_ns) < 0) {
+            return NULL;
+        }
+        result = recv_waiting(self, &message, deadline_ns);
+    }
+    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+}
+
+AT_UNCHECKED PyObject *at_channel_method_try_recv(PyObject *object, PyObject *unused)
+{
+    at_channel_object *self = at_channel_object_of(object);
+    void *message;
+    int result = take_item(self, &message);
+    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+}
+
+/* Leave items[from..count) for the next receive. */
+static void leave_items(at_channel_object *self, void *const *items, size_t from,
+                        size_t count)
+{
+    at_channel_left *left = at_alloc(sizeof *left);
+    for (size_t i = from; i < count; i++) {
+        if (left != NULL) {
+            left->items[i - from] = items[i];
+        } else {
+            at_message_drop(items[i]);
+        }
+    }
+    if (left != NULL) {
+        left->next = 0;
+        left->count = count - from;
+        left_keep(self, left);
+    }
+}
+
+/* The objects of `count` items, all of which are taken, as a list that ends before the
+ * first that cannot be unpacked. Where that is the first, NULL with its error. */
+static PyObject *unpack_batch(at_channel_object *self, void **items,
+                              size_t count) AT_ATTACHED
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    if (list == NULL) {
+        leave_items(self, items, 0, count);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        PyObject *value = object_of(items[i]);
+        if (value == NULL && i != 0) {
+            PyErr_Clear(); /* the next receive raises it */
+            leave_items(self, items, i, count);
+            if (PyList_SetSlice(list, (Py_ssize_t)i, (Py_ssize_t)count, NULL) < 0) {
+                Py_CLEAR(list);
+            }
+            return list;
+        }
+        at_message_drop(items[i]);
+        if (value == NULL) {
+            Py_DECREF(list);
+            if (count > 1) {
+                PyObject *error = PyErr_GetRaisedException();
+                leave_items(self, items, 1, count);
+                PyErr_SetRaisedException(error);
+            }
+            return NULL;
+        }
+        PyList_SET_ITEM(list, (Py_ssize_t)i, value);
+    }
+    return list;
+}
+
+AT_UNCHECKED PyObject *
+at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"limit", "timeout", NULL};
+    at_channel_object *self = at_channel_object_of(object);
+    Py_ssize_t limit = AT_CHANNEL_MANY;
+    PyObject *timeout = NULL;
+    int64_t deadline_ns;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|nO:recv_many", names,
+                                     &limit, &timeout) ||
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    if (limit < 1) {
+        PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
+        return NULL;
+    }
+    void *items[AT_CHANNEL_MANY];
+    size_t wanted = limit < AT_CHANNEL_MANY ? (size_t)limit : AT_CHANNEL_MANY;
+    int result = take_item(self, items);
+    if (result == AT_EEMPTY) {
+        result = recv_waiting(self, items, deadline_ns);
+    }
+    if (result != 0) {
+        return at_channel_raise(self, result);
+    }
+    int more =
+        wanted > 1 ? at_channel_try_recv_many(self->channel, items + 1, wanted - 1) : 0;
+    return unpack_batch(self, items, 1 + (more > 0 ? (size_t)more : 0));
+}
+
+AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)
+{
+    at_channel_object *self = at_channel_object_of(object);
+    void *message;
+    int result = take_item(self, &message);
+    if (result == AT_EEMPTY) {
+        result = recv_waiting(self, &message, AT_NEVER);
+    }
+    if (result == AT_ECLOSED) {
+        return NULL; /* the end of the iteration */
+    }
+    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+}
