@@ -124,10 +124,8 @@ static PyObject *image_stats(PyObject *module, PyObject *unused)
 {
     at_image_stats stats = at_image_get_stats();
     return Py_BuildValue(
-        "{sn sn sn sn sn sn}", "loaded_count", (Py_ssize_t)stats.loaded_count,
-        "reused_count", (Py_ssize_t)stats.reused_count, "parked_count",
-        (Py_ssize_t)stats.parked_count, "unmapped_count",
-        (Py_ssize_t)stats.unmapped_count, "bytes_copied",
+        "{sn sn sn sn}", "loaded_count", (Py_ssize_t)stats.loaded_count,
+        "unmapped_count", (Py_ssize_t)stats.unmapped_count, "bytes_copied",
         (Py_ssize_t)stats.bytes_copied, "bytes_shared", (Py_ssize_t)stats.bytes_shared);
 }
 

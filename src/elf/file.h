@@ -73,8 +73,6 @@ typedef struct at_elf_file {
                            */
     bool has_static_tls;  /* DF_STATIC_TLS */
     bool has_unique;      /* defines STB_GNU_UNIQUE symbols */
-    bool
-        relocates_zeros; /* a relocation writes to memory that the file does not hold */
     bool defines_allocator;
 
     size_t page_bytes;

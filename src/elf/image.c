@@ -1,6 +1,6 @@
 /* Spaces and the list of all images; see image.h and space.h.
  *
- * `all.lock` guards the list of all images and of parked spaces. No lock is held while
+ * `all.lock` guards the list of all images. No lock is held while
  * the loader or code of an image runs; a space's loader thread is a state, not a lock.
  */
 #include "elf/image.h"
@@ -17,9 +17,8 @@
 
 static struct {
     pthread_mutex_t lock;
-    at_image *first;        /* guarded: lock */
-    at_image_space *parked; /* guarded: lock */
-    at_image_stats stats;   /* guarded: lock */
+    at_image *first;      /* guarded: lock */
+    at_image_stats stats; /* guarded: lock */
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- all images ---------------------------------------------------------------- */
@@ -86,16 +85,15 @@ static void remove_from_all(at_image *image)
     }
     if (*link != NULL) {
         *link = image->next_of_all;
+        all.stats.unmapped_count++;
     }
     pthread_mutex_unlock(&all.lock);
 }
 
-void at_stats_count(size_t loaded, size_t reused, size_t copied_bytes,
-                    size_t shared_bytes)
+void at_stats_count(size_t copied_bytes, size_t shared_bytes)
 {
     pthread_mutex_lock(&all.lock);
-    all.stats.loaded_count += loaded;
-    all.stats.reused_count += reused;
+    all.stats.loaded_count++;
     all.stats.bytes_copied += copied_bytes;
     all.stats.bytes_shared += shared_bytes;
     pthread_mutex_unlock(&all.lock);
@@ -198,36 +196,9 @@ void at_space_add(at_image_space *space, at_image *image)
 
     pthread_mutex_lock(&all.lock);
     image->space = space;
-    if (!image->is_parked) {
-        image->next_of_all = all.first;
-        all.first = image;
-    } else {
-        all.stats.parked_count--;
-    }
+    image->next_of_all = all.first;
+    all.first = image;
     pthread_mutex_unlock(&all.lock);
-    image->is_parked = false;
-}
-
-void at_space_adopt(at_image_space *space, const at_library *library)
-{
-    if (space->first != NULL || space->spare != NULL) {
-        return;
-    }
-    at_image_space *found = NULL;
-    pthread_mutex_lock(&all.lock);
-    for (at_image_space **link = &all.parked; *link != NULL && found == NULL;) {
-        if (at_space_find(*link, library) != NULL) {
-            found = *link;
-            *link = found->next_parked;
-        } else {
-            link = &(*link)->next_parked;
-        }
-    }
-    pthread_mutex_unlock(&all.lock);
-    if (found != NULL) {
-        space->spare = found->first;
-        space_free(found);
-    }
 }
 
 at_image *at_image_next(at_image_space *space, at_image *after)
@@ -280,8 +251,13 @@ static int load_shared(at_image_space *space, at_library *library, at_image **im
     return 0;
 }
 
-int at_image_load(at_image_space *space, const char *path, bool global,
-                  at_image **image, at_fault *fault)
+static int binding_of(int flags)
+{
+    return (flags & RTLD_NOW) != 0 ? RTLD_NOW : RTLD_LAZY;
+}
+
+int at_image_load(at_image_space *space, const char *path, int flags, at_image **image,
+                  at_fault *fault)
 {
     at_library *library;
     int result = at_library_get(path, true, &library, fault);
@@ -289,10 +265,11 @@ int at_image_load(at_image_space *space, const char *path, bool global,
         return result;
     }
     enter_loading(space);
-    result = library->is_shared ? load_shared(space, library, image, fault)
-                                : at_load(space, library, image, fault);
-    if (result == 0 && global) {
-        (*image)->is_global = true;
+    result = library->is_shared
+                 ? load_shared(space, library, image, fault)
+                 : at_load(space, library, binding_of(flags), image, fault);
+    if (result == 0) {
+        (*image)->is_global |= (flags & RTLD_GLOBAL) != 0;
     }
     leave_loading(space);
     return result;
@@ -343,46 +320,14 @@ static at_image *detach_images(at_image_space *space)
     return last;
 }
 
-static bool can_be_used_again(const at_image *image)
+static void unmap(at_image *image)
 {
-    return image->snapshot.is_taken && !image->library->file->relocates_zeros;
-}
-
-static size_t unmap(at_image *image)
-{
-    size_t count = 0;
     while (image != NULL) {
         at_image *next = image->next;
         remove_from_all(image);
         at_image_free(image);
         image = next;
-        count++;
     }
-    return count;
-}
-
-/* The space itself becomes the entry in the list of parked ones: nothing to allocate.
- */
-static void park(at_image_space *space, at_image *images)
-{
-    size_t count = 0;
-    at_unique_table_fini(&space->unique);
-    while (images != NULL) {
-        at_image *next = images->next;
-        images->is_parked = true;
-        images->is_global = false;
-        images->next = space->spare;
-        space->spare = images;
-        images = next;
-        count++;
-    }
-    space->first = space->spare;
-    space->spare = NULL;
-    pthread_mutex_lock(&all.lock);
-    all.stats.parked_count += count;
-    space->next_parked = all.parked;
-    all.parked = space;
-    pthread_mutex_unlock(&all.lock);
 }
 
 /* Destructors are what ends the threads of some libraries (OpenBLAS). Exit functions
@@ -408,25 +353,11 @@ static bool is_quiet_after_destructors(const at_image_space *space, at_image *im
 bool at_image_space_end(at_image_space *space, at_image_fate fate)
 {
     at_image *images = detach_images(space);
-    for (at_image *image = images; image != NULL; image = image->next) {
-        if (fate == AT_IMAGE_REUSE && !can_be_used_again(image)) {
-            fate = AT_IMAGE_KEEP;
-        }
-    }
     if (fate == AT_IMAGE_KEEP || !is_quiet_after_destructors(space, images)) {
         space_free(space);
         return images == NULL;
     }
-    if (fate == AT_IMAGE_REUSE) {
-        park(space, images);
-        return true;
-    }
-    size_t unmapped = unmap(images);
-    size_t unused = unmap(space->spare);
-    pthread_mutex_lock(&all.lock);
-    all.stats.unmapped_count += unmapped + unused;
-    all.stats.parked_count -= unused;
-    pthread_mutex_unlock(&all.lock);
+    unmap(images);
     space_free(space);
     return true;
 }
@@ -448,7 +379,8 @@ static void *open_image(at_image_space *space, at_library *library, int flags)
     if (image == NULL && (flags & RTLD_NOLOAD) != 0) {
         return fail_with("not loaded in this interpreter");
     }
-    if (image == NULL && at_load(space, library, &image, &fault) < 0) {
+    if (image == NULL &&
+        at_load(space, library, binding_of(flags), &image, &fault) < 0) {
         return fail_with(fault.text);
     }
     image->is_global |= (flags & RTLD_GLOBAL) != 0;

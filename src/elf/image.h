@@ -28,8 +28,7 @@ typedef struct at_image_space at_image_space;
 typedef struct at_image_hooks {
     /* What a reference to `symbol` must be pointed at, or NULL to leave it as the
      * loader bound it. Asked for each undefined symbol of an image before any code of
-     * it runs. NULL or not must not depend on the space: an image that is used again
-     * keeps the loader's bindings. Not asked for what elf/ replaces itself:
+     * it runs. Not asked for what elf/ replaces itself:
      * pthread_create, thrd_create and std::thread's start (to see threads),
      * __cxa_atexit (destructors of statics never run: the interpreter that they belong
      * to is gone by then; functions given to atexit() run with the library's own
@@ -41,14 +40,11 @@ typedef struct at_image_hooks {
 /* What becomes of the images of a space whose interpreter is gone. */
 typedef enum at_image_fate {
     AT_IMAGE_KEEP,  /* a thread may still stand in them: leave everything mapped */
-    AT_IMAGE_REUSE, /* quiet: keep for the next interpreter that loads the same file */
     AT_IMAGE_UNMAP, /* quiet, and no thread-local destructor of theirs is pending */
 } at_image_fate;
 
 typedef struct at_image_stats {
     size_t loaded_count;
-    size_t reused_count;
-    size_t parked_count;
     size_t unmapped_count;
     size_t bytes_copied; /* written to private copies */
     size_t bytes_shared; /* mapped over from original files */
@@ -62,14 +58,14 @@ int at_image_space_new(int64_t interpreter_id, const at_image_hooks *hooks,
                        at_image_space **space);
 
 /* The image of the extension module file at `path`, loaded now unless it is there, with
- * its closure; constructors have run when this returns. `global` says that later images
- * of the space see its symbols (sys.setdlopenflags with RTLD_GLOBAL).
+ * its closure; constructors have run when this returns. Of `flags`, those of dlopen,
+ * RTLD_LAZY counts, and RTLD_GLOBAL: later images of the space see its symbols then.
  * ctx:  detached; takes the loader's lock and runs the constructors of the image
  * owns: the space owns the image
  * errs: fault says which file and why: AT_ENOTFOUND, AT_EFORMAT, AT_EUNSUPPORTED
  * (static TLS used up), AT_ESYSTEM, AT_ENOMEM */
-int at_image_load(at_image_space *space, const char *path, bool global,
-                  at_image **image, at_fault *fault) AT_DETACHED;
+int at_image_load(at_image_space *space, const char *path, int flags, at_image **image,
+                  at_fault *fault) AT_DETACHED;
 
 /* What dlopen(name, flags) called by code of this space must return: the image where
  * policy says that the library is private, the process's own handle else; NULL with
@@ -104,8 +100,8 @@ bool at_image_space_has_threads(const at_image_space *space);
  * thread that code of the space started still lives when the destructors have run,
  * AT_IMAGE_KEEP does, whatever `fate` says. Returns whether no code of the images can
  * run any more, so that what the hooks lead to may go. The library's own destructors
- * (DT_FINI, DT_FINI_ARRAY) and what it gave to atexit() run for REUSE and UNMAP, never
- * for KEEP and never at the exit of the process.
+ * (DT_FINI, DT_FINI_ARRAY) and what it gave to atexit() run for UNMAP, never for KEEP
+ * and never at the exit of the process.
  * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
  * owns: frees the space */
 bool at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;

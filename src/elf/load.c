@@ -1,14 +1,17 @@
 /* Loads a library with its closure; see load.h.
  *
  * A load goes through its phases with all new images together, because libraries may
- * need each other in a circle and then the loader maps them together: plan       which
- * images are there, can be used again, or must be made; dependencies first. Shared
- * libraries are opened. copy       files for the new ones, named first, since they name
- * each other open       dlopen: the loader maps and relocates; no code of an image runs
- *   prepare    pages shared, references pointed at their replacements, snapshot taken
- *   construct  constructors, dependencies first, by when the images can be found: one
- * may open its own library (libtbbmalloc does) A failure before `construct` undoes
- * everything.
+ * need each other in a circle and then the loader maps them together:
+ *
+ * - plan: which images are there, and which must be made; dependencies first. Shared
+ *   libraries are opened.
+ * - copy: files for the new ones, named first, since they name each other.
+ * - open: dlopen; the loader maps and relocates, and no code of an image runs.
+ * - prepare: pages shared, references pointed at their replacements.
+ * - construct: constructors, dependencies first, by when the images can be found: one
+ *   may open its own library (libtbbmalloc does).
+ *
+ * A failure before `construct` undoes everything.
  */
 #include "elf/load.h"
 
@@ -19,20 +22,21 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "elf/pages.h"
 #include "elf/relocate.h"
 #include "elf/rewrite.h"
 
-/* One image of this load. */
+/* One new image of this load. */
 typedef struct step {
     at_image *image;
-    at_copy copy; /* of a new one */
-    bool is_root;
+    at_copy copy;
 } step;
 
 typedef struct plan {
     at_image_space *space;
     at_fault *fault;
-    step *steps; /* in the order of dependency */
+    int binding; /* RTLD_NOW or RTLD_LAZY */
+    step *steps; /* in the order of dependency: the root is the last */
     size_t count, capacity;
     at_image **begun; /* all that will be steps: finds the way out of circles */
     size_t begun_count, begun_capacity;
@@ -102,35 +106,7 @@ static at_image *find_planned(const plan *p, const at_library *library)
     return NULL;
 }
 
-static at_image **find_spare(at_image_space *space, const at_library *library)
-{
-    at_image **link = &space->spare;
-    while (*link != NULL && (*link)->library != library) {
-        link = &(*link)->next;
-    }
-    return link;
-}
-
 static int plan_library(plan *p, at_library *library, at_image **image);
-
-/* A parked image is bound to the very images it was loaded with. */
-static int plan_again(plan *p, at_image **link)
-{
-    at_image *image = *link;
-    if (begin(p, image) < 0) {
-        return AT_ENOMEM;
-    }
-    *link = image->next;
-    image->next = NULL;
-    for (size_t i = 0; i < image->need_count; i++) {
-        at_image *need;
-        int result = plan_library(p, image->needs[i]->library, &need);
-        if (result < 0) {
-            return result;
-        }
-    }
-    return add_step(p, image);
-}
 
 static int plan_needs(plan *p, at_image *image)
 {
@@ -208,9 +184,7 @@ static int plan_library(plan *p, at_library *library, at_image **image)
     if (*image != NULL) {
         return 0;
     }
-    at_space_adopt(p->space, library);
-    at_image **spare = find_spare(p->space, library);
-    int result = *spare != NULL ? plan_again(p, spare) : plan_new(p, library);
+    int result = plan_new(p, library);
     if (result == AT_ENOMEM) {
         return out_of_memory(p, library);
     }
@@ -286,9 +260,6 @@ static int copy_all(plan *p, at_copy_place place)
 {
     for (size_t i = 0; i < p->count; i++) {
         step *s = &p->steps[i];
-        if (s->image->is_parked) {
-            continue;
-        }
         int result = at_copy_open(s->image->library->file, place, &s->copy, p->fault);
         if (result < 0) {
             return result;
@@ -300,7 +271,7 @@ static int copy_all(plan *p, at_copy_place place)
         }
     }
     for (size_t i = 0; i < p->count; i++) {
-        int result = p->steps[i].image->is_parked ? 0 : write_copy(p, &p->steps[i]);
+        int result = write_copy(p, &p->steps[i]);
         if (result < 0) {
             return result;
         }
@@ -308,26 +279,35 @@ static int copy_all(plan *p, at_copy_place place)
     return 0;
 }
 
-/* What dlopen said, without the name that we gave the copy. */
-static int refuse(const plan *p, const at_image *image)
+/* What dlopen said, without the name that we gave the copy, and of which library. */
+static const char *reason_of_loader(const plan *p, const char **path)
 {
-    const char *path = image->library->file->path;
     const char *reason = dlerror();
+    *path = p->steps[p->count - 1].image->library->file->path;
     if (reason == NULL) {
-        reason = "the loader refuses it";
+        return "the loader refuses it";
     }
-    const size_t name_length = strlen(image->name);
-    if (strncmp(reason, image->name, name_length) == 0) {
-        reason += name_length;
-        reason += strspn(reason, ": ");
+    for (size_t i = 0; i < p->count; i++) {
+        const at_image *image = p->steps[i].image;
+        const size_t length = strlen(image->name);
+        if (strncmp(reason, image->name, length) == 0 && reason[length] == ':') {
+            *path = image->library->file->path;
+            return reason + length + strspn(reason + length, ": ");
+        }
     }
+    return reason;
+}
+
+static int refuse(const plan *p)
+{
+    const char *path;
+    const char *reason = reason_of_loader(p, &path);
     if (strstr(reason, "static TLS") != NULL) {
         return at_fault_set(
             p->fault, AT_EUNSUPPORTED,
             "cannot load another private image of %s: the C library has no room left "
-            "for "
-            "its thread-local variables (%s). Start the program with the environment "
-            "variable GLIBC_TUNABLES=glibc.rtld.optional_static_tls=65536",
+            "for its thread-local variables (%s). Start the program with the "
+            "environment variable GLIBC_TUNABLES=glibc.rtld.optional_static_tls=65536",
             path, reason);
     }
     if (strstr(reason, "failed to map segment") != NULL) {
@@ -342,21 +322,18 @@ static int refuse(const plan *p, const at_image *image)
         "cannot load a private image of %s: %s", path, reason);
 }
 
+/* The root is opened first and brings the others, as it does in main: the loader binds
+ * all of them in the scope of the root. Opened by itself, each would be bound to what
+ * it names, and there are libraries that use another without naming it, because
+ * whatever needs them needs that one, too (torch's libtorch_nvshmem.so). */
 static int open_all(plan *p)
 {
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = p->count; i-- > 0;) {
         at_image *image = p->steps[i].image;
-        if (p->steps[i].image->is_parked) {
-            continue;
-        }
-        /* Dependencies may have functions that nobody can resolve and nobody calls. */
-        const int when = p->steps[i].is_root ? RTLD_NOW : RTLD_LAZY;
-        image->handle = dlopen(image->name, when | RTLD_LOCAL);
-        if (image->handle == NULL) {
-            return refuse(p, image);
-        }
-        if (dlinfo(image->handle, RTLD_DI_LINKMAP, &image->map) != 0) {
-            return refuse(p, image);
+        image->handle = dlopen(image->name, p->binding | RTLD_LOCAL);
+        if (image->handle == NULL ||
+            dlinfo(image->handle, RTLD_DI_LINKMAP, &image->map) != 0) {
+            return refuse(p);
         }
         image->base = image->map->l_addr;
     }
@@ -368,7 +345,7 @@ static void discard(plan *p)
     for (size_t i = p->count; i-- > 0;) {
         at_image *image = p->steps[i].image;
         at_copy_close(&p->steps[i].copy);
-        if (!p->steps[i].image->is_parked && image->handle != NULL) {
+        if (image->handle != NULL) {
             (void)dlclose(image->handle);
             image->handle = NULL;
         }
@@ -421,7 +398,7 @@ static int show_as_original(at_image *image)
     return 0;
 }
 
-static int prepare_new(at_image_space *space, step *s)
+static int prepare(at_image_space *space, step *s)
 {
     at_image *image = s->image;
     const at_elf_file *file = image->library->file;
@@ -436,24 +413,15 @@ static int prepare_new(at_image_space *space, step *s)
     if (result == 0) {
         result = at_relocate(space, image);
     }
-    at_stats_count(1, 0, s->copy.bytes_written, shared_bytes);
-    return result == 0 ? at_snapshot_take(&image->snapshot, file, image->base) : result;
-}
-
-static int prepare_again(at_image_space *space, at_image *image)
-{
-    int result =
-        at_snapshot_restore(&image->snapshot, image->library->file, image->base);
-    at_stats_count(0, 1, 0, 0);
-    return result == 0 ? at_relocate(space, image) : result;
+    at_stats_count(s->copy.bytes_written, shared_bytes);
+    return result;
 }
 
 static int prepare_all(plan *p)
 {
     for (size_t i = 0; i < p->count; i++) {
         step *s = &p->steps[i];
-        int result = s->image->is_parked ? prepare_again(p->space, s->image)
-                                         : prepare_new(p->space, s);
+        int result = prepare(p->space, s);
         const char *path = s->image->library->file->path;
         if (result == AT_EBUSY) {
             return at_fault_set(p->fault, result,
@@ -524,7 +492,6 @@ void at_image_free(at_image *image)
         at_free(each);
         each = next;
     }
-    at_snapshot_fini(&image->snapshot);
     at_free(image->shown_name);
     at_free(image->needs);
     at_free(image->name);
@@ -538,22 +505,16 @@ static void undo(plan *p)
     for (size_t i = p->begun_count; i-- > 0;) {
         at_image *image = p->begun[i];
         at_unique_table_forget(&p->space->unique, image);
-        if (image->is_parked) {
-            image->next = p->space->spare;
-            p->space->spare = image;
-        } else {
-            at_image_free(image);
-        }
+        at_image_free(image);
     }
 }
 
-int at_load(at_image_space *space, at_library *library, at_image **image,
+int at_load(at_image_space *space, at_library *library, int binding, at_image **image,
             at_fault *fault)
 {
-    plan p = {.space = space, .fault = fault};
+    plan p = {.space = space, .fault = fault, .binding = binding};
     int result = plan_library(&p, library, image);
     if (result == 0 && p.count != 0) {
-        p.steps[p.count - 1].is_root = true;
         result = copy_and_open(&p);
     }
     if (result == 0) {

@@ -4,10 +4,11 @@
 
 #include "elf/space.h"
 
-/* ctx:  the loader of the space, detached
+/* `binding` is RTLD_NOW or RTLD_LAZY.
+ * ctx:  the loader of the space, detached
  * owns: the space owns the image
  * errs: those of at_image_load */
-int at_load(at_image_space *space, at_library *library, at_image **image,
+int at_load(at_image_space *space, at_library *library, int binding, at_image **image,
             at_fault *fault) AT_DETACHED;
 
 /* The image of this library in the space, or NULL. ctx: the loader of the space */
@@ -24,15 +25,10 @@ void at_image_destruct(at_image *image);
  * ctx: detached */
 void at_image_free(at_image *image);
 
-/* The images of a parked space that has this library become spare in `space`, which
- * must be empty; nothing happens if there is none. Images are bound to each other:
- * those of two spaces cannot be mixed. ctx: the loader of the space */
-void at_space_adopt(at_image_space *space, const at_library *library);
-
 /* Put an image into the list of its space and of all. ctx: the loader of the space */
 void at_space_add(at_image_space *space, at_image *image);
 
-void at_stats_count(size_t loaded, size_t reused, size_t copied_bytes,
-                    size_t shared_bytes);
+/* Another image was made. ctx: any */
+void at_stats_count(size_t copied_bytes, size_t shared_bytes);
 
 #endif

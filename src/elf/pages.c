@@ -1,9 +1,8 @@
-/* Shared and saved pages; see pages.h. */
+/* Shared pages; see pages.h. */
 #include "elf/pages.h"
 
 #include <string.h>
 
-#include "base/memory.h"
 #include "sys/map.h"
 
 /* A run of writable pages must be this long to be worth a mapping of its own: the
@@ -12,11 +11,9 @@ enum { SHORTEST_RUN_PAGES = 4 };
 
 /* The writable pages of one segment, link-time addresses. */
 typedef struct span {
-    uint64_t start;      /* of the first page */
-    uint64_t file_end;   /* end of the pages that hold file content only */
-    uint64_t zero_start; /* start of the pages that hold none */
-    uint64_t end;        /* of the last page */
-    uint64_t to_offset;  /* add to an address for its place in the file */
+    uint64_t start;     /* of the first page */
+    uint64_t file_end;  /* end of the pages that hold file content only */
+    uint64_t to_offset; /* add to an address for its place in the file */
 } span;
 
 static uint64_t page_down(uint64_t value, uint64_t page_bytes)
@@ -39,8 +36,6 @@ static span span_of(const at_elf_file *file, const Elf64_Phdr *segment)
         /* The loader zeroes what follows the content in its last page. */
         .file_end =
             end > file_end ? page_down(file_end, page) : page_up(file_end, page),
-        .zero_start = page_up(file_end, page),
-        .end = page_up(end, page),
         .to_offset = segment->p_offset - segment->p_vaddr,
     };
 }
@@ -189,91 +184,4 @@ int at_pages_share(const at_elf_file *file, uintptr_t base, int copy_descriptor,
     at_file_close(original);
     *shared_bytes = s.shared_bytes;
     return result;
-}
-
-/* ---- snapshots ----------------------------------------------------------------- */
-
-static int save_segment(at_snapshot *snapshot, const at_elf_file *file, uintptr_t base,
-                        const span *pages, size_t *capacity)
-{
-    const size_t page = file->page_bytes;
-    for (uint64_t address = pages->start; address < pages->zero_start;
-         address += page) {
-        if (is_relro(file, address) || is_unchanged(file, base, pages, address)) {
-            continue;
-        }
-        if (snapshot->count == *capacity) {
-            const size_t wanted = *capacity != 0 ? *capacity * 2 : 8;
-            uintptr_t *addresses =
-                at_realloc(snapshot->addresses, wanted * sizeof *addresses);
-            if (addresses == NULL) {
-                return AT_ENOMEM;
-            }
-            snapshot->addresses = addresses;
-            char *content = at_realloc(snapshot->content, wanted * page);
-            if (content == NULL) {
-                return AT_ENOMEM;
-            }
-            snapshot->content = content;
-            *capacity = wanted;
-        }
-        snapshot->addresses[snapshot->count] = base + address;
-        memcpy(snapshot->content + snapshot->count * page, (void *)(base + address),
-               page);
-        snapshot->count++;
-    }
-    return 0;
-}
-
-int at_snapshot_take(at_snapshot *snapshot, const at_elf_file *file, uintptr_t base)
-{
-    size_t capacity = 0;
-    for (size_t i = 0; i < file->segment_count; i++) {
-        if (is_writable_segment(&file->segments[i])) {
-            const span pages = span_of(file, &file->segments[i]);
-            int result = save_segment(snapshot, file, base, &pages, &capacity);
-            if (result < 0) {
-                at_snapshot_fini(snapshot);
-                return result;
-            }
-        }
-    }
-    snapshot->is_taken = true;
-    return 0;
-}
-
-int at_snapshot_restore(const at_snapshot *snapshot, const at_elf_file *file,
-                        uintptr_t base)
-{
-    const size_t page = file->page_bytes;
-    for (size_t i = 0; i < file->segment_count; i++) {
-        if (!is_writable_segment(&file->segments[i])) {
-            continue;
-        }
-        const span pages = span_of(file, &file->segments[i]);
-        for (uint64_t address = pages.start; address < pages.file_end;
-             address += page) {
-            const uint64_t offset = address + pages.to_offset;
-            if (!is_relro(file, address) && offset + page <= file->size_bytes &&
-                !is_unchanged(file, base, &pages, address)) {
-                memcpy((void *)(base + address), file->data + offset, page);
-            }
-        }
-        if (pages.end > pages.zero_start &&
-            at_map_zero((void *)(base + pages.zero_start),
-                        pages.end - pages.zero_start) < 0) {
-            return AT_ESYSTEM;
-        }
-    }
-    for (size_t i = 0; i < snapshot->count; i++) {
-        memcpy((void *)snapshot->addresses[i], snapshot->content + i * page, page);
-    }
-    return 0;
-}
-
-void at_snapshot_fini(at_snapshot *snapshot)
-{
-    at_free(snapshot->addresses);
-    at_free(snapshot->content);
-    *snapshot = (at_snapshot){0};
 }

@@ -17,7 +17,6 @@
 
 #include "elf/closure.h"
 #include "elf/image.h"
-#include "elf/pages.h"
 
 /* Where a name with STB_GNU_UNIQUE binding lives in this space: open addressing. */
 typedef struct at_unique_entry {
@@ -44,7 +43,7 @@ typedef struct at_exit_function {
 } at_exit_function;
 
 struct at_image {
-    at_library *library; /* fixed after init, as all down to snapshot */
+    at_library *library; /* fixed after init, as all down to loader_name */
     char *name;          /* its SONAME, and what dependents need it by; unique */
     at_image **needs;    /* images that must be there before it */
     size_t need_count;
@@ -53,13 +52,11 @@ struct at_image {
     uintptr_t base;    /* what the loader added to link-time addresses */
     char *shown_name;  /* map->l_name while loaded */
     char *loader_name; /* map->l_name as the loader set it */
-    at_snapshot snapshot;
 
     _Atomic(at_exit_function *) exit_functions; /* the last first */
-    bool is_parked;        /* from a space that ended; writer: the space's loader */
-    bool is_global;        /* writer: the space's loader */
-    bool is_constructed;   /* writer: the space's loader */
-    at_image *next;        /* in the space, guarded: space lock */
+    bool is_global;                             /* writer: the space's loader */
+    bool is_constructed;                        /* writer: the space's loader */
+    at_image *next;                             /* in the space, guarded: space lock */
     at_image_space *space; /* NULL once it ended; guarded: the list of all images */
     at_image *next_of_all; /* guarded: the list of all images */
 };
@@ -74,10 +71,8 @@ struct at_image_space {
     unsigned loader_depth;   /* guarded: lock */
     at_image *first, *last;  /* guarded: lock; writer: loader */
 
-    at_image *spare;          /* of a parked space, to be used again; writer: loader */
     at_unique_table unique;   /* writer: loader */
     at_thread_count *threads; /* fixed after init; counted */
-    at_image_space *next_parked; /* guarded: the list of all images */
 };
 
 /* The image whose memory holds `address`, or NULL. ctx: any */

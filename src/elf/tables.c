@@ -182,8 +182,6 @@ static int check_relocations(at_reader *r, const at_elf_relocations *table)
         if (!at_reader_in_memory(file, entry->r_offset, AT_ELF_WORD_BYTES, flags)) {
             return at_reader_malformed(r, "a relocation lies outside of its data");
         }
-        file->relocates_zeros |=
-            at_reader_table(file, entry->r_offset, AT_ELF_WORD_BYTES, 1) == NULL;
     }
     return 0;
 }

@@ -114,7 +114,7 @@ static PyObject *import_image(PyObject *spec, PyObject *name, PyObject *path,
     at_fault fault = {0};
     int result;
     Py_BEGIN_ALLOW_THREADS result =
-        at_image_load(slot->space, file, (flags & RTLD_GLOBAL) != 0, &image, &fault);
+        at_image_load(slot->space, file, flags, &image, &fault);
     Py_END_ALLOW_THREADS if (result < 0)
     {
         raise_import_error(fault.text, name, path);

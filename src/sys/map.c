@@ -49,10 +49,3 @@ int at_map_protect(void *address, size_t size_bytes, int access)
                ? 0
                : at_error_from_errno(errno);
 }
-
-int at_map_zero(void *address, size_t size_bytes)
-{
-    return madvise(address, size_bytes, MADV_DONTNEED) == 0
-               ? 0
-               : at_error_from_errno(errno);
-}

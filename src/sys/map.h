@@ -37,7 +37,4 @@ int at_map_over(void *address, size_t size_bytes, int access, int descriptor,
 /* errs: AT_E* */
 int at_map_protect(void *address, size_t size_bytes, int access);
 
-/* Anonymous private pages read as zeros again. errs: AT_E* */
-int at_map_zero(void *address, size_t size_bytes);
-
 #endif

@@ -389,6 +389,17 @@ assert [counting_user.add(), library.counting_add()] == [3, 4]
     )
 
 
+def test_library_that_uses_another_without_naming_it():
+    in_interpreters(
+        """
+import silent_user
+assert [silent_user.add_silently(), silent_user.add()] == [1, 2]
+assert [silent_user.add(), silent_user.add_silently()] == [3, 4]
+""",
+        build("silent_need"),
+    )
+
+
 def test_standard_library_that_refuses_interpreters():
     in_interpreters(
         """
@@ -505,8 +516,8 @@ for _ in range({count}):
     with atoll.Interpreter() as interpreter:
         interpreter.exec("import global_state; assert global_state.add() == 1")
 stats = _atoll.image_stats()
-assert stats["loaded_count"] + stats["reused_count"] >= {count}, stats
-assert stats["unmapped_count"] + stats["parked_count"] > 0, stats
+assert stats["loaded_count"] >= {count}, stats
+assert stats["unmapped_count"] >= {count}, stats
 print(sum(line.endswith(".so\\n") for line in open("/proc/self/maps")))
 """
 

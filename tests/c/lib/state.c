@@ -1,8 +1,10 @@
 /* A library with state of its own, beside that of what needs it. */
+extern int state_count;
 int state_bump(void);
+
+int state_count;
 
 int state_bump(void)
 {
-    static int count;
-    return ++count;
+    return ++state_count;
 }
