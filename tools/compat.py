@@ -364,9 +364,8 @@ def page_of(report: dict) -> list[str]:
             state = outcome.get("state", "")
             cells.append({"works": "yes", "fails": crash}.get(state, "not run"))
             if stage == "atoll" and state == "fails":
-                why = table.CAUSES.get(name, "")
                 causes.append(
-                    f"- **{name}** {package['version']}: `{outcome['cause']}`. {why}"
+                    f"- **{name}** {package['version']}: `{outcome['cause']}`"
                 )
         count = package["main"]["extensions"]
         lines.append(

@@ -1,6 +1,6 @@
 /* Counts threads and keeps exit functions; see threads.h.
  *
- * An image in whose code a thread stands must never be unmapped or used again. Whose
+ * An image in whose code a thread stands must never be unmapped. Whose
  * thread it is, the caller's address tells; a compiler may have made the call a jump,
  * and then the thread's function does. One that is in no image (a trampoline) goes
  * unnoticed: it is a thread of somebody else's code.

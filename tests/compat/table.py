@@ -40,13 +40,6 @@ WITHOUT_WHEEL = {
     "mysqlclient": "PyPI has no wheel of it for Linux",
 }
 
-# Why a package fails with atoll, for the page: what is known beyond the error itself.
-CAUSES: dict[str, str] = {
-    "torch": "libtorch_nvshmem.so uses libc10_cuda.so without naming it among what it"
-    " needs. The loader finds the symbols where all of torch is opened as one; an image"
-    " is opened on its own, after what it needs",
-}
-
 
 def case(
     name: str, *requires: str, large: bool = False, quick: bool = False
