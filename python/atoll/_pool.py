@@ -142,6 +142,9 @@ class Pool(Executor):
         self._next_id = self._numbers.__next__
         self._futures: dict[int, PoolFuture] = {}
         self._lock = threading.Lock()
+        # Held while a task goes from a worker back to the queue, and while a task is
+        # looked for to be interrupted: until the interrupt is sent to its worker.
+        self._moving = threading.Lock()
         self._deadlines: list[tuple[float, int, int, float]] = []  # guarded: _lock
         self._turns: collections.Counter[int] = collections.Counter()
         self._earliest: float | None = None
@@ -451,20 +454,29 @@ class Pool(Executor):
 
     def _interrupt(self, future: PoolFuture) -> bool:
         """Interrupt a task that runs."""
-        with self._lock:  # one at a time: the second finds the first's mark
+        task_id = future._task_id
+        with self._moving:  # one at a time: the second finds the first's mark
             future._interrupt = True
-            worker = self._scheduler.running(future._task_id, True)
-            if worker == -1:
-                return False
+            worker = self._scheduler.running(task_id, True)
+            # Where it is not running now, it may have been put back in the queue,
+            # and even be taken from there by the time that is looked into.
+            cancelled = worker == -1 and self._scheduler.cancel(task_id)
+            if worker == -1 and not cancelled:
+                worker = self._scheduler.running(task_id, True)
+                if worker == -1:
+                    return False
             # One for each task: the worker waits for one, and a second that was under
             # way would hit the next task.
             if worker >= 0 and not future._interrupt_sent:
                 future._interrupt_sent = True
                 self._model.interrupt(worker)
+        if cancelled:
+            self._drop(task_id, CancelledError())
+            return True
         if self._replace_stuck is not None:
-            self._set_alarm(future._task_id, _STUCK, self._replace_stuck)
+            self._set_alarm(task_id, _STUCK, self._replace_stuck)
         elif self._shut:
-            self._set_alarm(future._task_id, _STUCK, _STUCK_SECONDS)
+            self._set_alarm(task_id, _STUCK, _STUCK_SECONDS)
         return True
 
     def _drop(self, task_id: int, exception: BaseException) -> None:

@@ -259,19 +259,50 @@ class ProcessModel(Model):
                 return
             task, _, data = taken
             done += 1
-            try:
-                _pool_worker.send_block(sock, _pool_worker.CALL, data)
-                outcome, answer = _pool_worker.receive_block(sock)
-            except (EOFError, OSError):
-                process = self._processes[worker]
-                process.kill()
-                word: CrashWord = ("crash", process.wait(), process.pid)
-                scheduler.finish_bytes(task, 1, _atoll.dumps(word))
+            answer = self._ask(worker, sock, data)
+            if answer is None:
+                with self.pool._moving:  # nobody looks for the task meanwhile
+                    settled = scheduler.put_back(task)
+            else:
+                settled = scheduler.finish_bytes(task, *answer)
+            if not settled:
+                self._settle(sock)
+            if self._processes[worker].returncode is not None:
                 return
-            if not scheduler.finish_bytes(task, outcome, answer):
-                _pool_worker.send_block(sock, _pool_worker.SETTLE, b"")
             if self._too_large(worker):
                 return
+
+    def _ask(
+        self, worker: int, sock: socket.socket, data: bytes
+    ) -> tuple[int, bytes] | None:
+        """The process' outcome and answer; None: it died and never had the call."""
+        try:
+            _pool_worker.send_block(sock, _pool_worker.CALL, data)
+            outcome, answer = _pool_worker.receive_block(sock)
+            return outcome, answer
+        except (BrokenPipeError, ConnectionResetError):
+            # Nobody is there to send to; or, as Linux tells it, the other end closed
+            # with bytes that it had not read, and those of the call are the last ones.
+            self._dead(worker)
+            return None
+        except (EOFError, OSError):
+            word: CrashWord = ("crash", *self._dead(worker))
+            return 1, _atoll.dumps(word)
+
+    def _dead(self, worker: int) -> tuple[int | None, int]:
+        process = self._processes[worker]
+        process.kill()
+        return process.wait(), process.pid
+
+    def _settle(self, sock: socket.socket) -> None:
+        with self.pool._moving:
+            pass  # whoever marked the task has sent its signal, and to this process
+        try:
+            _pool_worker.send_block(sock, _pool_worker.SETTLE, b"")
+        except OSError:
+            # It has ended, after its last task or by itself. Nothing is lost but the
+            # signal; the next call finds out.
+            pass
 
     def _too_large(self, worker: int) -> bool:
         limit = self.pool._max_memory

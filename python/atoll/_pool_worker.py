@@ -299,6 +299,7 @@ class _Process:
 def process_main(descriptor: int) -> None:
     """The main function of a worker process."""
     sock = socket.socket(fileno=descriptor)
+    sock.set_inheritable(False)  # a child that outlives this process would hide its end
     try:
         _, start = receive_block(sock)
         limit, initial = _atoll.loads(start, trusted=True)

@@ -8,21 +8,12 @@
 
 #include "bind/bind.h"
 #include "bind/error.h"
+#include "bind/pool.h"
 #include "bind/type.h"
 #include "bind/wait.h"
 #include "interp/attach.h"
 #include "parcel/parcel.h"
 #include "sys/clock.h"
-
-typedef struct scheduler_object {
-    PyObject_HEAD at_scheduler *scheduler;
-    unsigned worker_count;
-} scheduler_object;
-
-static at_scheduler *scheduler_of(PyObject *self)
-{
-    return ((scheduler_object *)self)->scheduler;
-}
 
 AT_UNCHECKED static PyObject *scheduler_new(PyTypeObject *type, PyObject *arguments,
                                             PyObject *keywords)
@@ -38,7 +29,7 @@ AT_UNCHECKED static PyObject *scheduler_new(PyTypeObject *type, PyObject *argume
         return PyErr_Format(PyExc_ValueError, "workers must be from 1 to %d",
                             AT_POOL_WORKERS);
     }
-    scheduler_object *self = (scheduler_object *)type->tp_alloc(type, 0);
+    at_pool_object *self = (at_pool_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
@@ -55,7 +46,7 @@ AT_UNCHECKED static PyObject *scheduler_new(PyTypeObject *type, PyObject *argume
 static void scheduler_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    at_shared_unref((at_shared *)scheduler_of(self));
+    at_shared_unref((at_shared *)at_pool_scheduler(self));
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -71,14 +62,14 @@ static int submitted(at_scheduler *scheduler, uint64_t id, at_message *payload,
     return result;
 }
 
-static int worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
+int at_pool_worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
 {
     long number = PyLong_AsLong(argument);
     if (number == -1 && PyErr_Occurred()) {
         return -1;
     }
     if (number < AT_POOL_ANY_WORKER ||
-        number >= (long)((scheduler_object *)self)->worker_count) {
+        number >= (long)((at_pool_object *)self)->worker_count) {
         PyErr_SetString(PyExc_IndexError, "no such worker");
         return -1;
     }
@@ -97,9 +88,9 @@ AT_UNCHECKED static PyObject *submit(PyObject *self, PyObject *const *arguments,
     int worker;
     at_message *payload;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
-        worker_argument(self, arguments[4], &worker) < 0 ||
+        at_pool_worker_argument(self, arguments[4], &worker) < 0 ||
         at_parcel_pack_many(arguments + 1, names, 3, &payload) < 0 ||
-        submitted(scheduler_of(self), id, payload, worker) < 0) {
+        submitted(at_pool_scheduler(self), id, payload, worker) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -114,8 +105,8 @@ AT_UNCHECKED static PyObject *submit_number(PyObject *self, PyObject *const *arg
     uint64_t id = PyLong_AsUnsignedLongLong(arguments[0]);
     int worker;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
-        worker_argument(self, arguments[1], &worker) < 0 ||
-        submitted(scheduler_of(self), id, NULL, worker) < 0) {
+        at_pool_worker_argument(self, arguments[1], &worker) < 0 ||
+        submitted(at_pool_scheduler(self), id, NULL, worker) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -135,14 +126,13 @@ AT_UNCHECKED static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
     if (result < 0) {
         return at_raise(result);
     }
-    return submitted(scheduler_of(self), id, payload, worker) == 0 ? Py_NewRef(Py_None)
-                                                                   : NULL;
+    return submitted(at_pool_scheduler(self), id, payload, worker) == 0
+               ? Py_NewRef(Py_None)
+               : NULL;
 }
 
-/* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
- * set. */
-static int next_task(at_scheduler *scheduler, unsigned worker,
-                     at_task **task) AT_ATTACHED
+int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
+                      at_task **task) AT_ATTACHED
 {
     int result = at_scheduler_try_take(scheduler, worker, task);
     while (result == AT_EEMPTY) {
@@ -229,13 +219,13 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
                           &settle)) {
         return NULL;
     }
-    if (worker >= ((scheduler_object *)self)->worker_count) {
+    if (worker >= ((at_pool_object *)self)->worker_count) {
         return PyErr_Format(PyExc_IndexError, "no such worker");
     }
-    at_scheduler *scheduler = scheduler_of(self);
+    at_scheduler *scheduler = at_pool_scheduler(self);
     while (limit == 0 || done < limit) {
         at_task *task;
-        int result = next_task(scheduler, worker, &task);
+        int result = at_pool_next_task(scheduler, worker, &task);
         if (result > 0) {
             return NULL;
         }
@@ -256,71 +246,6 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
         }
     }
     return PyLong_FromSsize_t(done);
-}
-
-/* ---- for threads that feed a process -------------------------------------------- */
-
-static const char task_capsule[] = "atoll.pool.task";
-
-AT_UNCHECKED static PyObject *take_bytes(PyObject *self, PyObject *argument)
-{
-    int worker;
-    if (worker_argument(self, argument, &worker) < 0) {
-        return NULL;
-    }
-    if (worker < 0) {
-        return PyErr_Format(PyExc_IndexError, "no such worker");
-    }
-    at_task *task;
-    int result = next_task(scheduler_of(self), (unsigned)worker, &task);
-    if (result != 0) {
-        return result > 0 ? NULL : Py_NewRef(Py_None);
-    }
-    /* The process itself puts an interrupt off until it has loaded the call. */
-    if (at_scheduler_begin(scheduler_of(self), task) < 0) {
-        (void)at_scheduler_finish(scheduler_of(self), task, AT_OUTCOME_ERROR, NULL);
-        return take_bytes(self, argument);
-    }
-    PyObject *capsule = PyCapsule_New(task, task_capsule, NULL);
-    PyObject *data = PyBytes_FromStringAndSize(task->payload->data,
-                                               (Py_ssize_t)task->payload->size_bytes);
-    PyObject *pair = NULL;
-    if (capsule != NULL && data != NULL) {
-        pair = Py_BuildValue("OKO", capsule, (unsigned long long)task->id, data);
-    }
-    if (pair == NULL) {
-        (void)at_scheduler_finish(scheduler_of(self), task, AT_OUTCOME_ERROR, NULL);
-    }
-    Py_XDECREF(capsule);
-    Py_XDECREF(data);
-    return pair;
-}
-
-AT_UNCHECKED static PyObject *finish_bytes(PyObject *self, PyObject *arguments)
-{
-    PyObject *capsule;
-    int outcome;
-    Py_buffer data;
-    if (!PyArg_ParseTuple(arguments, "O!iy*:finish_bytes", &PyCapsule_Type, &capsule,
-                          &outcome, &data)) {
-        return NULL;
-    }
-    at_task *task = PyCapsule_GetPointer(capsule, task_capsule);
-    at_message *result = NULL;
-    int code = 0;
-    if (task != NULL) {
-        code = at_message_new(data.buf, (size_t)data.len, -1, &result);
-    }
-    PyBuffer_Release(&data);
-    if (task == NULL) {
-        return NULL;
-    }
-    /* A capsule is good for one finish. */
-    (void)PyCapsule_SetName(capsule, "atoll.pool.task that is over");
-    int met = at_scheduler_finish(scheduler_of(self), task,
-                                  code < 0 ? AT_OUTCOME_ERROR : outcome,
-                                  code < 0 ? NULL : result);
-    return PyBool_FromLong(met == 0);
 }
 
 /* ---- results ----------------------------------------------------------------------
@@ -368,7 +293,7 @@ AT_UNCHECKED static PyObject *collect(PyObject *self, PyObject *timeout)
     }
     at_task *task = NULL;
     PyThreadState *thread_state = at_detach();
-    int result = at_scheduler_collect(scheduler_of(self), deadline_ns, &task);
+    int result = at_scheduler_collect(at_pool_scheduler(self), deadline_ns, &task);
     at_attach(thread_state);
     PyObject *list = PyList_New(0);
     if (result < 0 || list == NULL) {
@@ -396,7 +321,7 @@ AT_UNCHECKED static PyObject *notice(PyObject *self, PyObject *arguments)
         at_parcel_pack(object, &word) < 0) {
         return NULL;
     }
-    int result = at_scheduler_notice(scheduler_of(self), worker, word);
+    int result = at_scheduler_notice(at_pool_scheduler(self), worker, word);
     if (result < 0) {
         at_message_unref(word);
         return at_raise(result);
@@ -413,7 +338,7 @@ AT_UNCHECKED static PyObject *cancel(PyObject *self, PyObject *number)
     if (id == UINT64_MAX && PyErr_Occurred()) {
         return NULL;
     }
-    return PyBool_FromLong(at_scheduler_cancel(scheduler_of(self), id) == 0);
+    return PyBool_FromLong(at_scheduler_cancel(at_pool_scheduler(self), id) == 0);
 }
 
 AT_UNCHECKED static PyObject *running(PyObject *self, PyObject *arguments)
@@ -423,7 +348,7 @@ AT_UNCHECKED static PyObject *running(PyObject *self, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "K|p:running", &id, &interrupt)) {
         return NULL;
     }
-    int worker = at_scheduler_running(scheduler_of(self), id, interrupt != 0);
+    int worker = at_scheduler_running(at_pool_scheduler(self), id, interrupt != 0);
     return PyLong_FromLong(worker >= 0 ? worker : worker == AT_EAGAIN ? -2 : -1);
 }
 
@@ -433,7 +358,7 @@ AT_UNCHECKED static PyObject *running_seconds(PyObject *self, PyObject *number)
     if (id == UINT64_MAX && PyErr_Occurred()) {
         return NULL;
     }
-    int64_t taken_ns = at_scheduler_running_ns(scheduler_of(self), id);
+    int64_t taken_ns = at_scheduler_running_ns(at_pool_scheduler(self), id);
     return PyFloat_FromDouble(taken_ns >= 0 ? (double)taken_ns * 1e-9 : -1.0);
 }
 
@@ -443,7 +368,7 @@ AT_UNCHECKED static PyObject *abandon(PyObject *self, PyObject *number)
     if (id == UINT64_MAX && PyErr_Occurred()) {
         return NULL;
     }
-    int worker = at_scheduler_abandon(scheduler_of(self), id);
+    int worker = at_scheduler_abandon(at_pool_scheduler(self), id);
     return PyLong_FromLong(worker >= 0 ? worker : -1);
 }
 
@@ -456,7 +381,7 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
     int result;
     do {
         PyThreadState *thread_state = at_detach();
-        result = at_scheduler_wait_room(scheduler_of(self), limit, AT_NEVER);
+        result = at_scheduler_wait_room(at_pool_scheduler(self), limit, AT_NEVER);
         at_attach(thread_state);
         if (result == AT_EINTERRUPTED && PyErr_CheckSignals() < 0) {
             return NULL;
@@ -468,11 +393,11 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
 AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
 {
     int worker;
-    if (worker_argument(self, argument, &worker) < 0 || worker < 0) {
+    if (at_pool_worker_argument(self, argument, &worker) < 0 || worker < 0) {
         return NULL;
     }
     return PyLong_FromUnsignedLongLong(
-        at_scheduler_current(scheduler_of(self), (unsigned)worker));
+        at_scheduler_current(at_pool_scheduler(self), (unsigned)worker));
 }
 
 AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)
@@ -482,41 +407,41 @@ AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "Ip:stop_worker", &worker, &stop)) {
         return NULL;
     }
-    if (worker >= ((scheduler_object *)self)->worker_count) {
+    if (worker >= ((at_pool_object *)self)->worker_count) {
         return PyErr_Format(PyExc_IndexError, "no such worker");
     }
-    at_scheduler_stop_worker(scheduler_of(self), worker, stop != 0);
+    at_scheduler_stop_worker(at_pool_scheduler(self), worker, stop != 0);
     Py_RETURN_NONE;
 }
 
 AT_UNCHECKED static PyObject *cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return PyLong_FromSize_t(at_scheduler_cancel_all(scheduler_of(self)));
+    return PyLong_FromSize_t(at_scheduler_cancel_all(at_pool_scheduler(self)));
 }
 
 AT_UNCHECKED static PyObject *scheduler_close(PyObject *self,
                                               PyObject *Py_UNUSED(unused))
 {
-    at_scheduler_close(scheduler_of(self));
+    at_scheduler_close(at_pool_scheduler(self));
     Py_RETURN_NONE;
 }
 
 AT_UNCHECKED static PyObject *nudge(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    at_scheduler_nudge(scheduler_of(self));
+    at_scheduler_nudge(at_pool_scheduler(self));
     Py_RETURN_NONE;
 }
 
 AT_UNCHECKED static PyObject *queued(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return PyLong_FromSize_t(at_scheduler_queued(scheduler_of(self)));
+    return PyLong_FromSize_t(at_scheduler_queued(at_pool_scheduler(self)));
 }
 
 /* An address with a reference of its own, for Scheduler(workers, address) elsewhere in
  * the process, which takes that over. */
 AT_UNCHECKED static PyObject *share(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    at_shared *thing = at_shared_ref((at_shared *)scheduler_of(self));
+    at_shared *thing = at_shared_ref((at_shared *)at_pool_scheduler(self));
     return PyLong_FromUnsignedLongLong((uintptr_t)thing);
 }
 
@@ -527,8 +452,11 @@ static PyMethodDef scheduler_methods[] = {
      "submit_number(id, worker)"},
     {"submit_bytes", submit_bytes, METH_VARARGS, "submit_bytes(id, data, worker)"},
     {"work", work, METH_VARARGS, "work(worker, limit, runner, report, settle)"},
-    {"take_bytes", take_bytes, METH_O, "take_bytes(worker) -> (task, id, data)"},
-    {"finish_bytes", finish_bytes, METH_VARARGS, "finish_bytes(task, outcome, data)"},
+    {"take_bytes", at_pool_take_bytes, METH_O,
+     "take_bytes(worker) -> (task, id, data)"},
+    {"finish_bytes", at_pool_finish_bytes, METH_VARARGS,
+     "finish_bytes(task, outcome, data)"},
+    {"put_back", at_pool_put_back, METH_O, "put_back(task) -> bool"},
     {"collect", collect, METH_O, "collect(timeout) -> [(id, outcome, worker, value)]"},
     {"notice", notice, METH_VARARGS, "notice(worker, object)"},
     {"cancel", cancel, METH_O, "cancel(id) -> bool"},
@@ -558,7 +486,7 @@ static PyType_Slot scheduler_slots[] = {
 
 static PyType_Spec scheduler_spec = {
     .name = "atoll._atoll.Scheduler",
-    .basicsize = sizeof(scheduler_object),
+    .basicsize = sizeof(at_pool_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = scheduler_slots,
 };

@@ -16,16 +16,11 @@
  * takes between two tasks, shorter than anybody notices in CPU time. */
 enum { SEARCH_NS = 30 * 1000 };
 
-typedef struct task_list {
-    at_task *first;
-    at_task **last;
-} task_list;
-
 typedef struct worker {
     pthread_mutex_t lock;
     pthread_mutex_t run_lock; /* may be taken under any worker's `lock` */
-    task_list queue;          /* guarded: lock */
-    task_list pinned;         /* guarded: lock; for this worker alone */
+    at_task_list queue;       /* guarded: lock */
+    at_task_list pinned;      /* guarded: lock; for this worker alone */
     uint64_t current;         /* guarded: run_lock; the task that runs, or 0 */
     int64_t began_ns;         /* guarded: run_lock; when `current` began */
     bool begun;               /* guarded: run_lock; it is in the task's own code */
@@ -47,80 +42,23 @@ struct at_scheduler {
     atomic_uint room_waiters; /* submitters that wait for `queued` to fall */
     atomic_uint room_word;    /* what they park on; changed before a wake */
     pthread_mutex_t result_lock;
-    task_list results;          /* guarded: result_lock */
+    at_task_list results;       /* guarded: result_lock */
     atomic_bool nudged;         /* the collector is to return */
     atomic_uint result_word;    /* what the collector parks on */
     atomic_uint collector_idle; /* 1: it sleeps, or is about to */
     worker workers[];
 };
 
-static void list_init(task_list *list)
-{
-    list->first = NULL;
-    list->last = &list->first;
-}
-
-static void list_push(task_list *list, at_task *task)
-{
-    task->next = NULL;
-    *list->last = task;
-    list->last = &task->next;
-}
-
-static at_task *list_pop(task_list *list)
-{
-    at_task *task = list->first;
-    if (task != NULL) {
-        list->first = task->next;
-        if (list->first == NULL) {
-            list->last = &list->first;
-        }
-        task->next = NULL;
-    }
-    return task;
-}
-
-static at_task *list_remove(task_list *list, uint64_t id)
-{
-    for (at_task **place = &list->first; *place != NULL; place = &(*place)->next) {
-        at_task *task = *place;
-        if (task->id == id) {
-            *place = task->next;
-            if (*place == NULL) {
-                list->last = place;
-            }
-            task->next = NULL;
-            return task;
-        }
-    }
-    return NULL;
-}
-
-void at_task_free(at_task *task)
-{
-    at_message_unref(task->payload);
-    at_message_unref(task->result);
-    at_free(task);
-}
-
-static void list_free(task_list *list)
-{
-    at_task *task;
-    while ((task = list_pop(list)) != NULL) {
-        at_task_free(task);
-    }
-}
-
 static void scheduler_free(at_shared *thing)
 {
     at_scheduler *scheduler = (at_scheduler *)thing;
     for (unsigned i = 0; i < scheduler->worker_count; i++) {
-        list_free(&scheduler->workers[i].queue);
-        list_free(&scheduler->workers[i].pinned);
+        at_task_list_fini(&scheduler->workers[i].queue);
+        at_task_list_fini(&scheduler->workers[i].pinned);
         pthread_mutex_destroy(&scheduler->workers[i].lock);
         pthread_mutex_destroy(&scheduler->workers[i].run_lock);
     }
-    list_free(&scheduler->results);
+    at_task_list_fini(&scheduler->results);
     pthread_mutex_destroy(&scheduler->result_lock);
     at_free(scheduler);
 }
@@ -149,12 +87,12 @@ at_scheduler *at_scheduler_new(unsigned worker_count)
     at_shared_init(&scheduler->shared, &at_scheduler_kind);
     scheduler->worker_count = worker_count;
     lock_init(&scheduler->result_lock);
-    list_init(&scheduler->results);
+    at_task_list_init(&scheduler->results);
     for (unsigned i = 0; i < worker_count; i++) {
         lock_init(&scheduler->workers[i].lock);
         lock_init(&scheduler->workers[i].run_lock);
-        list_init(&scheduler->workers[i].queue);
-        list_init(&scheduler->workers[i].pinned);
+        at_task_list_init(&scheduler->workers[i].queue);
+        at_task_list_init(&scheduler->workers[i].pinned);
     }
     return scheduler;
 }
@@ -177,8 +115,8 @@ int at_scheduler_submit(at_scheduler *scheduler, uint64_t id, at_message *payloa
     if (task == NULL) {
         return AT_ENOMEM;
     }
-    *task = (at_task){.id = id, .payload = payload};
     bool any = number < 0;
+    *task = (at_task){.id = id, .payload = payload, .pinned = !any};
     unsigned turn =
         any ? atomic_fetch_add_explicit(&scheduler->turn, 1, memory_order_relaxed)
             : (unsigned)number;
@@ -190,7 +128,7 @@ int at_scheduler_submit(at_scheduler *scheduler, uint64_t id, at_message *payloa
         atomic_fetch_add(&to->pinned_count, 1);
     }
     pthread_mutex_lock(&to->lock);
-    list_push(any ? &to->queue : &to->pinned, task);
+    at_task_list_push(any ? &to->queue : &to->pinned, task);
     pthread_mutex_unlock(&to->lock);
     if (!any) {
         wake_workers(scheduler, AT_PARK_ALL); /* the one that it is for is among them */
@@ -251,13 +189,11 @@ static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned numbe
     worker *owner = &scheduler->workers[from];
     pthread_mutex_lock(&owner->lock);
     at_task *task = NULL;
-    bool pinned = false;
     if (from == number) {
-        task = list_pop(&owner->pinned);
-        pinned = task != NULL;
+        task = at_task_list_pop(&owner->pinned);
     }
     if (task == NULL) {
-        task = list_pop(&owner->queue);
+        task = at_task_list_pop(&owner->queue);
     }
     if (task != NULL) {
         set_current(&scheduler->workers[number], number, task);
@@ -266,7 +202,7 @@ static at_task *take_from(at_scheduler *scheduler, unsigned from, unsigned numbe
     if (task == NULL) {
         return NULL;
     }
-    if (pinned) {
+    if (task->pinned) {
         atomic_fetch_sub(&owner->pinned_count, 1);
     } else {
         less_queued(scheduler, 1);
@@ -354,7 +290,7 @@ int at_scheduler_take(at_scheduler *scheduler, unsigned number, int64_t deadline
 static void push_result(at_scheduler *scheduler, at_task *task)
 {
     pthread_mutex_lock(&scheduler->result_lock);
-    list_push(&scheduler->results, task);
+    at_task_list_push(&scheduler->results, task);
     pthread_mutex_unlock(&scheduler->result_lock);
     if (atomic_exchange(&scheduler->collector_idle, 0) != 0) {
         atomic_fetch_add(&scheduler->result_word, 1);
@@ -402,6 +338,39 @@ int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outco
     return interrupted ? AT_EINTERRUPTED : 0;
 }
 
+int at_scheduler_put_back(at_scheduler *scheduler, at_task *task)
+{
+    worker *self = &scheduler->workers[task->worker];
+    bool pinned = task->pinned;
+    atomic_uint *pinned_count = &self->pinned_count;
+    /* Counted first: a count is never below what is queued. */
+    if (pinned) {
+        atomic_fetch_add(pinned_count, 1);
+    } else {
+        atomic_fetch_add(&scheduler->queued, 1);
+    }
+    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&self->run_lock);
+    bool ours = task->generation == self->generation;
+    bool wanted = ours && !self->interrupted;
+    if (wanted) {
+        self->current = 0;
+        at_task_list_push_first(pinned ? &self->pinned : &self->queue, task);
+    }
+    pthread_mutex_unlock(&self->run_lock);
+    pthread_mutex_unlock(&self->lock);
+    if (wanted) {
+        wake_workers(scheduler, pinned ? AT_PARK_ALL : 1);
+        return 0;
+    }
+    if (pinned) {
+        atomic_fetch_sub(pinned_count, 1);
+    } else {
+        less_queued(scheduler, 1);
+    }
+    return at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL);
+}
+
 int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *word)
 {
     at_task *task = at_alloc(sizeof *task);
@@ -417,7 +386,7 @@ static at_task *take_results(at_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->result_lock);
     at_task *first = scheduler->results.first;
-    list_init(&scheduler->results);
+    at_task_list_init(&scheduler->results);
     pthread_mutex_unlock(&scheduler->result_lock);
     return first;
 }
@@ -459,7 +428,7 @@ int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id)
     for (unsigned i = 0; i < scheduler->worker_count; i++) {
         worker *owner = &scheduler->workers[i];
         pthread_mutex_lock(&owner->lock);
-        at_task *task = list_remove(&owner->queue, id);
+        at_task *task = at_task_list_remove(&owner->queue, id);
         pthread_mutex_unlock(&owner->lock);
         if (task != NULL) {
             less_queued(scheduler, 1);
@@ -477,7 +446,7 @@ size_t at_scheduler_cancel_all(at_scheduler *scheduler)
         worker *owner = &scheduler->workers[i];
         pthread_mutex_lock(&owner->lock);
         at_task *task = owner->queue.first;
-        list_init(&owner->queue);
+        at_task_list_init(&owner->queue);
         pthread_mutex_unlock(&owner->lock);
         while (task != NULL) {
             at_task *next = task->next;

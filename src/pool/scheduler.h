@@ -23,26 +23,9 @@
 #include "base/contexts.h"
 #include "base/shared.h"
 #include "chan/message.h"
+#include "pool/task.h"
 
 enum { AT_POOL_WORKERS = 1024, AT_POOL_ANY_WORKER = -1 };
-
-typedef enum at_outcome {
-    AT_OUTCOME_VALUE,     /* `result` is what the call returned */
-    AT_OUTCOME_ERROR,     /* `result` tells of what it raised */
-    AT_OUTCOME_CANCELLED, /* it never began */
-    AT_OUTCOME_NOTICE,    /* no task: a word from a worker */
-    AT_OUTCOME_REFUSED,   /* `result` tells why the value cannot leave the worker */
-} at_outcome;
-
-typedef struct at_task {
-    struct at_task *next; /* guarded: the lock of the list that it is in */
-    uint64_t id;          /* from 1; 0: a notice */
-    at_message *payload;  /* a reference, or NULL: the owner knows by the id */
-    at_message *result;   /* a reference, or NULL */
-    at_outcome outcome;
-    unsigned worker;     /* who ran it */
-    unsigned generation; /* which one of that number */
-} at_task;
 
 typedef struct at_scheduler at_scheduler;
 
@@ -88,6 +71,14 @@ int at_scheduler_begin(at_scheduler *scheduler, const at_task *task);
 int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outcome,
                         at_message *result);
 
+/* `task` was taken and never ran, because what was to run it died before: it is queued
+ * again, before all others. One that is not wanted any more ends instead, as by
+ * at_scheduler_finish() with an error and no result.
+ * ctx:  any
+ * owns: takes the task
+ * errs: as at_scheduler_finish() */
+int at_scheduler_put_back(at_scheduler *scheduler, at_task *task);
+
 /* Send the collector a word that belongs to no task.
  * ctx: any; owns: takes `word` on success; errs: AT_ENOMEM */
 int at_scheduler_notice(at_scheduler *scheduler, unsigned worker, at_message *word);
@@ -101,9 +92,6 @@ int at_scheduler_collect(at_scheduler *scheduler, int64_t deadline_ns,
 
 /* End the collector's wait, now or the next time, with AT_EINTERRUPTED. ctx: any */
 void at_scheduler_nudge(at_scheduler *scheduler);
-
-/* ctx: any; frees one task, not those behind it */
-void at_task_free(at_task *task);
 
 /* Take the task off its queue, if it has not begun.
  * ctx: any; errs: AT_ENOTFOUND */

@@ -147,6 +147,46 @@ static void cancelling(void)
     at_shared_unref((at_shared *)scheduler);
 }
 
+static void putting_back(void)
+{
+    scheduler = at_scheduler_new(2);
+    at_task *task, *other;
+    for (uint64_t id = 1; id <= 3; id++) {
+        int worker = id == 3 ? 0 : AT_POOL_ANY_WORKER;
+        CHECK(at_scheduler_submit(scheduler, id, message_of(id), worker) == 0);
+    }
+    /* What is for one worker stays its own. */
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 3);
+    CHECK(at_scheduler_put_back(scheduler, task) == 0);
+    CHECK(at_scheduler_current(scheduler, 0) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 1, &task) == 0 && task->id == 2);
+    CHECK(at_scheduler_try_take(scheduler, 0, &other) == 0 && other->id == 3);
+    CHECK(at_scheduler_finish(scheduler, other, AT_OUTCOME_VALUE, NULL) == 0);
+    /* Another worker takes it, before what was behind it. */
+    CHECK(at_scheduler_submit(scheduler, 4, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_submit(scheduler, 5, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_begin(scheduler, task) == 0);
+    CHECK(at_scheduler_put_back(scheduler, task) == 0);
+    CHECK(at_scheduler_queued(scheduler) == 4);
+    CHECK(at_scheduler_running(scheduler, 2, true) == AT_ENOTFOUND);
+    CHECK(at_scheduler_cancel(scheduler, 1) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 1, &task) == 0 && task->id == 2);
+    CHECK(value_of(task->payload) == 2);
+    /* One that is not wanted any more ends. */
+    CHECK(at_scheduler_begin(scheduler, task) == 0);
+    CHECK(at_scheduler_running(scheduler, 2, true) == 1);
+    CHECK(at_scheduler_put_back(scheduler, task) == AT_EINTERRUPTED);
+    CHECK(at_scheduler_queued(scheduler) == 2);
+    /* So does one whose worker was given up. */
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0);
+    CHECK(at_scheduler_abandon(scheduler, task->id) == 0);
+    CHECK(at_scheduler_put_back(scheduler, task) == AT_ECLOSED);
+    CHECK(at_scheduler_queued(scheduler) == 1);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0);
+    CHECK(at_scheduler_put_back(scheduler, task) == 0);
+    at_shared_unref((at_shared *)scheduler); /* with a task and results in it */
+}
+
 static void abandoning(void)
 {
     scheduler = at_scheduler_new(1);
@@ -248,6 +288,7 @@ int main(void)
     CHECK(at_scheduler_new(0) == NULL);
     RUN(stealing_and_pinning);
     RUN(cancelling);
+    RUN(putting_back);
     RUN(abandoning);
     RUN(room);
     RUN(closing_and_stopping);

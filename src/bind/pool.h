@@ -1,0 +1,35 @@
+/* What the two files of atoll._atoll.Scheduler share: pool.c is the type, pool_feed.c
+ * its methods for threads that feed a process.
+ * Every function here: ctx: attached; NULL or -1 with an exception set */
+#ifndef AT_BIND_POOL_H
+#define AT_BIND_POOL_H
+
+#include <Python.h>
+
+#include "base/contexts.h"
+#include "pool/scheduler.h"
+
+typedef struct at_pool_object {
+    PyObject_HEAD at_scheduler *scheduler;
+    unsigned worker_count;
+} at_pool_object;
+
+static inline at_scheduler *at_pool_scheduler(PyObject *self)
+{
+    return ((at_pool_object *)self)->scheduler;
+}
+
+/* A worker's number, or AT_POOL_ANY_WORKER. */
+int at_pool_worker_argument(PyObject *self, PyObject *argument,
+                            int *worker) AT_ATTACHED;
+
+/* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
+ * set. */
+int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
+                      at_task **task) AT_ATTACHED;
+
+PyObject *at_pool_take_bytes(PyObject *self, PyObject *worker);
+PyObject *at_pool_finish_bytes(PyObject *self, PyObject *arguments);
+PyObject *at_pool_put_back(PyObject *self, PyObject *capsule);
+
+#endif
