@@ -144,20 +144,23 @@ static void ring(at_interpreter *interpreter)
     at_park_wake(&interpreter->bell, 1, AT_PARK_PRIVATE);
 }
 
+/* The job that runs there, as a reference, or NULL. */
+static at_job *running_job(at_interpreter *interpreter)
+{
+    (void)pthread_mutex_lock(&interpreter->lock);
+    at_job *job = interpreter->running;
+    if (job != NULL) {
+        at_shared_ref(&job->shared);
+    }
+    (void)pthread_mutex_unlock(&interpreter->lock);
+    return job;
+}
+
 /* The job whose code this thread runs, as a reference, or NULL. */
 static at_job *job_of_thread(void)
 {
     at_interpreter *here = owned_by_this_thread;
-    if (here == NULL) {
-        return NULL;
-    }
-    (void)pthread_mutex_lock(&here->lock);
-    at_job *job = here->running;
-    if (job != NULL) {
-        at_shared_ref(&job->shared);
-    }
-    (void)pthread_mutex_unlock(&here->lock);
-    return job;
+    return here != NULL ? running_job(here) : NULL;
 }
 
 /* The end of both kinds of post. `alone`: only where nothing runs or is queued. */
@@ -330,7 +333,7 @@ int at_interpreter_gate_close(at_interpreter *interpreter, int64_t deadline_ns)
 
 typedef struct interruption {
     at_interpreter *interpreter;
-    at_job *job; /* or NULL */
+    at_job *job; /* a reference */
     char name[256];
 } interruption;
 
@@ -362,15 +365,18 @@ static void interrupt_attached(interruption *call) AT_ATTACHED
         PyErr_Clear();
         class = Py_NewRef(PyExc_KeyboardInterrupt);
     }
-    /* The owner ends user code under its GIL, which this thread has: what is seen here
-     * stays so until the exception is set. */
+    /* The owner begins and ends user code under its GIL, which this thread has: the
+     * phase that is seen here stays until the exception is set. */
     at_interpreter *interpreter = call->interpreter;
     (void)pthread_mutex_lock(&interpreter->lock);
-    bool wanted = interpreter->interruptible &&
-                  (call->job == NULL || interpreter->running == call->job);
+    at_job_phase phase =
+        interpreter->running == call->job ? interpreter->phase : AT_JOB_AFTER;
     (void)pthread_mutex_unlock(&interpreter->lock);
-    if (wanted) {
+    if (phase == AT_JOB_INSIDE) {
         (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, class);
+    } else if (phase == AT_JOB_BEFORE) {
+        /* An exception that is set now would go off in what leads to the job. */
+        Py_XSETREF(interpreter->pending, Py_NewRef(class));
     }
     Py_DECREF(class);
 }
@@ -392,15 +398,19 @@ static void interrupt_main(void *data) AT_UNCHECKED
 int at_interpreter_interrupt(at_interpreter *interpreter, at_job *job,
                              const char *exception_name, at_fault *fault)
 {
+    /* Which job is settled here: the helper may come when the next one runs. */
+    job =
+        job != NULL ? (at_job *)at_shared_ref(&job->shared) : running_job(interpreter);
+    if (job == NULL) {
+        return 0;
+    }
     interruption *call = at_calloc(1, sizeof *call);
     if (call == NULL) {
+        at_job_unref(job);
         return at_fault_set(fault, AT_ENOMEM, "out of memory");
     }
     call->interpreter = at_interpreter_ref(interpreter);
-    if (job != NULL) {
-        at_shared_ref(&job->shared);
-        call->job = job;
-    }
+    call->job = job;
     memcpy(call->name, exception_name, strnlen(exception_name, sizeof call->name - 1));
     at_thread thread;
     int failed =

@@ -44,6 +44,13 @@ typedef enum at_interpreter_state {
     AT_INTERPRETER_FAILED,
 } at_interpreter_state;
 
+/* How far the owner is with the job that it runs. */
+typedef enum at_job_phase {
+    AT_JOB_BEFORE, /* taken; its code has not begun */
+    AT_JOB_INSIDE, /* its code runs */
+    AT_JOB_AFTER,  /* its code is over */
+} at_job_phase;
+
 typedef struct at_interpreter {
     at_shared shared;
     struct at_interpreter *next; /* guarded: the runtime's lock */
@@ -67,7 +74,10 @@ typedef struct at_interpreter {
     at_job *first;             /* guarded: lock */
     at_job *last;              /* guarded: lock */
     at_job *running;           /* guarded: lock; a reference */
-    bool interruptible;        /* guarded: lock; user code of `running` runs */
+    at_job_phase phase;        /* guarded: lock; of `running`. Moved on under the GIL
+                                * too: who has that sees it stay */
+    PyObject *pending;         /* guarded: the GIL; the class that is to be raised when
+                                * `running` begins, or NULL */
     int64_t close_deadline_ns; /* guarded: lock */
     bool ending;               /* guarded: lock; the owner destroys it */
     bool frozen;               /* guarded: lock; it must not be destroyed any more */
@@ -110,9 +120,11 @@ int at_interpreter_post_alone(at_interpreter *interpreter, at_job *job,
                               at_fault *fault);
 
 /* Raise the exception class `exception_name` ("builtins:KeyboardInterrupt") in the code
- * that `job` (NULL: any job) runs now. Returns at once: a helper thread attaches to the
- * interpreter for it, because CPython reaches only threads of the caller's interpreter.
- * A job that is over by then is left alone.
+ * of `job`, where it runs, or (NULL) of the job that runs now; 0 also where none does.
+ * Returns at once: a helper thread attaches to the interpreter for it, because CPython
+ * reaches only threads of the caller's interpreter. A job that has been taken and whose
+ * code has not begun fails as it begins; one that is over by then, and the one after
+ * it, are left alone.
  * ctx:  any
  * errs: AT_EAGAIN, AT_ENOMEM, AT_ECLOSED */
 int at_interpreter_interrupt(at_interpreter *interpreter, at_job *job,

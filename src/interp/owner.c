@@ -3,7 +3,7 @@
  * Its thread state is attached only while a job runs: between two jobs the thread parks
  * on the bell, and threads of the interpreter's own have the GIL to themselves.
  *
- * User code is entered and left in C, so that `interruptible` can be taken back, and an
+ * User code is entered and left in C, so that its `phase` can be moved on, and an
  * exception that is set but not yet raised withdrawn, with no bytecode in between where
  * it could still go off: an interrupt hits the job it was meant for or nothing.
  */
@@ -116,6 +116,7 @@ static at_job *queue_take(at_interpreter *interpreter)
             interpreter->last = NULL;
         }
         interpreter->running = job;
+        interpreter->phase = AT_JOB_BEFORE;
         unsigned idle = AT_INTERPRETER_IDLE;
         (void)atomic_compare_exchange_strong(&interpreter->state, &idle,
                                              AT_INTERPRETER_RUNNING);
@@ -124,10 +125,10 @@ static at_job *queue_take(at_interpreter *interpreter)
     return job;
 }
 
-static void set_interruptible(at_interpreter *interpreter, bool interruptible)
+static void set_phase(at_interpreter *interpreter, at_job_phase phase) AT_ATTACHED
 {
     (void)pthread_mutex_lock(&interpreter->lock);
-    interpreter->interruptible = interruptible;
+    interpreter->phase = phase;
     (void)pthread_mutex_unlock(&interpreter->lock);
 }
 
@@ -141,21 +142,41 @@ static PyObject *call_with(PyObject *remote, const char *name,
     return result;
 }
 
+/* Begin the job's code; -1 where it was interrupted before: that is set then. */
+static int begin(at_interpreter *interpreter) AT_ATTACHED
+{
+    set_phase(interpreter, AT_JOB_INSIDE);
+    if (interpreter->pending == NULL) {
+        return 0;
+    }
+    PyErr_SetNone(interpreter->pending);
+    Py_CLEAR(interpreter->pending);
+    return -1;
+}
+
+/* From here on the job cannot be interrupted. */
+static void end(at_interpreter *interpreter) AT_ATTACHED
+{
+    set_phase(interpreter, AT_JOB_AFTER);
+    (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
+    Py_CLEAR(interpreter->pending);
+}
+
 /* Run what the request asks for: its result, or NULL with its exception set. */
 static PyObject *run_request(at_interpreter *interpreter, PyObject *remote,
                              at_job *job) AT_ATTACHED
 {
     PyObject *result = NULL;
-    set_interruptible(interpreter, true);
-    PyObject *request = at_runtime_messages()->wrap(job->request);
-    PyObject *call = request != NULL ? call_with(remote, "load", request) : NULL;
-    Py_XDECREF(request);
-    if (call != NULL) {
-        result = PyObject_CallNoArgs(call);
-        Py_DECREF(call);
+    if (begin(interpreter) == 0) {
+        PyObject *request = at_runtime_messages()->wrap(job->request);
+        PyObject *call = request != NULL ? call_with(remote, "load", request) : NULL;
+        Py_XDECREF(request);
+        if (call != NULL) {
+            result = PyObject_CallNoArgs(call);
+            Py_DECREF(call);
+        }
     }
-    set_interruptible(interpreter, false);
-    (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
+    end(interpreter);
     return result;
 }
 
@@ -183,6 +204,8 @@ static void run_job(at_interpreter *interpreter, at_job *job) AT_ATTACHED
             reply = make_reply(remote, NULL);
         }
         Py_DECREF(remote);
+    } else {
+        end(interpreter); /* or an interrupt that is under way waits for the next job */
     }
     at_message *message = reply != NULL ? at_runtime_messages()->unwrap(reply) : NULL;
     if (message != NULL) {

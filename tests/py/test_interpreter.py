@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 import types
 import warnings
 
@@ -188,6 +189,8 @@ def test_it_has_a_gil_of_its_own(interpreter):
         thread = threading.Thread(target=spin, args=(busy,))
         thread.start()
         assert interpreter.call(add, 1, 2) == 3
+        while not busy.is_running():
+            time.sleep(0.001)
         busy.interrupt()
         thread.join(60)
         assert not thread.is_alive()
