@@ -245,6 +245,40 @@ static PyObject *service_drain_thread(PyObject *self, PyObject *thread)
     return PyBool_FromLong(at_service_drain_thread(service_of(self), number));
 }
 
+/* [(thread, seconds)] */
+static PyObject *service_probe(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    at_probe probe;
+    for (int i = 0; list != NULL && at_service_probe(service_of(self), i, &probe);
+         i++) {
+        if (probe.thread == 0) {
+            continue;
+        }
+        PyObject *pair =
+            Py_BuildValue("(id)", probe.thread, (double)probe.silent_ns / 1e9);
+        if (pair == NULL || PyList_Append(list, pair) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(pair);
+    }
+    return list;
+}
+
+static PyObject *service_give_up(PyObject *self, PyObject *arguments)
+{
+    int thread, retry_after_s;
+    if (!PyArg_ParseTuple(arguments, "ii:give_up", &thread, &retry_after_s)) {
+        return NULL;
+    }
+    at_given_up result;
+    int failed = at_service_give_up(service_of(self), thread, retry_after_s, &result);
+    if (failed < 0) {
+        return at_raise(failed);
+    }
+    return Py_BuildValue("(iii)", result.moved, result.answered, result.cut);
+}
+
 static PyObject *service_stats(PyObject *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
@@ -288,6 +322,11 @@ static PyMethodDef service_methods[] = {
     {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
     {"drain_thread", service_drain_thread, METH_O,
      "Ask the worker of that native thread to finish; False: there is none."},
+    {"probe", service_probe, METH_NOARGS,
+     "Ask every worker whether it gets on: [(native thread, seconds of silence)]."},
+    {"give_up", service_give_up, METH_VARARGS,
+     "give_up(thread, retry_after): take the connections of a worker that is stuck "
+     "away; (moved, answered 503, cut)."},
     {"stats", service_stats, METH_NOARGS,
      "What each worker has done: a list of dicts."},
     {NULL, NULL, 0, NULL},

@@ -433,6 +433,13 @@ static bool rests(const at_connection *connection)
            !connection->scheduled && at_connection_waiting(connection) == 0;
 }
 
+bool at_connection_is_asked(const at_connection *connection)
+{
+    const at_exchange *exchange = connection->exchange;
+    return connection->phase == AT_PHASE_ACTIVE && exchange != NULL &&
+           !exchange->started && at_connection_waiting(connection) == 0;
+}
+
 void at_connection_settle(at_connection *connection)
 {
     if (connection->phase == AT_PHASE_CLOSED) {
@@ -467,6 +474,8 @@ void at_connection_settle(at_connection *connection)
     connection->progress = false;
     if (rests(connection)) {
         at_reactor_let_go(connection);
+    } else if (at_connection_is_asked(connection)) {
+        at_reactor_let_answer(connection);
     }
 }
 
@@ -516,7 +525,10 @@ void at_connection_close(at_connection *connection, bool reset)
     }
     at_phase phase = connection->phase;
     connection->phase = AT_PHASE_CLOSED;
-    if (reset) {
+    bool answered = atomic_load_explicit(&connection->claim, memory_order_relaxed) ==
+                    AT_CLAIM_ANSWERED; /* and ended, perhaps just now */
+    if (answered) {
+    } else if (reset) {
         at_socket_reset_on_close(connection->descriptor);
     } else if (connection->tls != NULL) {
         at_tls_shut_write(connection->tls);

@@ -62,8 +62,19 @@ enum { AT_SCRATCH_BYTES = 64 << 10 };
 /* Who may touch a connection. One that rests, between two requests and with nothing
  * read or to be sent, is FREE: the owner's thread takes hold of it for the next event,
  * and the balancer may take it away instead, to a reactor that has time. What is TAKEN
- * is an empty shell, which the owner puts away. */
-enum { AT_CLAIM_HELD, AT_CLAIM_FREE, AT_CLAIM_TAKEN };
+ * is an empty shell, which the owner puts away.
+ *
+ * One whose request is with the layer above, with nothing said to the client yet, is
+ * ASKED: the owner takes hold of it for each event and to answer. Where the owner is
+ * given up as stuck, another thread may answer instead, and then it is ANSWERED: the
+ * owner closes it when it meets it. */
+enum {
+    AT_CLAIM_HELD,
+    AT_CLAIM_FREE,
+    AT_CLAIM_TAKEN,
+    AT_CLAIM_ASKED,
+    AT_CLAIM_ANSWERED,
+};
 
 typedef struct at_connection {
     at_reactor *reactor; /* whose thread owns it */
@@ -133,9 +144,13 @@ typedef struct at_connection {
 /* Let the connection's only deadline be one of `kind` from now. */
 void at_reactor_set_deadline(at_connection *connection, at_deadline_kind kind);
 
-/* Take hold of the connection, before anything else is done with it that does not come
- * from its own exchange. False: it is being moved away. */
+/* Take hold of the connection, before anything is done with its socket. False: it is
+ * being moved away, or was answered by another and is closed now. */
 bool at_reactor_hold(at_connection *connection);
+
+/* Its request is with the layer above: where this reactor is given up, another thread
+ * may answer it. */
+void at_reactor_let_answer(at_connection *connection);
 
 /* It rests: the balancer may have it. */
 void at_reactor_let_go(at_connection *connection);
@@ -182,6 +197,9 @@ int at_connection_send(at_connection *connection, const at_span *pieces, int cou
 /* Give the connection the deadline that its state asks for; where a draining reactor's
  * connection has nothing left to do, close it. */
 void at_connection_settle(at_connection *connection);
+
+/* Is there a request without a word of an answer, and nothing else to be sent? */
+bool at_connection_is_asked(const at_connection *connection);
 
 /* Read again, if reading had stopped for the layer above. */
 void at_connection_resume(at_connection *connection);

@@ -146,7 +146,11 @@ static void begin(at_connection *connection, const at_h1_request *request)
         }
     }
     at_reactor_set_deadline(connection, AT_DEADLINE_NONE);
+    if (at_connection_is_asked(connection)) {
+        at_reactor_let_answer(connection);
+    }
     at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, request);
+    (void)at_reactor_hold(connection); /* or it is closed, which the phase says */
 }
 
 static void parse_head(at_connection *connection)
@@ -433,6 +437,9 @@ void at_h1_exchange_want_body(at_exchange *exchange)
         return;
     }
     exchange->wants_body = true;
+    if (!at_reactor_hold(connection)) {
+        return;
+    }
     if (exchange->continue_pending) {
         exchange->continue_pending = false;
         /* A client that did not wait needs no word. */
@@ -538,7 +545,7 @@ int at_h1_exchange_respond(at_exchange *exchange, int status,
     if (exchange->started) {
         return AT_EBUSY;
     }
-    if (connection == NULL) {
+    if (connection == NULL || !at_reactor_hold(connection)) {
         return AT_ECLOSED;
     }
     /* A rest of the request's body that is not worth reading costs the connection. */
@@ -599,7 +606,9 @@ void at_h1_exchange_abort(at_exchange *exchange)
 {
     if (exchange->connection != NULL) {
         exchange->lost = true; /* the layer above knows */
-        at_connection_close(exchange->connection, true);
+        if (at_reactor_hold(exchange->connection)) {
+            at_connection_close(exchange->connection, true);
+        }
     }
 }
 
@@ -610,6 +619,9 @@ int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
                           size_t header_count, const char **why)
 {
     at_connection *connection = exchange->connection;
+    if (!at_reactor_hold(connection)) {
+        return AT_ECLOSED;
+    }
     at_h1_response response = {
         .status = 101,
         .headers = headers,
@@ -656,6 +668,9 @@ int at_h1_exchange_interim(at_exchange *exchange, int status,
     at_connection *connection = exchange->connection;
     if (exchange->http_1_0) {
         return 0; /* it would take it for the response */
+    }
+    if (!at_reactor_hold(connection)) {
+        return AT_ECLOSED;
     }
     int result = at_h1_write_interim(&connection->out, status, headers, header_count);
     return result == 0 ? at_h1_exchange_emit(exchange, NULL, 0) : result;

@@ -3,6 +3,7 @@
  *   reactor_deadlines.c   timeouts
  *   reactor_arrivals.c    listeners and the inbox: connections come
  *   reactor_moves.c       the balancer and a drain: connections go elsewhere
+ *   reactor_stuck.c       is the owner alive, and what if it is not
  */
 #include <assert.h>
 #include <stdio.h>
@@ -26,11 +27,23 @@ enum {
 
 bool at_reactor_hold(at_connection *connection)
 {
-    unsigned claim = AT_CLAIM_FREE;
-    return atomic_compare_exchange_strong_explicit(&connection->claim, &claim,
-                                                   AT_CLAIM_HELD, memory_order_acquire,
-                                                   memory_order_relaxed) ||
-           claim == AT_CLAIM_HELD;
+    unsigned claim = atomic_load_explicit(&connection->claim, memory_order_relaxed);
+    while (claim == AT_CLAIM_FREE || claim == AT_CLAIM_ASKED) {
+        if (atomic_compare_exchange_weak_explicit(&connection->claim, &claim,
+                                                  AT_CLAIM_HELD, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            return true;
+        }
+    }
+    if (claim == AT_CLAIM_ANSWERED) {
+        at_connection_close(connection, false);
+    }
+    return claim == AT_CLAIM_HELD;
+}
+
+void at_reactor_let_answer(at_connection *connection)
+{
+    atomic_store_explicit(&connection->claim, AT_CLAIM_ASKED, memory_order_release);
 }
 
 void at_reactor_let_go(at_connection *connection)
@@ -62,6 +75,7 @@ void at_reactor_unlink(at_connection *connection)
 {
     at_reactor *reactor = connection->reactor;
     at_reactor_forget_deadline(connection);
+    (void)pthread_mutex_lock(&reactor->mutex);
     if (connection->before != NULL) {
         connection->before->after = connection->after;
     } else {
@@ -70,6 +84,7 @@ void at_reactor_unlink(at_connection *connection)
     if (connection->after != NULL) {
         connection->after->before = connection->before;
     }
+    (void)pthread_mutex_unlock(&reactor->mutex);
     connection->before = NULL;
     connection->after = reactor->dead;
     reactor->dead = connection;
@@ -81,12 +96,13 @@ void at_reactor_unlink(at_connection *connection)
 void at_reactor_bury(at_connection *connection)
 {
     at_reactor *reactor = connection->reactor;
+    /* First out of the list: who gives this reactor up finds sockets there. */
+    at_reactor_unlink(connection);
     /* The close alone does not take it out of the set while a child between fork and
      * exec has a copy. */
     at_poll_remove(reactor->set, connection->descriptor);
     at_socket_close(connection->descriptor);
     atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    at_reactor_unlink(connection);
 }
 
 /* Events of the batch, and frames of the layer above, may name a dead connection until
@@ -232,7 +248,7 @@ void at_reactor_close(at_reactor *reactor)
     assert(!reactor->in_batch);
     at_service_leave(reactor->service, reactor);
     at_reactor_listen_stop(reactor);
-    at_reactor_refuse_newcomers(reactor);
+    at_reactor_move_all(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
     reactor_free(reactor);
@@ -241,9 +257,10 @@ void at_reactor_close(at_reactor *reactor)
 void at_reactor_abort(at_reactor *reactor)
 {
     while (reactor->connections != NULL) {
-        if (at_reactor_hold(reactor->connections)) {
-            at_connection_close(reactor->connections, true);
-        } else {
+        at_connection *connection = reactor->connections;
+        if (at_reactor_hold(connection)) {
+            at_connection_close(connection, true);
+        } else if (connection->phase != AT_PHASE_CLOSED) {
             at_reactor_put_shells_away(reactor);
         }
     }
@@ -261,11 +278,12 @@ void at_reactor_drain(at_reactor *reactor)
      * none, unless a request has just come. */
     at_connection *connection = reactor->connections;
     while (connection != NULL) {
+        at_connection *after = connection->after;
         if (at_reactor_hold(connection)) {
             connection->readable = true;
             at_reactor_schedule(connection);
         }
-        connection = connection->after;
+        connection = after;
     }
     at_wakefd_set(reactor->wake);
 }
@@ -311,7 +329,7 @@ static void run_scheduled(at_reactor *reactor)
         at_connection *connection = list;
         list = connection->scheduled_next;
         connection->scheduled = false;
-        if (connection->phase != AT_PHASE_CLOSED) {
+        if (connection->phase != AT_PHASE_CLOSED && at_reactor_hold(connection)) {
             at_connection_event(connection, 0);
         }
     }

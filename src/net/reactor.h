@@ -84,6 +84,21 @@ void at_reactor_observe(at_reactor *reactor, at_reactor_look *look);
 at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
                                   int *spare_count);
 
+/* Since when has the owner begun no batch though it was asked to, in ns; 0: it has
+ * begun one since the last call. Asks again. ctx: any; guarded by the service's mutex
+ */
+int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns);
+
+/* The owner is stuck: for good, take connections at rest and those in the inbox away,
+ * as at_reactor_take_from does; send `answer` where a request waits, and end every
+ * connection that is left. When the owner comes back it finds a drain.
+ * ctx:  any thread but the owner's; the service's mutex keeps the reactor
+ * owns: the caller gets what is in the list */
+at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
+                                at_newcomer **spare, int *spare_count,
+                                at_given_up *result);
+bool at_reactor_is_given_up(const at_reactor *reactor);
+
 /* It does not get on with its work, as far as the balancer sees. */
 bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck);

@@ -52,11 +52,13 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
     connection->descriptor = descriptor;
     connection->peer = newcomer->peer;
     connection->deadline_kind = AT_DEADLINE_NONE;
+    (void)pthread_mutex_lock(&reactor->mutex);
     connection->after = reactor->connections;
     if (reactor->connections != NULL) {
         reactor->connections->before = connection;
     }
     reactor->connections = connection;
+    (void)pthread_mutex_unlock(&reactor->mutex);
     connection->requests = newcomer->requests;
     connection->local_known = newcomer->local_known;
     connection->local = newcomer->local;
@@ -169,15 +171,4 @@ void at_newcomer_close(at_newcomer *newcomer)
     at_tls_free(newcomer->tls);
     at_socket_close(newcomer->descriptor);
     at_free(newcomer);
-}
-
-void at_reactor_refuse_newcomers(at_reactor *reactor)
-{
-    at_newcomer *newcomers = at_reactor_empty_inbox(reactor, true);
-    while (newcomers != NULL) {
-        at_newcomer *newcomer = newcomers;
-        newcomers = newcomer->next;
-        at_newcomer_close(newcomer);
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
-    }
 }

@@ -32,7 +32,7 @@ struct at_reactor {
     bool in_batch, draining, drained_told;
     int64_t now_ns; /* of the present batch */
 
-    at_connection *connections; /* all that live */
+    at_connection *connections; /* all that live; writer: the owner, under the mutex */
     at_connection *scheduled, *scheduled_last;
     at_connection *dead;
     at_deadlines deadlines[AT_DEADLINE_KINDS];
@@ -63,6 +63,11 @@ struct at_reactor {
     atomic_bool disturbed; /* writer: under the mutex; `taken` or `told` is not empty */
     at_connection *taken;  /* guarded: mutex; shells to be put away */
     at_connection *told;   /* guarded: mutex; look at connection->told */
+
+    /* For who asks whether the owner is alive (reactor_stuck.c). */
+    uint64_t probed_batches; /* guarded: the service's mutex */
+    int64_t probed_since_ns; /* guarded: the service's mutex; 0: never asked */
+    atomic_bool given_up;    /* writer: under the mutex; for good */
 
     at_h1_request request; /* the one being parsed */
     char scratch[AT_SCRATCH_BYTES];
@@ -99,7 +104,6 @@ at_newcomer *at_reactor_empty_inbox(at_reactor *reactor, bool close);
 
 /* owns: takes the list */
 void at_reactor_attach_all(at_reactor *reactor, at_newcomer *newcomers);
-void at_reactor_refuse_newcomers(at_reactor *reactor);
 
 /* ---- reactor_moves.c ----------------------------------------------------------------
  */
@@ -117,5 +121,16 @@ void at_reactor_put_shells_away(at_reactor *reactor);
 
 /* The dead are told nothing. */
 void at_reactor_forget_told(at_reactor *reactor);
+
+/* The reactor closes: what rests, or is in the inbox, goes to others; where there is
+ * none, the inbox is closed with what is in it. */
+void at_reactor_move_all(at_reactor *reactor);
+
+/* What another reactor needs to go on with a connection that is ours to give. */
+at_newcomer at_reactor_newcomer_of(const at_connection *connection);
+
+/* Take it away if it rests. Caller holds the mutex. */
+bool at_reactor_take(at_reactor *reactor, at_connection *connection,
+                     at_newcomer *newcomer);
 
 #endif

@@ -118,8 +118,19 @@ static bool is_connection(const at_reactor *reactor, const void *user)
             (const int *)user >= reactor->listeners + AT_LISTENERS_MAX);
 }
 
-/* Take it away if it rests. Caller holds the mutex. */
-static bool take(at_reactor *reactor, at_connection *connection, at_newcomer *newcomer)
+at_newcomer at_reactor_newcomer_of(const at_connection *connection)
+{
+    return (at_newcomer){.descriptor = connection->descriptor,
+                         .tls = connection->tls,
+                         .peer = connection->peer,
+                         .requests = connection->requests,
+                         .moved = true,
+                         .local_known = connection->local_known,
+                         .local = connection->local};
+}
+
+bool at_reactor_take(at_reactor *reactor, at_connection *connection,
+                     at_newcomer *newcomer)
 {
     unsigned claim = AT_CLAIM_FREE;
     if (!atomic_compare_exchange_strong_explicit(&connection->claim, &claim,
@@ -127,13 +138,7 @@ static bool take(at_reactor *reactor, at_connection *connection, at_newcomer *ne
                                                  memory_order_relaxed)) {
         return false;
     }
-    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
-                              .tls = connection->tls,
-                              .peer = connection->peer,
-                              .requests = connection->requests,
-                              .moved = true,
-                              .local_known = connection->local_known,
-                              .local = connection->local};
+    *newcomer = at_reactor_newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
     atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
     connection->taken_next = reactor->taken;
@@ -173,7 +178,8 @@ at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
             continue;
         }
         if (!(event->ready & ending) && (event->ready & AT_POLL_READABLE) &&
-            *spare_count > 0 && take(reactor, event->user, spare[*spare_count - 1])) {
+            *spare_count > 0 &&
+            at_reactor_take(reactor, event->user, spare[*spare_count - 1])) {
             at_newcomer *newcomer = spare[--*spare_count];
             newcomer->next = list;
             list = newcomer;
@@ -222,13 +228,7 @@ bool at_reactor_move_away(at_connection *connection)
     if (newcomer == NULL) {
         return false;
     }
-    *newcomer = (at_newcomer){.descriptor = connection->descriptor,
-                              .tls = connection->tls,
-                              .peer = connection->peer,
-                              .requests = connection->requests,
-                              .moved = true,
-                              .local_known = connection->local_known,
-                              .local = connection->local};
+    *newcomer = at_reactor_newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
     if (!at_service_place(reactor->service, reactor, newcomer)) {
         at_free(newcomer);
@@ -237,4 +237,34 @@ bool at_reactor_move_away(at_connection *connection)
     atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
     bury_shell(connection);
     return true;
+}
+
+/* Give away what rests, as far as there is somebody to take it. */
+static void move_those_at_rest(at_reactor *reactor)
+{
+    at_connection *connection = reactor->connections;
+    while (connection != NULL) {
+        at_connection *after = connection->after;
+        bool rests = atomic_load_explicit(&connection->claim, memory_order_relaxed) ==
+                     AT_CLAIM_FREE;
+        if (rests && at_reactor_hold(connection) && !at_reactor_move_away(connection)) {
+            return;
+        }
+        connection = after;
+    }
+}
+
+void at_reactor_move_all(at_reactor *reactor)
+{
+    at_newcomer *newcomers = at_reactor_empty_inbox(reactor, true);
+    while (newcomers != NULL) {
+        at_newcomer *newcomer = newcomers;
+        newcomers = newcomer->next;
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        if (!at_service_place(reactor->service, reactor, newcomer)) {
+            at_newcomer_close(newcomer);
+        }
+    }
+    at_reactor_put_shells_away(reactor);
+    move_those_at_rest(reactor);
 }

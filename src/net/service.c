@@ -3,14 +3,19 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/bytes.h"
 #include "base/memory.h"
 #include "base/shared.h"
+#include "http/h1_response.h"
 #include "net/balance.h"
 #include "net/reactor.h"
 #include "net/static.h"
 #include "net/tls.h"
+#include "sys/clock.h"
 
 struct at_service {
     at_shared shared;
@@ -313,23 +318,31 @@ bool at_service_drain_one(at_service *service, int index)
     return found;
 }
 
-bool at_service_drain_thread(at_service *service, int thread)
+/* The reactor that was opened by that thread, or NULL. Caller holds the mutex. */
+static at_reactor *reactor_of(at_service *service, int thread)
 {
-    bool found = false;
-    (void)pthread_mutex_lock(&service->mutex);
-    for (int i = 0; i < AT_REACTORS_MAX && !found; i++) {
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
         at_reactor *reactor = service->reactors[i];
         at_reactor_stats stats = {0};
         if (reactor != NULL) {
             at_reactor_stats_get(reactor, &stats);
-            found = stats.thread == thread;
-        }
-        if (found) {
-            at_reactor_post_drain(reactor);
+            if (stats.thread == thread && !at_reactor_is_given_up(reactor)) {
+                return reactor;
+            }
         }
     }
+    return NULL;
+}
+
+bool at_service_drain_thread(at_service *service, int thread)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *reactor = reactor_of(service, thread);
+    if (reactor != NULL) {
+        at_reactor_post_drain(reactor);
+    }
     (void)pthread_mutex_unlock(&service->mutex);
-    return found;
+    return reactor != NULL;
 }
 
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
@@ -425,6 +438,97 @@ bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcom
     return placed;
 }
 
+/* ---- workers that are stuck ----------------------------------------------- */
+
+bool at_service_probe(at_service *service, int index, at_probe *probe)
+{
+    *probe = (at_probe){0};
+    if (index < 0 || index >= AT_REACTORS_MAX) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *reactor = service->reactors[index];
+    if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
+        at_reactor_stats stats;
+        at_reactor_stats_get(reactor, &stats);
+        probe->thread = stats.thread;
+        probe->silent_ns = at_reactor_probe(reactor, at_clock_ns());
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return true;
+}
+
+/* "503 Service Unavailable" without a body, which fits every method. */
+static int write_503(at_bytes *out, int retry_after_s)
+{
+    char seconds[16], date[AT_HTTP_DATE_BYTES];
+    int size = snprintf(seconds, sizeof seconds, "%d", retry_after_s);
+    at_http_date(date, time(NULL));
+    at_h1_header header = {{"retry-after", 11}, {seconds, (size_t)size}};
+    at_h1_response response = {
+        .status = 503,
+        .headers = &header,
+        .header_count = 1,
+        .date = {date, sizeof date},
+        .server = {"atoll", 5},
+    };
+    return at_h1_write_head(out, &response);
+}
+
+/* Memory for `count` moves, or for fewer. Gives how many. */
+static int make_spare(at_newcomer **spare, int count)
+{
+    int made = 0;
+    while (made < count && (spare[made] = at_alloc(sizeof **spare)) != NULL) {
+        made++;
+    }
+    return made;
+}
+
+/* Put each of the list where there is room for it. Caller holds the mutex. */
+static void settle_elsewhere(at_service *service, at_newcomer *list)
+{
+    while (list != NULL) {
+        at_newcomer *newcomer = list;
+        list = newcomer->next;
+        if (!place(service, NULL, newcomer)) {
+            at_newcomer_close(newcomer);
+        }
+    }
+}
+
+int at_service_give_up(at_service *service, int thread, int retry_after_s,
+                       at_given_up *result)
+{
+    enum { LATER = 64 }; /* connections that may come before it is given up */
+    *result = (at_given_up){0};
+    at_bytes answer;
+    at_bytes_init(&answer);
+    if (write_503(&answer, retry_after_s) < 0) {
+        return AT_ENOMEM;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *reactor = reactor_of(service, thread);
+    size_t count = reactor != NULL ? at_reactor_load(reactor) + LATER : 0;
+    (void)pthread_mutex_unlock(&service->mutex);
+    at_newcomer **spare = at_calloc(count + 1, sizeof *spare);
+    int spare_count = spare != NULL ? make_spare(spare, (int)count) : 0;
+    (void)pthread_mutex_lock(&service->mutex);
+    reactor = reactor_of(service, thread);
+    if (reactor != NULL) {
+        at_span text = {answer.data, answer.size};
+        settle_elsewhere(
+            service, at_reactor_give_up(reactor, text, spare, &spare_count, result));
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    while (spare_count > 0) {
+        at_free(spare[--spare_count]);
+    }
+    at_free(spare);
+    at_bytes_fini(&answer);
+    return reactor != NULL ? 0 : AT_EINVALID;
+}
+
 /* ---- the balancer --------------------------------------------------------- */
 
 void at_service_nudge(at_service *service)
@@ -441,8 +545,9 @@ int at_service_sets(at_service *service, int *descriptors)
     int count = 0;
     (void)pthread_mutex_lock(&service->mutex);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        if (service->reactors[i] != NULL) {
-            descriptors[count++] = at_reactor_descriptor(service->reactors[i]);
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
+            descriptors[count++] = at_reactor_descriptor(reactor);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);
@@ -471,8 +576,8 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
     (void)pthread_mutex_lock(&service->mutex);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         at_reactor *reactor = service->reactors[i];
-        if (reactor == NULL) {
-            continue;
+        if (reactor == NULL || at_reactor_is_given_up(reactor)) {
+            continue; /* the set of one that is given up is ready for ever */
         }
         at_reactor_look look;
         at_reactor_observe(reactor, &look);

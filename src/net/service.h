@@ -125,6 +125,31 @@ bool at_service_drain_one(at_service *service, int index);
  * ctx: any */
 bool at_service_drain_thread(at_service *service, int thread);
 
+/* How long a worker has not answered. */
+typedef struct at_probe {
+    int thread;        /* at_thread_number() of who opened the reactor; 0: none there */
+    int64_t silent_ns; /* since the first question that it has not answered; 0: none */
+} at_probe;
+
+/* Ask the reactor at `index` whether its owner gets on, and say what became of the
+ * question before. One who asks must be the only one.
+ * ctx: any; false past the last place */
+bool at_service_probe(at_service *service, int index, at_probe *probe);
+
+/* What became of the connections of a worker that was given up. */
+typedef struct at_given_up {
+    int moved;    /* to other workers */
+    int answered; /* 503 */
+    int cut;      /* ended: in the middle of a response, WebSockets, HTTP/2 */
+} at_given_up;
+
+/* Give up the reactor that was opened by that thread, whose owner is stuck: see
+ * at_reactor_give_up. `retry_after_s` is what is said to who is answered 503.
+ * ctx:  any
+ * errs: AT_EINVALID (there is none), AT_ENOMEM */
+int at_service_give_up(at_service *service, int thread, int retry_after_s,
+                       at_given_up *result);
+
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);
 

@@ -269,6 +269,11 @@ long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_
     return taken < 0 ? at_error_from_errno(errno) : taken;
 }
 
+void at_socket_shut(int descriptor)
+{
+    (void)shutdown(descriptor, SHUT_RDWR);
+}
+
 void at_socket_shut_write(int descriptor)
 {
     (void)shutdown(descriptor, SHUT_WR);

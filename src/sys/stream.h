@@ -69,6 +69,10 @@ long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_
 /* Say that no more will be sent; what was sent still arrives. */
 void at_socket_shut_write(int descriptor);
 
+/* Nothing is sent or received any more, on any thread, but what was sent still arrives;
+ * the descriptor stays open. */
+void at_socket_shut(int descriptor);
+
 /* Let the close that follows reset the connection, so that the peer sees a failure
  * and not a short answer. */
 void at_socket_reset_on_close(int descriptor);

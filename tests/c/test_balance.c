@@ -18,7 +18,7 @@ typedef struct side {
     at_reactor *reactor;
     at_thread thread;
     char name;
-    atomic_bool stop, burning, drained;
+    atomic_bool opened, stop, burning, drained;
     atomic_bool *let_go;
     uint64_t body_bytes; /* of the one /echo */
     int forgotten;
@@ -115,9 +115,18 @@ static const at_hooks hooks = {.request = on_request,
                                .drain = on_drain,
                                .drained = on_drained};
 
+static void wait_for(atomic_bool *flag)
+{
+    while (!atomic_load(flag)) {
+        (void)usleep(100);
+    }
+}
+
 static void run_side(void *argument)
 {
     side *self = argument;
+    CHECK(at_reactor_open(&self->reactor, self->service, &hooks, self, NULL) == 0);
+    atomic_store(&self->opened, true);
     while (!atomic_load(&self->stop)) {
         at_reactor_run(self->reactor, 20);
     }
@@ -152,8 +161,9 @@ static void set_up(fixture *fixture)
 static void start(fixture *fixture, int i)
 {
     side *self = &fixture->sides[i];
-    CHECK(at_reactor_open(&self->reactor, fixture->service, &hooks, self, NULL) == 0);
+    self->service = fixture->service;
     CHECK(at_thread_start(&self->thread, "side", run_side, self, NULL) == 0);
+    wait_for(&self->opened);
 }
 
 static void tear_down(fixture *fixture)
@@ -233,13 +243,6 @@ static int burner(fixture *fixture)
                 return i;
             }
         }
-        (void)usleep(100);
-    }
-}
-
-static void wait_for(atomic_bool *flag)
-{
-    while (!atomic_load(flag)) {
         (void)usleep(100);
     }
 }
@@ -389,8 +392,130 @@ static void many_clients(void)
     tear_down(&fixture);
 }
 
+/* ---- a worker that is stuck ------------------------------------------------------
+ */
+
+static int thread_of(fixture *fixture, int side)
+{
+    at_reactor_stats stats;
+    CHECK(at_service_stats(fixture->service, side, &stats));
+    return stats.thread;
+}
+
+static int64_t silence(fixture *fixture, int side)
+{
+    at_probe probe;
+    CHECK(at_service_probe(fixture->service, side, &probe));
+    CHECK(probe.thread == thread_of(fixture, side));
+    return probe.silent_ns;
+}
+
+/* Everything up to the end of the connection. */
+static void hear_all(int client, char *text, size_t size)
+{
+    size_t at = 0;
+    ssize_t got;
+    while ((got = recv(client, text + at, size - 1 - at, 0)) > 0) {
+        at += (size_t)got;
+    }
+    CHECK(got == 0);
+    text[at] = '\0';
+}
+
+/* One answer, 503, and the end. */
+static void hear_503(int client)
+{
+    char text[1024];
+    hear_all(client, text, sizeof text);
+    CHECK(strncmp(text, "HTTP/1.1 503 ", 13) == 0);
+    CHECK(strstr(text, "retry-after: 7\r\n") != NULL);
+    CHECK(strstr(text, "\r\n\r\n") == text + strlen(text) - 4);
+}
+
+static void busy_is_silent_and_idle_is_not(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[2];
+    dial_first(&fixture, clients, 2);
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    CHECK(silence(&fixture, busy) == 0); /* the first question */
+    CHECK(silence(&fixture, busy) > 0);
+    (void)silence(&fixture, other);
+    while (silence(&fixture, other) > 0) { /* it answers, in its own time */
+        (void)usleep(100);
+    }
+    CHECK(silence(&fixture, busy) > 0);
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) != 0);
+    while (silence(&fixture, busy) > 0) {
+        (void)usleep(100);
+    }
+    for (int i = 0; i < 2; i++) {
+        (void)close(clients[i]);
+    }
+    tear_down(&fixture);
+}
+
+static void stuck_reactor_is_given_up(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[4];
+    dial_first(&fixture, clients, 4);
+    say(clients[1], "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc");
+    say(clients[0], GET("/burn"));
+    int busy = burner(&fixture), other = 1 - busy;
+    char other_name = fixture.sides[other].name;
+    at_given_up result;
+    CHECK(at_service_give_up(fixture.service, -1, 7, &result) == AT_EINVALID);
+    int thread = thread_of(&fixture, busy);
+    CHECK(at_service_give_up(fixture.service, thread, 7, &result) == 0);
+    hear_503(clients[0]);
+    for (int i = 2; i < 4; i++) { /* they never notice */
+        CHECK(ask(clients[i], GET("/hello")) == other_name);
+    }
+    CHECK(result.answered == 1 || result.answered == 2);
+    CHECK(result.cut == 0);
+    CHECK(at_service_give_up(fixture.service, thread, 7, &result) == AT_EINVALID);
+    CHECK(atomic_load(&fixture.sides[busy].burning));
+    /* The owner comes back and finds nothing to do but to end. */
+    atomic_store(&fixture.let_go, true);
+    wait_for(&fixture.sides[busy].drained);
+    for (int i = 2; i < 4; i++) {
+        CHECK(ask(clients[i], GET("/hello")) == other_name);
+    }
+    for (int i = 0; i < 4; i++) {
+        (void)close(clients[i]);
+    }
+    tear_down(&fixture);
+}
+
+static void closed_reactor_gives_what_rests(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[3];
+    dial_first(&fixture, clients, 3);
+    atomic_store(&fixture.sides[0].stop, true);
+    at_thread_join(&fixture.sides[0].thread);
+    at_reactor_close(fixture.sides[0].reactor);
+    for (int i = 0; i < 3; i++) {
+        CHECK(ask(clients[i], GET("/hello")) == 'b');
+        (void)close(clients[i]);
+    }
+    atomic_store(&fixture.sides[1].stop, true);
+    at_thread_join(&fixture.sides[1].thread);
+    at_reactor_close(fixture.sides[1].reactor);
+    at_service_unref(fixture.service);
+}
+
 int main(void)
 {
+    RUN(busy_is_silent_and_idle_is_not);
+    RUN(stuck_reactor_is_given_up);
+    RUN(closed_reactor_gives_what_rests);
     RUN(next_request_at_an_idle_reactor);
     RUN(new_connection_at_an_idle_reactor);
     RUN(running_requests_stay);

@@ -1,0 +1,109 @@
+/* Is a reactor's owner alive, and what becomes of its connections if it is not; see
+ * reactor.h.
+ *
+ * Whether a worker gets on is seen from outside, since one that is stuck can tell
+ * nobody. It is asked: its eventfd is set, which a loop that turns answers by a batch,
+ * however little there is to do. One that has begun none since the last question is
+ * silent, whatever keeps it: Python code, C code that holds the GIL, a lock.
+ *
+ * Giving it up works under its mutex, which keeps every connection in the list from
+ * being freed and every socket from being closed. What can be touched there beside the
+ * owner, who may come back at any moment, is what a connection's claim says: one at
+ * rest is taken away, one whose request waits for its answer is answered, and of any
+ * other the socket alone is shut down.
+ */
+#include <pthread.h>
+
+#include "net/connection.h"
+#include "net/reactor_internal.h"
+#include "sys/wakefd.h"
+
+int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns)
+{
+    uint64_t batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
+    int64_t silent_ns = 0;
+    if (reactor->probed_since_ns == 0 || batches != reactor->probed_batches) {
+        reactor->probed_batches = batches;
+        reactor->probed_since_ns = now_ns;
+    } else {
+        silent_ns = now_ns - reactor->probed_since_ns;
+    }
+    at_wakefd_set(reactor->wake);
+    return silent_ns;
+}
+
+bool at_reactor_is_given_up(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->given_up, memory_order_relaxed);
+}
+
+/* Say `answer` to who waits on the connection, if that can be said now. */
+static bool answer_instead(at_connection *connection, at_span answer)
+{
+    unsigned claim = AT_CLAIM_ASKED;
+    if (!atomic_compare_exchange_strong_explicit(
+            &connection->claim, &claim, AT_CLAIM_ANSWERED, memory_order_acquire,
+            memory_order_relaxed)) {
+        return false;
+    }
+    /* No socket that has nothing waiting refuses so few bytes. */
+    if (connection->tls != NULL) {
+        (void)at_tls_send(connection->tls, &answer, 1);
+        at_tls_shut_write(connection->tls);
+    } else {
+        (void)at_socket_send(connection->descriptor, &answer, 1);
+    }
+    return true;
+}
+
+/* Caller holds the mutex. */
+static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer **spare,
+                               int *spare_count, at_given_up *result)
+{
+    at_newcomer *list = reactor->inbox;
+    reactor->inbox = NULL;
+    for (at_newcomer *newcomer = list; newcomer != NULL; newcomer = newcomer->next) {
+        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        result->moved++;
+    }
+    for (at_connection *connection = reactor->connections; connection != NULL;
+         connection = connection->after) {
+        if (*spare_count > 0 &&
+            at_reactor_take(reactor, connection, spare[*spare_count - 1])) {
+            at_newcomer *newcomer = spare[--*spare_count];
+            newcomer->next = list;
+            list = newcomer;
+            result->moved++;
+            continue;
+        }
+        if (atomic_load_explicit(&connection->claim, memory_order_relaxed) ==
+            AT_CLAIM_TAKEN) {
+            continue; /* its socket is another's */
+        }
+        if (answer_instead(connection, answer)) {
+            result->answered++;
+        } else {
+            result->cut++;
+        }
+        at_socket_shut(connection->descriptor);
+    }
+    return list;
+}
+
+at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
+                                at_newcomer **spare, int *spare_count,
+                                at_given_up *result)
+{
+    (void)pthread_mutex_lock(&reactor->mutex);
+    reactor->inbox_closed = true;
+    atomic_store_explicit(&reactor->given_up, true, memory_order_relaxed);
+    at_newcomer *list = empty_list(reactor, answer, spare, spare_count, result);
+    atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    /* Should the owner come back, it shall find no client and an end. */
+    for (int i = 0; i < reactor->listener_count; i++) {
+        at_poll_remove(reactor->set, reactor->listeners[i]);
+    }
+    at_reactor_post_drain(reactor);
+    return list;
+}
