@@ -1,6 +1,7 @@
 """The server against its peers: requests, CPU, latency and memory, in one table.
 
     python bench/serve.py [--case hello|fastapi] [--rounds 3] [--seconds 3] [--json]
+    python bench/serve.py --servers atoll,uvicorn,granian,c --workers 1
 
 Each server runs the same application; wrk sends the same load to each in turn, and the
 rounds are interleaved, so that what else the machine does falls on all alike. The
@@ -51,6 +52,8 @@ SERVERS = {
     " --http httptools --no-access-log --log-level warning",
     "granian": "{bin}/granian --interface asgi main:app --port {port} --workers {n}"
     " --loop uvloop --no-ws --log-level warning",
+    # The limit: bench/c/hello.c, compiled beside the application; one thread.
+    "c": "./hello {port}",
 }
 
 
@@ -65,6 +68,13 @@ class Figures:
     private_mb: float
     proportional_mb: float
     errors: int
+
+
+def build_limit(folder: Path) -> None:
+    """Compile what answers without any Python."""
+    source = Path(__file__).resolve().parent / "c" / "hello.c"
+    command = ["cc", "-O3", "-D_GNU_SOURCE", "-o", folder / "hello", source]
+    subprocess.run(command, check=True)
 
 
 def tree(root: int) -> list[int]:
@@ -226,6 +236,7 @@ def main() -> None:
         folder, script, target = Path(temporary), None, "/"
         if options.case == "hello":
             (folder / "main.py").write_text(HELLO)
+            build_limit(folder)
         else:
             script, target = folder / "post.lua", "/items"
             script.write_text(POST)
