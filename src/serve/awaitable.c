@@ -195,9 +195,17 @@ static int awaitable_clear(PyObject *self)
 static void awaitable_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    at_awaitable *awaitable = (at_awaitable *)self;
+    at_request *request = awaitable->request;
     PyObject_GC_UnTrack(self);
-    (void)awaitable_clear(self);
-    type->tp_free(self);
+    Py_CLEAR(awaitable->result);
+    forget_wait(awaitable);
+    if (request != NULL) {
+        at_spare_give(&request->worker->awaitables, self);
+        Py_DECREF(request);
+    } else {
+        type->tp_free(self);
+    }
     Py_DECREF(type);
 }
 
@@ -205,7 +213,7 @@ PyObject *at_awaitable_new(at_worker *worker, at_awaited awaited, PyObject *resu
                            at_request *request)
 {
     at_awaitable *self =
-        (at_awaitable *)worker->awaitable_type->tp_alloc(worker->awaitable_type, 0);
+        (at_awaitable *)at_spare_take(&worker->awaitables, worker->awaitable_type);
     if (self != NULL) {
         self->awaited = awaited;
         self->result = Py_XNewRef(result);

@@ -80,15 +80,16 @@ static PyObject *receive_call(PyObject *self, PyObject *const *arguments, size_t
                    : at_awaitable_new(request->worker, AT_AWAIT_MESSAGE, NULL, request);
     }
     PyObject *awaitable =
-        at_awaitable_new(request->worker, AT_AWAIT_RESULT, message, NULL);
+        at_awaitable_new(request->worker, AT_AWAIT_RESULT, message, request);
     Py_DECREF(message);
     return awaitable;
 }
 
 PyObject *at_receive_new(at_request *request)
 {
-    PyTypeObject *type = request->worker->receive_type;
-    at_receive *self = (at_receive *)type->tp_alloc(type, 0);
+    at_worker *worker = request->worker;
+    at_receive *self =
+        (at_receive *)at_spare_take(&worker->receives, worker->receive_type);
     if (self != NULL) {
         self->vectorcall = receive_call;
         self->request = (at_request *)Py_NewRef((PyObject *)request);
@@ -112,9 +113,14 @@ static int receive_clear(PyObject *self)
 static void receive_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    at_request *request = ((at_receive *)self)->request;
     PyObject_GC_UnTrack(self);
-    (void)receive_clear(self);
-    type->tp_free(self);
+    if (request != NULL) {
+        at_spare_give(&request->worker->receives, self);
+        Py_DECREF(request);
+    } else {
+        type->tp_free(self); /* the collector has cleared it */
+    }
     Py_DECREF(type);
 }
 

@@ -141,8 +141,7 @@ static void finish(at_request *request)
 /* The task is done: set its exception, if it has one, and finish. */
 static void finish_task(at_request *request, PyObject *task)
 {
-    PyObject *exception =
-        PyObject_CallMethodNoArgs(task, request->worker->words.exception);
+    PyObject *exception = PyObject_CallOneArg(request->worker->task_exception, task);
     if (exception == Py_None) {
         Py_DECREF(exception);
     } else if (exception != NULL) {
@@ -182,11 +181,14 @@ static PyObject *start_task(at_request *request)
     if (coroutine == NULL) {
         return NULL;
     }
-    PyObject *arguments[] = {NULL, coroutine, worker->loop, Py_True};
-    PyObject *task =
-        PyObject_Vectorcall(worker->task_type, arguments + 1,
-                            1 | PY_VECTORCALL_ARGUMENTS_OFFSET, worker->task_names);
+    /* Task has no vectorcall: with keywords in a dict at hand none is made of them. */
+    PyObject *arguments = PyTuple_Pack(1, coroutine);
     Py_DECREF(coroutine);
+    if (arguments == NULL) {
+        return NULL;
+    }
+    PyObject *task = PyObject_Call(worker->task_type, arguments, worker->task_options);
+    Py_DECREF(arguments);
     return task;
 }
 
@@ -194,7 +196,8 @@ static void run(at_request *request)
 {
     at_words *words = &request->worker->words;
     PyObject *task = start_task(request);
-    PyObject *done = task != NULL ? PyObject_CallMethodNoArgs(task, words->done) : NULL;
+    PyObject *done =
+        task != NULL ? PyObject_CallOneArg(request->worker->task_done, task) : NULL;
     if (done == NULL) {
         finish(request);
     } else if (done == Py_True) {
@@ -220,8 +223,8 @@ static void run(at_request *request)
 void at_request_begin(at_worker *worker, at_exchange *exchange,
                       const at_h1_request *head)
 {
-    PyTypeObject *type = worker->request_type;
-    at_request *request = (at_request *)type->tp_alloc(type, 0);
+    at_request *request =
+        (at_request *)at_spare_take(&worker->requests, worker->request_type);
     if (request == NULL) {
         at_worker_report(worker, NULL, "starting a request");
         answer_500(exchange);
@@ -305,11 +308,14 @@ static void request_dealloc(PyObject *self)
     if (request->headers != NULL) {
         at_send_drop_headers(request);
     }
-    if (request->worker != NULL) {
+    at_worker *worker = request->worker;
+    if (worker != NULL) {
         at_send_close_file(request);
+        at_spare_give(&worker->requests, self);
+        Py_DECREF(worker);
+    } else {
+        type->tp_free(self);
     }
-    Py_CLEAR(request->worker);
-    type->tp_free(self);
     Py_DECREF(type);
 }
 

@@ -83,6 +83,24 @@ static int keep_header(at_request *request, PyObject *pair)
     return 0;
 }
 
+/* Are all of them tuples of two bytes objects? Then none of them can run code, and
+ * with a GIL nobody else can change the list either. */
+static bool is_plain(PyObject *list)
+{
+#ifdef Py_GIL_DISABLED
+    return false;
+#endif
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++) {
+        PyObject *pair = PySequence_Fast_GET_ITEM(list, i);
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(pair, 0)) ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(pair, 1))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int at_send_keep_headers(at_request *request, PyObject *headers)
 {
     request->headers = request->inline_headers;
@@ -95,12 +113,12 @@ int at_send_keep_headers(at_request *request, PyObject *headers)
     }
     /* A tuple of our own where it is a list: making bytes of an item may run code that
      * changes the list. */
-    PyObject *fixed = PySequence_Tuple(list);
+    PyObject *fixed = is_plain(list) ? Py_NewRef(list) : PySequence_Tuple(list);
     Py_DECREF(list);
     if (fixed == NULL) {
         return -1;
     }
-    Py_ssize_t count = PyTuple_GET_SIZE(fixed);
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(fixed);
     if (count > AT_INLINE_HEADERS) {
         at_header_objects *memory = PyMem_Calloc((size_t)count, sizeof *memory);
         if (memory == NULL) {
@@ -112,7 +130,7 @@ int at_send_keep_headers(at_request *request, PyObject *headers)
     }
     int result = 0;
     for (Py_ssize_t i = 0; i < count && result == 0; i++) {
-        result = keep_header(request, PyTuple_GET_ITEM(fixed, i));
+        result = keep_header(request, PySequence_Fast_GET_ITEM(fixed, i));
     }
     Py_DECREF(fixed);
     if (result < 0) {
@@ -438,8 +456,8 @@ static PyObject *send_call(PyObject *self, PyObject *const *arguments, size_t fl
 
 PyObject *at_send_new(at_request *request)
 {
-    PyTypeObject *type = request->worker->send_type;
-    at_send *self = (at_send *)type->tp_alloc(type, 0);
+    at_worker *worker = request->worker;
+    at_send *self = (at_send *)at_spare_take(&worker->sends, worker->send_type);
     if (self != NULL) {
         self->vectorcall = send_call;
         self->request = (at_request *)Py_NewRef((PyObject *)request);
@@ -463,9 +481,14 @@ static int send_clear(PyObject *self)
 static void send_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    at_request *request = ((at_send *)self)->request;
     PyObject_GC_UnTrack(self);
-    (void)send_clear(self);
-    type->tp_free(self);
+    if (request != NULL) {
+        at_spare_give(&request->worker->sends, self);
+        Py_DECREF(request);
+    } else {
+        type->tp_free(self); /* the collector has cleared it */
+    }
     Py_DECREF(type);
 }
 

@@ -127,10 +127,18 @@ static int take_asyncio(at_worker *worker)
     worker->task_type = PyObject_GetAttrString(asyncio, "Task");
     worker->cancelled_class = PyObject_GetAttrString(asyncio, "CancelledError");
     Py_DECREF(asyncio);
-    worker->task_names = PyTuple_Pack(2, worker->words.loop, worker->words.eager_start);
+    if (worker->task_type == NULL) {
+        return -1;
+    }
+    worker->task_done = PyObject_GetAttr(worker->task_type, worker->words.done);
+    worker->task_exception =
+        PyObject_GetAttr(worker->task_type, worker->words.exception);
+    worker->task_options = Py_BuildValue("{OOOO}", worker->words.loop, worker->loop,
+                                         worker->words.eager_start, Py_True);
     worker->create_future = PyObject_GetAttrString(worker->loop, "create_future");
-    return worker->task_type != NULL && worker->cancelled_class != NULL &&
-                   worker->task_names != NULL && worker->create_future != NULL
+    return worker->cancelled_class != NULL && worker->task_done != NULL &&
+                   worker->task_exception != NULL && worker->task_options != NULL &&
+                   worker->create_future != NULL
                ? 0
                : -1;
 }
@@ -288,6 +296,7 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->on_access);
     Py_VISIT(worker->gone_class);
     Py_VISIT(worker->task_type);
+    Py_VISIT(worker->task_options);
     Py_VISIT(worker->cancelled_class);
     Py_VISIT(worker->create_future);
     Py_VISIT(worker->scope_template);
@@ -314,6 +323,7 @@ static int worker_clear(PyObject *self)
     at_reactor_close(reactor);
     Py_CLEAR(worker->app);
     Py_CLEAR(worker->loop);
+    Py_CLEAR(worker->task_options);
     Py_CLEAR(worker->state);
     Py_CLEAR(worker->create_future);
     Py_CLEAR(worker->scope_template);
@@ -333,11 +343,16 @@ static void worker_dealloc(PyObject *self)
     Py_CLEAR(worker->on_access);
     Py_CLEAR(worker->gone_class);
     Py_CLEAR(worker->task_type);
-    Py_CLEAR(worker->task_names);
+    Py_CLEAR(worker->task_done);
+    Py_CLEAR(worker->task_exception);
     Py_CLEAR(worker->cancelled_class);
     Py_CLEAR(worker->empty_bytes);
     Py_CLEAR(worker->root_path);
     Py_CLEAR(worker->ready);
+    at_spare_drop(&worker->requests);
+    at_spare_drop(&worker->receives);
+    at_spare_drop(&worker->sends);
+    at_spare_drop(&worker->awaitables);
     Py_CLEAR(worker->request_type);
     Py_CLEAR(worker->receive_type);
     Py_CLEAR(worker->send_type);

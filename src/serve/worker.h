@@ -15,6 +15,7 @@
  *   send_file.c  files as bodies
  *   websocket.c  the messages of WebSockets
  *   awaitable.c  what receive() and send() return
+ *   spare.c      memory of all these, kept for the next request
  */
 #ifndef AT_SERVE_WORKER_H
 #define AT_SERVE_WORKER_H
@@ -22,6 +23,7 @@
 #include <Python.h>
 
 #include "net/reactor.h"
+#include "serve/spare.h"
 
 /* Strings that requests use, interned once for a worker. X(name, text) */
 #define AT_SERVE_WORDS(X)                                                              \
@@ -116,13 +118,16 @@ typedef struct at_worker {
     PyObject *gone_class; /* what send() raises when the client has gone */
     PyObject *task_type;  /* asyncio.Task */
     PyObject *cancelled_class;
-    PyObject *task_names; /* ("loop", "eager_start") */
+    PyObject *task_options;   /* {"loop": loop, "eager_start": True} */
+    PyObject *task_done;      /* Task.done */
+    PyObject *task_exception; /* Task.exception */
     PyObject *create_future;
     PyObject *scope_template, *websocket_template;
     PyObject *empty_bytes;
     PyObject *root_path;
     PyObject *ready; /* the awaitable that gives None at once */
     PyTypeObject *request_type, *receive_type, *send_type, *awaitable_type;
+    at_spares requests, receives, sends, awaitables;
     at_words words;
     PyObject *methods[AT_METHODS_MAX];
     PyObject *names[AT_NAME_SLOTS]; /* bytes objects, or NULL */
@@ -181,7 +186,7 @@ typedef enum at_awaited {
 typedef struct at_awaitable {
     PyObject_HEAD at_awaited awaited;
     PyObject *result;    /* AT_AWAIT_RESULT */
-    at_request *request; /* a reference; otherwise */
+    at_request *request; /* a reference; NULL: the worker's own */
     PyObject *future;    /* that the task waits for now, or NULL */
     PyObject *steps;     /* its iterator */
 } at_awaitable;
