@@ -25,7 +25,7 @@ from atoll._errors import (
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 if TYPE_CHECKING:
-    from atoll._pool import BrokenProcess, LostWorker, Pool
+    from atoll._pool.executor import BrokenProcess, LostWorker, Pool
     from atoll._server.server import Server
 
 __all__ = [
@@ -68,9 +68,9 @@ def __getattr__(name: str) -> object:
     # Not every interpreter pays for these: the server's part, and importlib.metadata,
     # the largest import of all.
     if name in ("BrokenProcess", "LostWorker", "Pool"):
-        from atoll import _pool
+        from atoll._pool import executor
 
-        return getattr(_pool, name)
+        return getattr(executor, name)
     if name == "Server":
         from atoll._server.server import Server
 

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from atoll._pool import Pool
+from atoll._pool.executor import Pool
 
 __all__ = ["close_pool", "dask_setup", "dask_teardown", "get", "use_in_worker"]
 

@@ -31,7 +31,7 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
-from atoll._pool import Pool
+from atoll._pool.executor import Pool
 
 __all__ = ["AtollBackend", "close_pools"]
 

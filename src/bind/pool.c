@@ -1,8 +1,9 @@
 /* The scheduler of pool/scheduler.h for Python, and the loop that a worker runs.
  *
- * atoll._pool drives it: it makes the workers, gives each task its future, and collects
- * results in batches. A task carries its call as a message (interpreters, processes) or
- * only its number (threads: the call is an object of the same interpreter). */
+ * atoll._pool.executor drives it: it makes the workers, gives each task its future, and
+ * collects results in batches. A task carries its call as a message (interpreters,
+ * processes) or only its number (threads: the call is an object of the same
+ * interpreter). */
 #define PY_SSIZE_T_CLEAN
 #include "pool/scheduler.h"
 

@@ -342,7 +342,7 @@ def test_a_worker_stuck_in_c_is_replaced(model, how, tmp_path, recwarn):
 
 
 def test_shutdown_leaves_what_is_stuck(tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr("atoll._pool._STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("atoll._pool.limits.STUCK_SECONDS", 0.2)
     pool = atoll.Pool(1, model="interpreters")
     future = pool.submit(in_c, str(tmp_path / "begun"))
     wait_until((tmp_path / "begun").exists)

@@ -3,11 +3,12 @@
 import os
 import signal
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
 import atoll
-from atoll import _pool_worker
+from atoll._pool import worker_process
 
 DEADLINE = 60
 
@@ -35,15 +36,15 @@ def process_of(pool, worker=0):
 
 def test_an_interrupt_of_the_last_task_of_a_process(monkeypatch):
     """The pool tells the process to settle, and it has ended by then."""
-    send, ended = _pool_worker.send_block, []
+    send, ended = worker_process.send_block, []
 
     def send_late(sock, kind, data):
-        if kind == _pool_worker.SETTLE:
+        if kind == worker_process.SETTLE:
             wait_for_end(process_of(pool))
             ended.append(True)
         send(sock, kind, data)
 
-    monkeypatch.setattr(_pool_worker, "send_block", send_late)
+    monkeypatch.setattr(worker_process, "send_block", send_late)
     with atoll.Pool(1, model="processes", max_tasks_per_worker=1) as pool:
         first = pool.submit(spin)
         others = [pool.submit(abs, -n) for n in range(3)]
@@ -66,7 +67,7 @@ def test_a_task_for_a_process_that_has_died_goes_to_another():
 @pytest.mark.parametrize("size", [10, 3_000_000])
 def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
     sent = []
-    send = _pool_worker.send_block
+    send = worker_process.send_block
 
     def send_and_tell(sock, kind, data):
         send(sock, kind, data)
@@ -75,9 +76,9 @@ def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
     with atoll.Pool(1, model="processes") as pool:
         before = pool.submit(os.getpid).result(DEADLINE)
         os.kill(before, signal.SIGSTOP)
-        monkeypatch.setattr(_pool_worker, "send_block", send_and_tell)
+        monkeypatch.setattr(worker_process, "send_block", send_and_tell)
         future = pool.submit(lambda data: (os.getpid(), len(data)), b"x" * size)
-        wait_until(lambda: _pool_worker.CALL in sent)
+        wait_until(lambda: worker_process.CALL in sent)
         os.kill(before, signal.SIGKILL)
         after, length = future.result(DEADLINE)
         assert after != before and length == size
@@ -91,7 +92,7 @@ def test_a_task_that_is_not_wanted_is_not_sent_again(monkeypatch):
         wait_until(future.running)
         assert future.cancel(running=True)
         os.kill(before, signal.SIGKILL)
-        with pytest.raises(atoll._pool.CancelledError):
+        with pytest.raises(CancelledError):
             future.result(DEADLINE)
         assert pool.submit(abs, -1).result(DEADLINE) == 1
 

@@ -17,7 +17,7 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atoll._pool import Pool
+    from atoll._pool.executor import Pool
 
 __all__ = ["PoolFuture", "finish_all"]
 
@@ -92,7 +92,7 @@ class PoolFuture(Future[Any]):
             return True
         if self._state == FINISHED:
             return False
-        return self._pool._cancel(self, running)
+        return self._pool._limits.cancel(self, running)
 
     def set_running_or_notify_cancel(self) -> bool:
         raise InvalidStateError("a pool's future is run by the pool alone")

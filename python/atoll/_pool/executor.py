@@ -1,50 +1,35 @@
 """`atoll.Pool`: one executor over interpreters, threads and processes."""
 
 import asyncio
-import collections
-import heapq
 import itertools
 import os
-import queue
 import sys
 import threading
-import time
 import uuid
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from typing import Any, Literal, Self
 
-from atoll import _atoll, _pool_worker, _wire
-from atoll._errors import AtollError, ClosedError, Full, NotShareableError
-from atoll._interpreter import _result
-from atoll._pool_future import PoolFuture, finish_all
-from atoll._pool_models import MODELS, ProcessModel, ThreadModel
-from atoll._pool_worker import Broadcast
+from atoll import _atoll
+from atoll._errors import ClosedError, Full
+from atoll._pool import worker as _worker
+from atoll._pool.crew import Crew
+from atoll._pool.future import PoolFuture, finish_all
+from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
+from atoll._pool.maps import mapped, with_progress
+from atoll._pool.models import InterpreterModel, Model, ThreadModel
+from atoll._pool.processes import ProcessModel
+from atoll._pool.results import NOTICE, VALUE, BrokenProcess, LostWorker, error_of
+from atoll._pool.worker import Broadcast
 
 __all__ = ["Broadcast", "BrokenProcess", "LostWorker", "Pool", "PoolFuture"]
 
-_VALUE, _ERROR, _CANCELLED, _NOTICE, _REFUSED = range(5)
-
-_CHUNK_SECONDS = 0.005
-_LARGEST_CHUNK = 4096
-
-# What is to happen to a task at a time: its running time may be over, its deadline is
-# there, or it was interrupted and should have ended by now.
-_TIMEOUT, _DEADLINE, _STUCK = range(3)
-_STUCK_SECONDS = 5.0  # for an interrupted task to end in, where the pool shuts down
+MODELS: dict[str, type[Model]] = {
+    model.name: model for model in (InterpreterModel, ThreadModel, ProcessModel)
+}
 
 _pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
-
-
-class BrokenProcess(AtollError, BrokenProcessPool):
-    """The process that ran the task died; only this task is lost."""
-
-
-class LostWorker(AtollError):
-    """The task did not end when it was told to, and its worker was replaced."""
 
 
 def _chosen(model: str) -> tuple[str, str]:
@@ -135,33 +120,23 @@ class Pool(Executor):
         self._max_queued = max_queued
         self._when_full = when_full
         self._timeout = timeout
-        self._replace_stuck = replace_stuck
         self._initializer, self._initargs = initializer, initargs
         self._broadcasts: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._next_id = self._numbers.__next__
         self._futures: dict[int, PoolFuture] = {}
         self._lock = threading.Lock()
-        # Held while a task goes from a worker back to the queue, and while a task is
-        # looked for to be interrupted: until the interrupt is sent to its worker.
-        self._moving = threading.Lock()
-        self._deadlines: list[tuple[float, int, int, float]] = []  # guarded: _lock
-        self._turns: collections.Counter[int] = collections.Counter()
-        self._earliest: float | None = None
-        self._alive: set[int] = set()
         self._shut = False
         self._broken: BaseException | None = None
         self._over = threading.Event()
-        self._restarts = 0
+        self._limits = Limits(self, replace_stuck)
         if self._model_name == "threads":
             self._start_objects()
         else:
             self._start_data()  # what cannot be sent is told now
         self._model = MODELS[self._model_name](self)
         self._submit_call = self._model.submit
-        for worker in range(workers):
-            self._start_worker(worker)
-            self._alive.add(worker)
+        self._crew = Crew(self, self._model, workers)
         _pools.add(self)
         self._collector = threading.Thread(
             target=self._collect, name=f"{name}-results", daemon=True
@@ -196,7 +171,7 @@ class Pool(Executor):
             "model": self._model_name,
             "queued": self.queued,
             "unfinished": len(self._futures),
-            "restarts": self._restarts,
+            "restarts": self._crew.restarts,
             "workers": [
                 {
                     "worker": worker,
@@ -266,7 +241,7 @@ class Pool(Executor):
         except BaseException as error:
             raise self._not_submitted(task_id, error) from error.__cause__
         if timeout is not None:
-            self._set_alarm(task_id, _TIMEOUT, timeout)
+            self._limits.alarm(task_id, TIMEOUT, timeout)
         return future
 
     def _wait_for_room(self) -> None:
@@ -278,19 +253,6 @@ class Pool(Executor):
         self._scheduler.wait_room(limit)
         if self._shut:
             raise self._closed_error()
-
-    def _set_alarm(self, task_id: int, kind: int, seconds: float) -> None:
-        when = time.monotonic() + seconds
-        with self._lock:
-            if len(self._deadlines) > 2 * len(self._futures) + 1000:
-                # Most are of tasks that are over.
-                unfinished = set(self._futures)
-                self._deadlines = [d for d in self._deadlines if d[1] in unfinished]
-                heapq.heapify(self._deadlines)
-            heapq.heappush(self._deadlines, (when, task_id, kind, seconds))
-            earlier = self._earliest is None or when < self._earliest
-        if earlier:
-            self._scheduler.nudge()
 
     async def run(
         self,
@@ -336,7 +298,7 @@ class Pool(Executor):
             timeout = self._timeout
         future = self._submit(fn, args, kwargs or {}, timeout)
         if deadline is not None:
-            self._set_alarm(future._task_id, _DEADLINE, deadline)
+            self._limits.alarm(future._task_id, DEADLINE, deadline)
         return future
 
     # ---- maps ------------------------------------------------------------------------
@@ -361,9 +323,7 @@ class Pool(Executor):
             buffersize: How many calls may be ahead of the result that is asked for.
             progress: Show a progress bar.
         """
-        items = zip(*iterables, strict=False)
-        results = self._chunks(fn, items, timeout, chunksize, buffersize, ordered=True)
-        return self._with_progress(results, iterables, progress)
+        return self._map(True, fn, iterables, timeout, chunksize, buffersize, progress)
 
     def imap_unordered(
         self,
@@ -375,42 +335,23 @@ class Pool(Executor):
         progress: bool = False,
     ) -> Iterator[Any]:
         """`map` with results in the order in which they come."""
-        items = zip(*iterables, strict=False)
-        results = self._chunks(fn, items, timeout, chunksize, buffersize, ordered=False)
-        return self._with_progress(results, iterables, progress)
+        return self._map(False, fn, iterables, timeout, chunksize, buffersize, progress)
 
-    def _chunks(
+    def _map(
         self,
+        ordered: bool,
         fn: Callable[..., Any],
-        items: Iterator[tuple[Any, ...]],
+        iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
         chunksize: int | None,
         buffersize: int | None,
-        *,
-        ordered: bool,
+        progress: bool,
     ) -> Iterator[Any]:
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be at least 1")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be at least 1")
-        if self._shut:
-            raise self._closed_error()
-        feed = _Feed(self, fn, items, chunksize, buffersize, ordered)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        feed.fill()  # begin now, as Executor.map does
-        return feed.results(deadline)
-
-    def _with_progress(
-        self, results: Iterator[Any], iterables: tuple[Any, ...], progress: bool
-    ) -> Iterator[Any]:
-        if not progress:
-            return results
-        from rich.progress import track
-
-        lengths = [len(i) for i in iterables if hasattr(i, "__len__")]
-        return iter(
-            track(results, total=min(lengths) if lengths else None, description="")
+        items = zip(*iterables, strict=False)
+        results = mapped(
+            self, fn, items, timeout, chunksize, buffersize, ordered=ordered
         )
+        return with_progress(results, iterables) if progress else results
 
     # ---- objects that every worker keeps ---------------------------------------------
 
@@ -422,78 +363,37 @@ class Pool(Executor):
         """
         token = uuid.uuid4().hex
         if self._model_name == "threads":
-            _pool_worker.keep(token, value)
+            _worker.keep(token, value)
             return Broadcast(token, value, self._release)
         with self._lock:
             self._broadcasts[token] = value
-        self._everywhere(_pool_worker.keep, token, value)
+        self._everywhere(_worker.keep, token, value)
         return Broadcast(token, value, self._release)
 
     def _release(self, token: str) -> None:
         self._broadcasts.pop(token, None)
         if self._model_name == "threads":
-            _pool_worker.drop(token)
+            _worker.drop(token)
         elif not self._shut:
-            self._everywhere(_pool_worker.drop, token)
+            self._everywhere(_worker.drop, token)
 
     def _everywhere(self, fn: Callable[..., Any], *args: Any) -> None:
         sent = [self._submit(fn, args, {}, None, w) for w in range(self._workers)]
         for future in sent:
             future.result()
 
-    # ---- cancelling ------------------------------------------------------------------
-
-    def _cancel(self, future: PoolFuture, running: bool) -> bool:
-        task_id = future._task_id
-        if self._scheduler.cancel(task_id):
-            self._drop(task_id, CancelledError())
-            return True
-        if not running:
-            return False
-        return self._interrupt(future)
-
-    def _interrupt(self, future: PoolFuture) -> bool:
-        """Interrupt a task that runs."""
-        task_id = future._task_id
-        with self._moving:  # one at a time: the second finds the first's mark
-            future._interrupt = True
-            worker = self._scheduler.running(task_id, True)
-            # Where it is not running now, it may have been put back in the queue,
-            # and even be taken from there by the time that is looked into.
-            cancelled = worker == -1 and self._scheduler.cancel(task_id)
-            if worker == -1 and not cancelled:
-                worker = self._scheduler.running(task_id, True)
-                if worker == -1:
-                    return False
-            # One for each task: the worker waits for one, and a second that was under
-            # way would hit the next task.
-            if worker >= 0 and not future._interrupt_sent:
-                future._interrupt_sent = True
-                self._model.interrupt(worker)
-        if cancelled:
-            self._drop(task_id, CancelledError())
-            return True
-        if self._replace_stuck is not None:
-            self._set_alarm(task_id, _STUCK, self._replace_stuck)
-        elif self._shut:
-            self._set_alarm(task_id, _STUCK, _STUCK_SECONDS)
-        return True
+    # ---- ends before the end ---------------------------------------------------------
 
     def _drop(self, task_id: int, exception: BaseException) -> None:
+        """The task ends with `exception`; it is on no queue and no worker any more."""
         future = self._futures.pop(task_id, None)
-        if isinstance(self._model, ThreadModel):
-            self._model.forget(task_id)
+        self._model.forget(task_id)
         if future is not None:
             finish_all([(future, None, exception)])
 
     def stuck(self) -> list[int]:
         """The workers that were told to end their task and have not: they are in C."""
-        late = [
-            self._scheduler.running(task_id)
-            for task_id, future in list(self._futures.items())
-            if future._interrupt
-        ]
-        return sorted(worker for worker in late if worker >= 0)
+        return self._limits.stuck()
 
     def replace(self, worker: int) -> bool:
         """Start another worker instead of this one; the task that it runs is lost.
@@ -507,26 +407,7 @@ class Pool(Executor):
             False where the worker runs nothing: then it is left as it is.
         """
         task_id = self._scheduler.current(worker)
-        return task_id != 0 and self._abandon(task_id)
-
-    def _abandon(self, task_id: int) -> bool:
-        if isinstance(self._model, ProcessModel):
-            worker = self._scheduler.running(task_id)
-            if worker >= 0:
-                self._model.kill(worker)
-            return bool(worker >= 0)
-        worker = self._scheduler.abandon(task_id)
-        if worker < 0:
-            return False
-        text = (
-            f"worker {worker} of {self._name} runs a task that does not end; it is "
-            "left running"
-        )
-        self._drop(task_id, LostWorker(text))
-        self._turns[worker] += 1  # what it says when it ends is not heard
-        self._care(worker, self._model.leave)
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
-        return True
+        return task_id != 0 and self._limits.abandon(task_id)
 
     def kill(self, worker: int) -> None:
         """End a worker process at once, and start another; its task is lost.
@@ -535,134 +416,7 @@ class Pool(Executor):
             ValueError: The model is not ``"processes"``: nothing else can be ended from
                 outside.
         """
-        if not isinstance(self._model, ProcessModel):
-            raise ValueError("only a process can be killed")
         self._model.kill(worker)
-
-    # ---- results ---------------------------------------------------------------------
-
-    def _collect(self) -> None:
-        try:
-            while self._alive or self._futures:
-                now = time.monotonic()
-                with self._lock:
-                    self._earliest = self._deadlines[0][0] if self._deadlines else None
-                    earliest = self._earliest
-                wait = None if earliest is None else max(0.0, earliest - now)
-                self._deliver(self._scheduler.collect(wait))
-                if earliest is not None:
-                    self._expire()
-        finally:
-            self._over.set()
-
-    def _deliver(self, batch: list[tuple[int, int, int, Any]]) -> None:
-        finished: list[tuple[PoolFuture, Any, BaseException | None]] = []
-        pop = self._futures.pop
-        in_place = self._model_name == "threads"
-        for task_id, outcome, worker, value in batch:
-            if outcome == _NOTICE:
-                self._noticed(worker, value)
-                continue
-            if in_place:
-                future = pop(task_id, None)
-                if outcome == _VALUE:
-                    result, error = self._model.result(task_id, value)
-                else:
-                    result, error = None, self._error(outcome, value, future)
-            else:
-                future = pop(task_id, None)
-                result, error = value, None
-                if outcome != _VALUE:
-                    result, error = None, self._error(outcome, value, future)
-            if future is not None:
-                finished.append((future, result, error))
-        finish_all(finished)
-
-    def _error(
-        self, outcome: int, value: Any, future: PoolFuture | None
-    ) -> BaseException:
-        if outcome == _CANCELLED:
-            return CancelledError()
-        if isinstance(value, BaseException):
-            return value
-        if isinstance(value, tuple) and value[0] == "crash":
-            _, code, process_id = value
-            return BrokenProcess(
-                f"process {process_id} ended with code {code} while it ran the task"
-            )
-        if value is None:
-            if future is not None and future._interrupt:
-                return CancelledError()
-            return AtollError("the task was lost, and so was the report of why")
-        error = _rebuilt(value)
-        if outcome == _REFUSED and isinstance(error, NotShareableError):
-            return NotShareableError(f"{error} (what the task returned)")
-        return error
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while True:
-            with self._lock:
-                if not self._deadlines or self._deadlines[0][0] > now:
-                    return
-                _, task_id, kind, seconds = heapq.heappop(self._deadlines)
-            future = self._futures.get(task_id)
-            if future is None:
-                continue
-            if kind == _STUCK:
-                self._abandon(task_id)
-                continue
-            if kind == _TIMEOUT:
-                # It ends `seconds` after it began, which is not before now if it has
-                # not begun.
-                left = seconds - max(0.0, self._scheduler.running_seconds(task_id))
-                if left > 0:
-                    with self._lock:
-                        entry = (time.monotonic() + left, task_id, kind, seconds)
-                        heapq.heappush(self._deadlines, entry)
-                    continue
-            late = TimeoutError("the task's time is over")
-            if self._scheduler.cancel(task_id):
-                self._drop(task_id, late)
-                continue
-            finish_all([(future, None, late)])
-            self._interrupt(future)
-
-    def _noticed(
-        self, worker: int, notice: tuple[int, _pool_worker.Report | None]
-    ) -> None:
-        turn, failure = notice
-        if turn != self._turns[worker]:
-            return  # one that was left, and has come to its end after all
-        if failure is not None:
-            self._break(_rebuilt(failure))
-        self._care(worker, self._model.ended)
-
-    def _care(self, worker: int, end: Callable[[int], None]) -> None:
-        # Ending and starting block: not on the thread that delivers.
-        threading.Thread(
-            target=self._renew,
-            args=(worker, end),
-            name=f"{self._name}-care",
-            daemon=True,
-        ).start()
-
-    def _start_worker(self, worker: int) -> None:
-        self._turns[worker] += 1
-        self._model.start(worker, self._turns[worker])
-
-    def _renew(self, worker: int, end: Callable[[int], None]) -> None:
-        end(worker)
-        again = self._broken is None and (not self._shut or self.queued > 0)
-        if again:
-            try:
-                self._restarts += 1
-                self._start_worker(worker)
-                return
-            except BaseException as error:
-                self._break(error)
-        self._alive.discard(worker)
-        self._scheduler.nudge()
 
     def _break(self, error: BaseException) -> None:
         self._broken = error
@@ -679,6 +433,37 @@ class Pool(Executor):
         for future, _, _ in lost:
             self._futures.pop(future._task_id, None)
         finish_all(lost)
+
+    # ---- results ---------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        try:
+            while self._crew.alive or self._futures:
+                wait = self._limits.wait_seconds()
+                self._deliver(self._scheduler.collect(wait))
+                if wait is not None:
+                    self._limits.expire()
+        finally:
+            self._over.set()
+
+    def _deliver(self, batch: list[tuple[int, int, int, Any]]) -> None:
+        finished: list[tuple[PoolFuture, Any, BaseException | None]] = []
+        pop = self._futures.pop
+        in_place = self._model_name == "threads"
+        for task_id, outcome, worker, value in batch:
+            if outcome == NOTICE:
+                self._crew.noticed(worker, value)
+                continue
+            future = pop(task_id, None)
+            error = None
+            if outcome != VALUE:
+                interrupted = future is not None and future._interrupt
+                value, error = None, error_of(outcome, value, interrupted)
+            elif in_place:
+                value, error = self._model.result(task_id, value)
+            if future is not None:
+                finished.append((future, value, error))
+        finish_all(finished)
 
     # ---- start and end ---------------------------------------------------------------
 
@@ -713,9 +498,7 @@ class Pool(Executor):
         if interrupt:
             for future in list(self._futures.values()):
                 future.cancel(running=True)
-        for future in list(self._futures.values()):
-            if future._interrupt:
-                self._set_alarm(future._task_id, _STUCK, _STUCK_SECONDS)
+        self._limits.watch_interrupted()
         self._scheduler.nudge()
         if wait:
             self._over.wait()
@@ -726,96 +509,6 @@ class Pool(Executor):
 
     def __exit__(self, *exc_info: object) -> None:
         self.shutdown(wait=True)
-
-
-class _Feed:
-    """The chunks of a map that are under way."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        fn: Callable[..., Any],
-        items: Iterator[tuple[Any, ...]],
-        chunksize: int | None,
-        buffersize: int | None,
-        ordered: bool,
-    ) -> None:
-        self.pool, self.fn, self.items = pool, fn, items
-        self.fixed = chunksize
-        self.size = chunksize or 1
-        self.buffersize = buffersize
-        self.ahead = 0
-        self.ordered = ordered
-        self.under_way: collections.deque[tuple[PoolFuture, int]] = collections.deque()
-        self.done: queue.SimpleQueue[PoolFuture] = queue.SimpleQueue()
-        self.counts: dict[PoolFuture, int] = {}
-
-    def fill(self) -> None:
-        """Submit as many chunks as may be ahead."""
-        chunks = self.pool.workers * 2 + 2
-        while len(self.under_way) + len(self.counts) < chunks or self.buffersize:
-            size = self.size
-            if self.buffersize is not None:
-                size = min(size, self.buffersize - self.ahead)
-            chunk = list(itertools.islice(self.items, size)) if size > 0 else []
-            if not chunk:
-                return
-            future = self.pool.submit(_pool_worker.run_chunk, self.fn, chunk)
-            self.ahead += len(chunk)
-            if self.ordered:
-                self.under_way.append((future, len(chunk)))
-            else:
-                self.counts[future] = len(chunk)
-                future.add_done_callback(self.done.put)  # type: ignore[arg-type]
-
-    def _next(self, deadline: float | None) -> tuple[PoolFuture, int] | None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self.ordered:
-            if not self.under_way:
-                return None
-            future, count = self.under_way[0]
-            future.result(left)
-            self.under_way.popleft()
-            return future, count
-        if not self.counts:
-            return None
-        try:
-            future = self.done.get(timeout=left)
-        except queue.Empty:
-            raise TimeoutError from None
-        return future, self.counts.pop(future)
-
-    def _measured(self, count: int, seconds: float) -> None:
-        if self.fixed is None:
-            wanted = int(_CHUNK_SECONDS * count / max(seconds, 1e-9))
-            self.size = max(1, min(wanted, self.size * 4, _LARGEST_CHUNK))
-
-    def results(self, deadline: float | None) -> Iterator[Any]:
-        """Yield what the chunks give; cancel the rest when that is not wanted."""
-        try:
-            while (step := self._next(deadline)) is not None:
-                future, count = step
-                seconds, results, error = future.result()
-                self._measured(count, seconds)
-                self.ahead -= count
-                if error is None:
-                    self.fill()
-                yield from results
-                if error is not None:
-                    raise _rebuilt(error)
-        finally:
-            for future, _ in self.under_way:
-                future.cancel()
-            for future in list(self.counts):
-                future.cancel()
-
-
-def _rebuilt(report: _pool_worker.Report) -> BaseException:
-    try:
-        _result(_wire.pack((False, report)))
-    except BaseException as error:
-        return error.with_traceback(None)
-    return AtollError("a report of an error that holds none")
 
 
 def _end_all() -> None:

@@ -1,0 +1,179 @@
+"""The models of a pool: how its workers start, are interrupted, and end.
+
+Processes are in `processes`.
+"""
+
+import ctypes
+import threading
+from typing import TYPE_CHECKING, Any
+
+from atoll import _atoll, _wire
+from atoll._errors import ClosedError
+from atoll._interpreter import Interpreter
+from atoll._pool import worker as _worker
+
+if TYPE_CHECKING:
+    from atoll._pool.executor import Pool
+
+__all__ = ["InterpreterModel", "Model", "ThreadModel"]
+
+
+class Model:
+    """A model; its methods are called with a worker's number."""
+
+    name: str
+    can_kill = False  # `kill` ends a worker from outside
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+
+    def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
+        """Queue a call (function, args, kwargs)."""
+        raise NotImplementedError
+
+    def start(self, worker: int, turn: int) -> None:
+        """Start the worker; it sends a notice (turn, failure or None) when it ends."""
+        raise NotImplementedError
+
+    def interrupt(self, worker: int) -> None:
+        """Raise `TaskInterrupted` in what the worker runs."""
+        raise NotImplementedError
+
+    def ended(self, worker: int) -> None:
+        """Clean up after a worker that has said that it ended. May block."""
+        raise NotImplementedError
+
+    def leave(self, worker: int) -> None:
+        """Let go of a worker that does not end."""
+        raise NotImplementedError
+
+    def kill(self, worker: int) -> None:
+        """End the worker at once, where that is possible."""
+        raise ValueError("only a process can be killed")
+
+    def forget(self, task_id: int) -> None:
+        """The task is over, and its result is not wanted."""
+
+    def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
+        """The result of a task whose outcome is a value."""
+        return value, None
+
+    def resident_bytes(self, worker: int) -> int | None:
+        """Memory of the worker, where it has its own."""
+        return None
+
+
+class InterpreterModel(Model):
+    """Interpreters of this process, each with its own GIL."""
+
+    name = "interpreters"
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__(pool)
+        self._running: dict[int, tuple[Interpreter, Any]] = {}
+
+    def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
+        self.pool._scheduler.submit(task_id, *call, worker)
+
+    def start(self, worker: int, turn: int) -> None:
+        interpreter = Interpreter(name=f"{self.pool._name}-{worker}")
+        scheduler = self.pool._scheduler
+        arguments = (
+            scheduler.share(),
+            self.pool._workers,
+            worker,
+            turn,
+            self.pool._limit,
+            self.pool._start_data(),
+        )
+        job = _atoll.interpreter_post(
+            interpreter.id,
+            _wire.pack((_worker.work_in_interpreter, arguments, {})),
+            True,
+        )
+        self._running[worker] = interpreter, job
+
+    def interrupt(self, worker: int) -> None:
+        interpreter, job = self._running[worker]
+        try:
+            _atoll.interpreter_interrupt(
+                interpreter.id, job, "atoll._pool.worker:TaskInterrupted"
+            )
+        except ClosedError:
+            pass
+
+    def ended(self, worker: int) -> None:
+        interpreter, _ = self._running.pop(worker)
+        interpreter.close()
+
+    def leave(self, worker: int) -> None:
+        interpreter, _ = self._running.pop(worker)
+        _atoll.interpreter_close_begin(interpreter.id, None)
+        _atoll.interpreter_reap(interpreter.id)
+
+
+class ThreadModel(Model):
+    """Threads of this interpreter: parallel where there is no GIL."""
+
+    name = "threads"
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__(pool)
+        self._threads: dict[int, threading.Thread] = {}
+        self._calls: dict[int, tuple[Any, Any, Any]] = {}
+        self._values: dict[int, tuple[Any, BaseException | None]] = {}
+
+    def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
+        self._calls[task_id] = call
+        try:
+            self.pool._scheduler.submit_number(task_id, worker)
+        except BaseException:
+            del self._calls[task_id]
+            raise
+
+    def _run(self, task_id: int) -> None:
+        function, args, kwargs = self._calls.pop(task_id)
+        args = tuple(a.value if type(a) is _worker.Broadcast else a for a in args)
+        try:
+            self._values[task_id] = function(*args, **kwargs), None
+        except _worker.TaskInterrupted:
+            raise
+        except BaseException as exception:
+            self._values[task_id] = None, exception
+
+    def start(self, worker: int, turn: int) -> None:
+        thread = threading.Thread(
+            target=_worker.work_on_thread,
+            args=(
+                self.pool._scheduler,
+                worker,
+                turn,
+                self.pool._limit,
+                self._run,
+                self.pool._start_objects(),
+            ),
+            name=f"{self.pool._name}-{worker}",
+            daemon=True,
+        )
+        self._threads[worker] = thread
+        thread.start()
+
+    def interrupt(self, worker: int) -> None:
+        thread = self._threads[worker]
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0),
+            ctypes.py_object(_worker.TaskInterrupted),
+        )
+
+    def ended(self, worker: int) -> None:
+        self._threads.pop(worker).join()
+
+    def leave(self, worker: int) -> None:
+        del self._threads[worker]
+
+    def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
+        return self._values.pop(task_id)
+
+    def forget(self, task_id: int) -> None:
+        self._calls.pop(task_id, None)
+        self._values.pop(task_id, None)

@@ -1,0 +1,188 @@
+"""Worker processes: each is fed by a thread here, through a socket.
+
+The other end is `worker_process`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from atoll import _atoll
+from atoll._pool import worker_process as _there
+from atoll._pool.models import Model
+from atoll._pool.worker import Report, describe
+
+if TYPE_CHECKING:
+    from atoll._pool.executor import Pool
+
+__all__ = ["ProcessModel"]
+
+type CrashWord = tuple[str, int | None, int]
+
+_COMMAND = "from atoll._pool.worker_process import main; main({})"
+
+
+class ProcessModel(Model):
+    """Processes, spawned; each is fed by a thread here.
+
+    The signal SIGUSR1 interrupts a task there, and SIGINT is ignored: Ctrl-C reaches
+    the whole process group, and this process alone decides what it means.
+    """
+
+    name = "processes"
+    can_kill = True
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__(pool)
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._threads: dict[int, threading.Thread] = {}
+
+    def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
+        self.pool._scheduler.submit_bytes(task_id, _atoll.dumps(call, "call"), worker)
+
+    def start(self, worker: int, turn: int) -> None:
+        start = self.pool._start_data()
+        thread = threading.Thread(
+            target=self._feed,
+            args=(worker, turn, start),
+            name=f"{self.pool._name}-{worker}",
+            daemon=True,
+        )
+        self._threads[worker] = thread
+        thread.start()
+
+    def _spawn(self, worker: int, start: bytes) -> tuple[socket.socket, Report | None]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environment = dict(os.environ)
+            environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+            process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND.format(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+        self._processes[worker] = process
+        try:
+            _there.send_block(
+                ours, _there.CALL, _atoll.dumps((self.pool._limit, start))
+            )
+            _, answer = _there.receive_block(ours)
+            failure: Report | None = _atoll.loads(answer, trusted=True)
+        except (EOFError, OSError):
+            code = process.wait()
+            failure = describe(
+                RuntimeError(f"a worker process ended with code {code} as it started")
+            )
+        return ours, failure
+
+    def _feed(self, worker: int, turn: int, start: bytes) -> None:
+        failure: Report | None = None
+        try:
+            sock, failure = self._spawn(worker, start)
+            with sock:
+                if failure is None:
+                    self._feed_process(worker, sock)
+        except BaseException as exception:
+            failure = describe(exception)
+        finally:
+            self.pool._scheduler.notice(worker, (turn, failure))
+
+    def _feed_process(self, worker: int, sock: socket.socket) -> None:
+        scheduler = self.pool._scheduler
+        done = 0
+        while not self.pool._limit or done < self.pool._limit:
+            taken = scheduler.take_bytes(worker)
+            if taken is None:
+                try:
+                    _there.send_block(sock, _there.STOP, b"")
+                except OSError:
+                    pass
+                return
+            task, _, data = taken
+            done += 1
+            answer = self._ask(worker, sock, data)
+            if answer is None:
+                with self.pool._limits.moving:  # nobody looks for the task meanwhile
+                    settled = scheduler.put_back(task)
+                if self.pool._broken is not None:  # nobody will take it
+                    self.pool._break(self.pool._broken)
+            else:
+                settled = scheduler.finish_bytes(task, *answer)
+            if not settled:
+                self._settle(sock)
+            if self._processes[worker].returncode is not None:
+                return
+            if self._too_large(worker):
+                return
+
+    def _ask(
+        self, worker: int, sock: socket.socket, data: bytes
+    ) -> tuple[int, bytes] | None:
+        """The process' outcome and answer; None: it died and never had the call."""
+        try:
+            _there.send_block(sock, _there.CALL, data)
+            outcome, answer = _there.receive_block(sock)
+            return outcome, answer
+        except (BrokenPipeError, ConnectionResetError):
+            # Nobody is there to send to; or, as Linux tells it, the other end closed
+            # with bytes that it had not read, and those of the call are the last ones.
+            self._dead(worker)
+            return None
+        except (EOFError, OSError):
+            word: CrashWord = ("crash", *self._dead(worker))
+            return 1, _atoll.dumps(word)
+
+    def _dead(self, worker: int) -> tuple[int | None, int]:
+        process = self._processes[worker]
+        process.kill()
+        return process.wait(), process.pid
+
+    def _settle(self, sock: socket.socket) -> None:
+        with self.pool._limits.moving:
+            pass  # whoever marked the task has sent its signal, and to this process
+        try:
+            _there.send_block(sock, _there.SETTLE, b"")
+        except OSError:
+            # It has ended, after its last task or by itself. Nothing is lost but the
+            # signal; the next call finds out.
+            pass
+
+    def _too_large(self, worker: int) -> bool:
+        limit = self.pool._max_memory
+        return limit is not None and (self.resident_bytes(worker) or 0) > limit
+
+    def interrupt(self, worker: int) -> None:
+        process = self._processes.get(worker)
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGUSR1)
+
+    def kill(self, worker: int) -> None:
+        """End the process at once; its task ends with `BrokenProcess`."""
+        process = self._processes.get(worker)
+        if process is not None:
+            process.kill()
+
+    def ended(self, worker: int) -> None:
+        self._threads.pop(worker).join()
+        process = self._processes.pop(worker, None)
+        if process is not None:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def resident_bytes(self, worker: int) -> int | None:
+        process = self._processes.get(worker)
+        if process is None:
+            return None
+        try:
+            with open(f"/proc/{process.pid}/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return None

@@ -1,0 +1,59 @@
+"""What comes back of a task: its outcome, and the exception that stands for it."""
+
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from atoll import _wire
+from atoll._errors import AtollError, NotShareableError
+from atoll._interpreter import _result
+from atoll._pool.worker import Report
+
+__all__ = ["BrokenProcess", "LostWorker", "error_of", "rebuilt"]
+
+# at_outcome in src/pool/task.h.
+VALUE, ERROR, CANCELLED, NOTICE, REFUSED = range(5)
+
+
+class BrokenProcess(AtollError, BrokenProcessPool):
+    """The process that ran the task died; only this task is lost."""
+
+
+class LostWorker(AtollError):
+    """The task did not end when it was told to, and its worker was replaced."""
+
+
+def rebuilt(report: Report) -> BaseException:
+    """The exception of a report, with the remote traceback as its cause."""
+    try:
+        _result(_wire.pack((False, report)))
+    except BaseException as error:
+        return error.with_traceback(None)
+    return AtollError("a report of an error that holds none")
+
+
+def error_of(outcome: int, value: Any, interrupted: bool) -> BaseException:
+    """The exception of a task that gave no value.
+
+    Args:
+        outcome: How it ended, but not `VALUE`.
+        value: What the worker sent.
+        interrupted: It was asked to end.
+    """
+    if outcome == CANCELLED:
+        return CancelledError()
+    if isinstance(value, BaseException):
+        return value
+    if isinstance(value, tuple) and value[0] == "crash":
+        _, code, process_id = value
+        return BrokenProcess(
+            f"process {process_id} ended with code {code} while it ran the task"
+        )
+    if value is None:
+        if interrupted:
+            return CancelledError()
+        return AtollError("the task was lost, and so was the report of why")
+    error = rebuilt(value)
+    if outcome == REFUSED and isinstance(error, NotShareableError):
+        return NotShareableError(f"{error} (what the task returned)")
+    return error
