@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atoll._atoll import Barrier, Condition, Event, Lock, RLock, Semaphore
 from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
-from atoll._channel import Channel, select
+from atoll._channel import Broadcast, Channel, Subscription, select
 from atoll._enable import enable
 from atoll._errors import (
     AtollError,
@@ -18,6 +18,7 @@ from atoll._errors import (
     Empty,
     Full,
     InterpreterError,
+    LaggedError,
     NotShareableError,
     OwnerDeadError,
     RemoteTraceback,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AtollError",
     "Barrier",
+    "Broadcast",
     "BrokenBarrierError",
     "BrokenProcess",
     "Channel",
@@ -41,6 +43,7 @@ __all__ = [
     "Full",
     "Interpreter",
     "InterpreterError",
+    "LaggedError",
     "Lock",
     "LostWorker",
     "NotShareableError",
@@ -52,6 +55,7 @@ __all__ = [
     "Server",
     "SharedArray",
     "SharedBuffer",
+    "Subscription",
     "__version__",
     "enable",
     "get_current",

@@ -14,6 +14,8 @@ from typing import Any
 from atoll import _atoll
 from atoll._errors import ClosedError, Empty, Full
 
+type _Waitable = _atoll.Channel | _atoll.Subscription | _atoll.Broadcast
+
 
 class _Station:
     """Where the coroutines of one loop wait for channels."""
@@ -25,7 +27,7 @@ class _Station:
         self._last_number = 0
 
     def arm(
-        self, channel: _atoll.Channel, sends: bool, future: asyncio.Future[None]
+        self, channel: _Waitable, sends: bool, future: asyncio.Future[None]
     ) -> tuple[object, int]:
         """From now on a change of `channel` resolves `future`, once."""
         if not self._futures:
@@ -57,7 +59,7 @@ _stations: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Station] = (
 
 
 async def _attempt[Result](
-    channel: _atoll.Channel,
+    channel: _Waitable,
     sends: bool,
     attempt: Callable[[], Result],
     timeout: float | None,
@@ -97,18 +99,27 @@ async def _attempt[Result](
 
 
 async def send(
-    channel: _atoll.Channel, obj: object, timeout: float | None = None
-) -> None:
-    """See `Channel.send_async`."""
-    await _attempt(channel, True, lambda: channel.try_send(obj), timeout)
+    channel: _atoll.Channel | _atoll.Broadcast,
+    obj: object,
+    timeout: float | None = None,
+) -> Any:
+    """See `Channel.send_async` and `Broadcast.send_async`."""
+    packed = _atoll.pack_item(obj)  # once, however often it has to be tried
+
+    def attempt() -> Any:
+        return channel._try_send_packed(packed)
+
+    return await _attempt(channel, True, attempt, timeout)
 
 
-async def recv(channel: _atoll.Channel, timeout: float | None = None) -> Any:
+async def recv(
+    channel: _atoll.Channel | _atoll.Subscription, timeout: float | None = None
+) -> Any:
     """See `Channel.recv_async`."""
     return await _attempt(channel, False, channel.try_recv, timeout)
 
 
-async def next_item(channel: _atoll.Channel) -> Any:
+async def next_item(channel: _atoll.Channel | _atoll.Subscription) -> Any:
     """The `__anext__` of a channel: ends when it is closed and drained."""
     try:
         return await _attempt(channel, False, channel.try_recv, None)

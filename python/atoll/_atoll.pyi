@@ -5,7 +5,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 _T = TypeVar("_T")
 
@@ -82,16 +82,185 @@ class Channel:
     def __exit__(self, *exception: object) -> None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+    def _try_send_packed(self, packed: object, /) -> None: ...
 
-def select(
-    channels: tuple[Channel, ...], timeout: float | None, /
-) -> tuple[Channel, Any]: ...
+def pack_item(obj: object, /) -> object: ...
+
+# subscription.c
+
+class Subscription:
+    """What `Broadcast.subscribe` gives: receives like a `Channel`.
+
+    Several threads may receive from one subscription; each object then goes to one of
+    them. It can be sent to another interpreter, and takes part in `select`. Iterating,
+    also with `async for`, receives until it is closed and drained.
+    """
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """Receive the next object, waiting for one.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            A copy of the object of this subscription's own.
+
+        Raises:
+            LaggedError: Objects before the next one were missed, because this
+                subscription was full. The next call goes on behind them.
+            ClosedError: The broadcast is closed and this is drained, or this
+                interpreter is closing.
+            TimeoutError: Nothing came in time.
+        """
+
+    def try_recv(self) -> Any:
+        """Receive the next object if there is one; never waits.
+
+        Raises:
+            Empty: There is nothing now.
+            LaggedError, ClosedError: As `recv`.
+        """
+
+    def recv_many(self, limit: int = 256, timeout: float | None = None) -> list[Any]:
+        """Receive what is there, waiting only for the first object.
+
+        Args:
+            limit: At most so many objects, and never more than 256.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            A list of at least one object.
+
+        Raises:
+            LaggedError, ClosedError, TimeoutError: As `recv`.
+        """
+
+    async def recv_async(self, timeout: float | None = None) -> Any:
+        """`recv` for coroutines: waits on the running event loop."""
+
+    def close(self) -> None:
+        """End the subscription: nothing more comes; what came can still be received.
+
+        Dropping the last handle does the same.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+
+    @property
+    def capacity(self) -> int:
+        """How many objects it holds at most."""
+
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def __iter__(self) -> Subscription: ...
+    def __next__(self) -> Any: ...
+    def __aiter__(self) -> Subscription: ...
+    async def __anext__(self) -> Any: ...
+    def __enter__(self) -> Subscription: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+# broadcast.c
+
+class Broadcast:
+    """One to many: every subscriber receives every object, in one order.
+
+    Several may send. An object is packed once, whatever the number of subscribers, and
+    each receives a copy of its own. A broadcast can itself be sent.
+
+    Args:
+        capacity: How many objects each subscription holds; at least 1.
+        slow: What becomes of a subscription that is full. `"block"`: senders wait for
+            it. `"drop_oldest"`: it loses the oldest object, and its next receive raises
+            `LaggedError` with the count. `"close"`: it ends; its receiver gets what is
+            there, then `LaggedError`, then `ClosedError`.
+    """
+
+    def __new__(
+        cls,
+        capacity: int = 1024,
+        *,
+        slow: Literal["block", "drop_oldest", "close"] = "block",
+    ) -> Broadcast: ...
+    def send(self, obj: object, timeout: float | None = None) -> int:
+        """Send obj to every subscriber.
+
+        With `slow="block"` this waits for room at all of them: it reaches all, or, when
+        it raises, none. Any thread of any interpreter may call; the GIL is not held
+        while waiting.
+
+        Args:
+            obj: Anything that pickle can carry, functions and lambdas too.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            How many subscriptions got it.
+
+        Raises:
+            NotShareableError: obj holds something that cannot be sent.
+            ClosedError: The broadcast is closed, or this interpreter is closing.
+            TimeoutError: There was no room in time.
+        """
+
+    def try_send(self, obj: object, /) -> int:
+        """Send obj if there is room at every subscriber; never waits.
+
+        Raises:
+            Full: There is none at one of them, and nobody got obj.
+            NotShareableError, ClosedError: As `send`.
+        """
+
+    async def send_async(self, obj: object, timeout: float | None = None) -> int:
+        """`send` for coroutines: waits on the running event loop."""
+
+    def subscribe(self) -> Subscription:
+        """A subscription that receives what is sent from now on.
+
+        Raises:
+            ClosedError: The broadcast is closed.
+        """
+
+    def close(self) -> None:
+        """Refuse further sends; what was sent can still be received.
+
+        Dropping the last handle, or closing the last interpreter that has one, does the
+        same.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether sends are refused."""
+
+    @property
+    def capacity(self) -> int:
+        """How many objects each subscription holds at most."""
+
+    @property
+    def slow(self) -> Literal["block", "drop_oldest", "close"]:
+        """What becomes of a subscription that is full."""
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions are open."""
+
+    def __enter__(self) -> Broadcast: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def _try_send_packed(self, packed: object, /) -> int: ...
+
+# select.c
+
+def select(channels: tuple[Any, ...], timeout: float | None, /) -> tuple[Any, Any]: ...
 
 # wakeups.c
 
 class Wakeups:
     def fileno(self) -> int: ...
-    def arm(self, channel: Channel, sends: bool, number: int, /) -> object: ...
+    def arm(self, channel: object, sends: bool, number: int, /) -> object: ...
     def collect(self) -> list[int]: ...
 
 def disarm(armed: object, used: bool, /) -> None: ...

@@ -15,6 +15,7 @@ __all__ = [
     "Empty",
     "Full",
     "InterpreterError",
+    "LaggedError",
     "NotShareableError",
     "OwnerDeadError",
     "RemoteTraceback",
@@ -35,6 +36,24 @@ class Full(AtollError, queue.Full):
 
 class Empty(AtollError, queue.Empty):
     """Nothing there now; also a `queue.Empty`."""
+
+
+class LaggedError(AtollError, RuntimeError):
+    """A subscription was full, and objects went past it.
+
+    Attributes:
+        missed: How many, since the last time that this was told; with
+            `Broadcast(slow="close")` it is 1, for the one that closed it.
+        subscription: The `Subscription`, or None where the error came from elsewhere.
+    """
+
+    def __init__(self, missed: int, subscription: object = None) -> None:
+        super().__init__(missed)
+        self.missed = missed
+        self.subscription = subscription
+
+    def __str__(self) -> str:
+        return f"the subscription was full: {self.missed} objects were missed"
 
 
 class BrokenBarrierError(AtollError, threading.BrokenBarrierError):

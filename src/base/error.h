@@ -31,7 +31,8 @@
     X(AGAIN, -15, "would block", BlockingIOError)                                      \
     X(PERMISSION, -16, "not allowed", PermissionError)                                 \
     X(ENDING, -17, "this interpreter is closing", ClosedError)                         \
-    X(BROKEN, -18, "the barrier is broken", BrokenBarrierError)
+    X(BROKEN, -18, "the barrier is broken", BrokenBarrierError)                        \
+    X(LAGGED, -19, "items were missed", LaggedError)
 
 enum {
 #define AT_ERROR_CODE(name, code, text, exception) AT_E##name = (code),

@@ -8,6 +8,7 @@
 /* The module's entry point, for the importer. */
 PyMODINIT_FUNC PyInit__atoll(void);
 
+int at_bind_broadcast(PyObject *module);
 int at_bind_buffer(PyObject *module);
 int at_bind_capi(PyObject *module);
 int at_bind_channel(PyObject *module);
@@ -16,6 +17,7 @@ int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
 int at_bind_select(PyObject *module);
+int at_bind_subscription(PyObject *module);
 int at_bind_sync(PyObject *module);
 int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);

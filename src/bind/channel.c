@@ -28,14 +28,14 @@ PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel)
     if (peer == NULL) {
         return NULL;
     }
-    at_channel_member *member;
-    int result = at_channel_member_join((at_channel *)channel, peer, &member);
+    at_member *member;
+    int result = at_channel_join((at_channel *)channel, peer, &member);
     if (result < 0) {
         return at_raise(result);
     }
     at_channel_object *self = (at_channel_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        at_channel_member_leave(member);
+        at_member_leave(member);
         return NULL;
     }
     at_shared_ref(channel);
@@ -60,7 +60,8 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
         PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
         return NULL;
     }
-    at_channel_options options = {(size_t)capacity, at_message_drop, keep_open != 0};
+    at_channel_options options = {(size_t)capacity, at_message_drop, keep_open != 0,
+                                  NULL};
     at_channel *channel;
     int result = at_channel_new(&options, &channel);
     if (result < 0) {
@@ -86,13 +87,13 @@ PyObject *at_channel_raise(at_channel_object *self, int result)
     return result == AT_ECLOSED ? raise_closed(self) : at_bind_wait_failed(result);
 }
 
-static void channel_dealloc(PyObject *object)
+void at_channel_object_free(PyObject *object)
 {
     at_channel_object *self = at_channel_object_of(object);
     PyTypeObject *type = Py_TYPE(object);
     if (self->channel != NULL) {
         at_channel_left_free(atomic_load(&self->left));
-        at_channel_member_leave(self->member);
+        at_member_leave(self->member);
         at_shared_unref((at_shared *)self->channel);
         at_shared_unref(&self->peer->shared);
     }
@@ -100,91 +101,42 @@ static void channel_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* ---- on an event loop ---------------------------------------------------------------
- */
-
-/* Call `name` of atoll._aio, whose coroutines these methods return. */
-static PyObject *call_aio(const char *name, PyObject *object, PyObject *arguments,
-                          PyObject *keywords) AT_ATTACHED
-{
-    PyObject *module = PyImport_ImportModule("atoll._aio");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *function = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    if (function == NULL) {
-        return NULL;
-    }
-    PyObject *method = PyMethod_New(function, object);
-    Py_DECREF(function);
-    if (method == NULL) {
-        return NULL;
-    }
-    PyObject *coroutine = PyObject_Call(method, arguments, keywords);
-    Py_DECREF(method);
-    return coroutine;
-}
-
-AT_UNCHECKED static PyObject *channel_send_async(PyObject *object, PyObject *arguments,
-                                                 PyObject *keywords)
-{
-    return call_aio("send", object, arguments, keywords);
-}
-
-AT_UNCHECKED static PyObject *channel_recv_async(PyObject *object, PyObject *arguments,
-                                                 PyObject *keywords)
-{
-    return call_aio("recv", object, arguments, keywords);
-}
-
-AT_UNCHECKED static PyObject *channel_anext(PyObject *object)
-{
-    PyObject *none = PyTuple_New(0);
-    if (none == NULL) {
-        return NULL;
-    }
-    PyObject *coroutine = call_aio("next_item", object, none, NULL);
-    Py_DECREF(none);
-    return coroutine;
-}
-
 /* ---- looking and closing
  * -------------------------------------------------------------- */
 
-AT_UNCHECKED static PyObject *channel_close(PyObject *object, PyObject *unused)
+AT_UNCHECKED PyObject *at_channel_method_close(PyObject *object, PyObject *unused)
 {
     (void)at_channel_close(at_channel_object_of(object)->channel);
     Py_RETURN_NONE;
 }
 
-AT_UNCHECKED static PyObject *channel_exit(PyObject *object, PyObject *arguments)
+AT_UNCHECKED PyObject *at_channel_method_exit(PyObject *object, PyObject *arguments)
 {
-    return channel_close(object, NULL);
+    return at_channel_method_close(object, NULL);
 }
 
-AT_UNCHECKED static PyObject *channel_enter(PyObject *object, PyObject *unused)
+AT_UNCHECKED PyObject *at_channel_method_enter(PyObject *object, PyObject *unused)
 {
     return Py_NewRef(object);
 }
 
-static Py_ssize_t channel_length(PyObject *object)
+Py_ssize_t at_channel_method_length(PyObject *object)
 {
     return (Py_ssize_t)at_channel_count(at_channel_object_of(object)->channel);
 }
 
 /* An empty channel is not false: it is there. */
-static int channel_bool(PyObject *object)
+int at_channel_method_bool(PyObject *object)
 {
     return 1;
 }
 
-AT_UNCHECKED static PyObject *channel_closed(PyObject *object, void *unused)
+AT_UNCHECKED PyObject *at_channel_method_closed(PyObject *object, void *unused)
 {
     return PyBool_FromLong(at_channel_is_closed(at_channel_object_of(object)->channel));
 }
 
-AT_UNCHECKED static PyObject *channel_capacity(PyObject *object, void *unused)
+AT_UNCHECKED PyObject *at_channel_method_capacity(PyObject *object, void *unused)
 {
     return PyLong_FromSize_t(
         at_channel_capacity(at_channel_object_of(object)->channel));
@@ -199,8 +151,8 @@ AT_UNCHECKED static PyObject *channel_repr(PyObject *object)
 }
 
 /* Two handles are equal when they are of one channel. */
-AT_UNCHECKED static PyObject *channel_compare(PyObject *left, PyObject *right,
-                                              int operation)
+AT_UNCHECKED PyObject *at_channel_method_compare(PyObject *left, PyObject *right,
+                                                 int operation)
 {
     if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
         Py_RETURN_NOTIMPLEMENTED;
@@ -210,7 +162,7 @@ AT_UNCHECKED static PyObject *channel_compare(PyObject *left, PyObject *right,
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
-static Py_hash_t channel_hash(PyObject *object)
+Py_hash_t at_channel_method_hash(PyObject *object)
 {
     return at_bind_hash_pointer(at_channel_object_of(object)->channel);
 }
@@ -246,6 +198,8 @@ static PyMethodDef channel_methods[] = {
      "Raises:\n"
      "    Full: There is no room now.\n"
      "    NotShareableError, ClosedError: As send()."},
+    {"_try_send_packed", at_channel_method_try_send_packed, METH_O,
+     "_try_send_packed($self, packed, /)\n--\n\ntry_send() of what pack_item() gave."},
     {"send_many", (PyCFunction)(void (*)(void))at_channel_method_send_many,
      METH_VARARGS | METH_KEYWORDS,
      "send_many($self, objects, timeout=None)\n"
@@ -310,19 +264,19 @@ static PyMethodDef channel_methods[] = {
      "\n"
      "Raises:\n"
      "    ClosedError, TimeoutError: As recv()."},
-    {"send_async", (PyCFunction)(void (*)(void))channel_send_async,
+    {"send_async", (PyCFunction)(void (*)(void))at_channel_method_send_async,
      METH_VARARGS | METH_KEYWORDS,
      "send_async($self, obj, timeout=None)\n"
      "--\n"
      "\n"
      "send() for coroutines: waits on the running event loop."},
-    {"recv_async", (PyCFunction)(void (*)(void))channel_recv_async,
+    {"recv_async", (PyCFunction)(void (*)(void))at_channel_method_recv_async,
      METH_VARARGS | METH_KEYWORDS,
      "recv_async($self, timeout=None)\n"
      "--\n"
      "\n"
      "recv() for coroutines: waits on the running event loop."},
-    {"close", channel_close, METH_NOARGS,
+    {"close", at_channel_method_close, METH_NOARGS,
      "close($self)\n"
      "--\n"
      "\n"
@@ -330,12 +284,12 @@ static PyMethodDef channel_methods[] = {
      "\n"
      "Waiting senders and, once it is drained, receivers get ClosedError. Closing\n"
      "again does nothing."},
-    {"__enter__", channel_enter, METH_NOARGS,
+    {"__enter__", at_channel_method_enter, METH_NOARGS,
      "__enter__($self)\n"
      "--\n"
      "\n"
      "The channel itself."},
-    {"__exit__", channel_exit, METH_VARARGS,
+    {"__exit__", at_channel_method_exit, METH_VARARGS,
      "__exit__($self, *exception)\n"
      "--\n"
      "\n"
@@ -344,8 +298,9 @@ static PyMethodDef channel_methods[] = {
 };
 
 static PyGetSetDef channel_attributes[] = {
-    {"closed", channel_closed, NULL, "Whether sends are refused.", NULL},
-    {"capacity", channel_capacity, NULL, "How many objects it holds at most.", NULL},
+    {"closed", at_channel_method_closed, NULL, "Whether sends are refused.", NULL},
+    {"capacity", at_channel_method_capacity, NULL, "How many objects it holds at most.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -366,18 +321,18 @@ static PyType_Slot channel_slots[] = {
      "    capacity: How many objects it holds before send() waits; at least 1.\n"
      "    keep_open: Do not close when interpreters do."},
     {Py_tp_new, channel_new},
-    {Py_tp_dealloc, channel_dealloc},
+    {Py_tp_dealloc, at_channel_object_free},
     {Py_tp_methods, channel_methods},
     {Py_tp_getset, channel_attributes},
     {Py_tp_repr, channel_repr},
-    {Py_tp_richcompare, channel_compare},
-    {Py_tp_hash, channel_hash},
+    {Py_tp_richcompare, at_channel_method_compare},
+    {Py_tp_hash, at_channel_method_hash},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, at_channel_method_next},
     {Py_am_aiter, PyObject_SelfIter},
-    {Py_am_anext, channel_anext},
-    {Py_sq_length, channel_length},
-    {Py_nb_bool, channel_bool},
+    {Py_am_anext, at_channel_method_anext},
+    {Py_sq_length, at_channel_method_length},
+    {Py_nb_bool, at_channel_method_bool},
     {0, NULL},
 };
 
@@ -390,8 +345,9 @@ static PyType_Spec channel_spec = {
 
 at_channel_object *at_channel_object_from(PyObject *object)
 {
-    if (Py_TYPE(object)->tp_dealloc != channel_dealloc) {
-        PyErr_Format(PyExc_TypeError, "expected a Channel, not %.100s",
+    if (Py_TYPE(object)->tp_dealloc != at_channel_object_free) {
+        PyErr_Format(PyExc_TypeError,
+                     "expected a Channel or a Subscription, not %.100s",
                      Py_TYPE(object)->tp_name);
         return NULL;
     }
@@ -412,6 +368,11 @@ static const at_parcel_handle channel_handle = {
     .wrap = at_channel_object_wrap,
 };
 
+static PyMethodDef functions[] = {
+    {"pack_item", at_channel_pack_item, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 AT_UNCHECKED int at_bind_channel(PyObject *module)
 {
     PyTypeObject *type = at_bind_add_type(module, &channel_spec);
@@ -420,5 +381,5 @@ AT_UNCHECKED int at_bind_channel(PyObject *module)
     }
     int result = at_parcel_register_handle(type, &channel_handle);
     Py_DECREF(type);
-    return result;
+    return result == 0 ? PyModule_AddFunctions(module, functions) : -1;
 }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "bind/channel.h"
+#include "bind/error.h"
 #include "bind/type.h"
 #include "bind/wait.h"
 #include "chan/message.h"
@@ -76,7 +77,7 @@ bool at_channel_left_take(at_channel_object *self, void **item)
 /* An item without waiting: AT_EEMPTY, AT_ECLOSED. */
 static int take_item(at_channel_object *self, void **item) AT_ATTACHED
 {
-    at_channel_member_receives(self->member);
+    at_member_receives(self->member);
     if (atomic_load_explicit(&self->left, memory_order_relaxed) != NULL &&
         at_channel_left_take(self, item)) {
         return 0;
@@ -100,6 +101,26 @@ static int recv_waiting(at_channel_object *self, void **message,
     return result;
 }
 
+PyObject *at_channel_received(at_channel_object *self, int result, void *item)
+{
+    if (result == 0) {
+        return at_channel_unpack(item);
+    }
+    if (result != AT_ELAGGED) {
+        return at_channel_raise(self, result);
+    }
+    PyObject *class = at_error_class("LaggedError");
+    PyObject *error = class != NULL
+                          ? PyObject_CallFunction(class, "nO", (Py_ssize_t)item, self)
+                          : NULL;
+    if (error != NULL) {
+        PyErr_SetObject(class, error);
+        Py_DECREF(error);
+    }
+    Py_XDECREF(class);
+    return NULL;
+}
+
 AT_UNCHECKED PyObject *at_channel_method_recv(PyObject *object,
                                               PyObject *const *arguments,
                                               Py_ssize_t count, PyObject *keyword_names)
@@ -112,7 +133,7 @@ AT_UNCHECKED PyObject *at_channel_method_recv(PyObject *object,
                           values) < 0) {
         return NULL;
     }
-    void *message;
+    void *message = NULL;
     int result = take_item(self, &message);
     if (result == AT_EEMPTY) {
         int64_t deadline_ns;
@@ -121,15 +142,15 @@ AT_UNCHECKED PyObject *at_channel_method_recv(PyObject *object,
         }
         result = recv_waiting(self, &message, deadline_ns);
     }
-    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+    return at_channel_received(self, result, message);
 }
 
 AT_UNCHECKED PyObject *at_channel_method_try_recv(PyObject *object, PyObject *unused)
 {
     at_channel_object *self = at_channel_object_of(object);
-    void *message;
+    void *message = NULL;
     int result = take_item(self, &message);
-    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+    return at_channel_received(self, result, message);
 }
 
 /* Leave items[from..count) for the next receive. */
@@ -210,7 +231,7 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
         result = recv_waiting(self, items, deadline_ns);
     }
     if (result != 0) {
-        return at_channel_raise(self, result);
+        return at_channel_received(self, result, items[0]);
     }
     int more =
         wanted > 1 ? at_channel_try_recv_many(self->channel, items + 1, wanted - 1) : 0;
@@ -220,7 +241,7 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
 AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)
 {
     at_channel_object *self = at_channel_object_of(object);
-    void *message;
+    void *message = NULL;
     int result = take_item(self, &message);
     if (result == AT_EEMPTY) {
         result = recv_waiting(self, &message, AT_NEVER);
@@ -228,5 +249,22 @@ AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)
     if (result == AT_ECLOSED) {
         return NULL; /* the end of the iteration */
     }
-    return result == 0 ? at_channel_unpack(message) : at_channel_raise(self, result);
+    return at_channel_received(self, result, message);
+}
+
+AT_UNCHECKED PyObject *
+at_channel_method_recv_async(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+    return at_bind_coroutine("recv", object, arguments, keywords);
+}
+
+AT_UNCHECKED PyObject *at_channel_method_anext(PyObject *object)
+{
+    PyObject *none = PyTuple_New(0);
+    if (none == NULL) {
+        return NULL;
+    }
+    PyObject *coroutine = at_bind_coroutine("next_item", object, none, NULL);
+    Py_DECREF(none);
+    return coroutine;
 }

@@ -49,7 +49,7 @@ AT_UNCHECKED PyObject *at_channel_method_send(PyObject *object,
     if (at_channel_pack(values[0], &message) < 0) {
         return NULL;
     }
-    at_channel_member_sends(self->member);
+    at_member_sends(self->member);
     int result = at_channel_try_send(self->channel, message);
     if (result == AT_EFULL) {
         int64_t deadline_ns;
@@ -73,7 +73,7 @@ AT_UNCHECKED PyObject *at_channel_method_try_send(PyObject *object, PyObject *va
     if (at_channel_pack(value, &message) < 0) {
         return NULL;
     }
-    at_channel_member_sends(self->member);
+    at_member_sends(self->member);
     int result = at_channel_try_send(self->channel, message);
     if (result != 0) {
         at_message_drop(message);
@@ -135,7 +135,7 @@ at_channel_method_send_many(PyObject *object, PyObject *arguments, PyObject *key
     if (iterator == NULL) {
         return NULL;
     }
-    at_channel_member_sends(self->member);
+    at_member_sends(self->member);
     Py_ssize_t total = 0;
     bool more = true;
     while (more) {
@@ -167,4 +167,67 @@ at_channel_method_send_many(PyObject *object, PyObject *arguments, PyObject *key
     }
     Py_DECREF(iterator);
     return PyLong_FromSsize_t(total);
+}
+
+/* ---- packed ---------------------------------------------------------------------- */
+
+#define PACKED_CAPSULE "atoll._atoll.packed"
+
+/* The context says whether the item is still the capsule's. */
+static void packed_free(PyObject *capsule)
+{
+    if (PyCapsule_GetContext(capsule) == NULL) {
+        at_message_drop(PyCapsule_GetPointer(capsule, PACKED_CAPSULE));
+    }
+}
+
+AT_UNCHECKED PyObject *at_channel_pack_item(PyObject *module, PyObject *object)
+{
+    void *item;
+    if (at_channel_pack(object, &item) < 0) {
+        return NULL;
+    }
+    PyObject *capsule = PyCapsule_New(item, PACKED_CAPSULE, packed_free);
+    if (capsule == NULL) {
+        at_message_drop(item);
+    }
+    return capsule;
+}
+
+int at_packed_item(PyObject *packed, void **item)
+{
+    *item = PyCapsule_GetPointer(packed, PACKED_CAPSULE);
+    if (*item != NULL && PyCapsule_GetContext(packed) != NULL) {
+        PyErr_SetString(PyExc_ValueError, "it was sent already");
+        return -1;
+    }
+    return *item != NULL ? 0 : -1;
+}
+
+void at_packed_taken(PyObject *packed)
+{
+    (void)PyCapsule_SetContext(packed, packed);
+}
+
+AT_UNCHECKED PyObject *at_channel_method_try_send_packed(PyObject *object,
+                                                         PyObject *packed)
+{
+    at_channel_object *self = at_channel_object_of(object);
+    void *item;
+    if (at_packed_item(packed, &item) < 0) {
+        return NULL;
+    }
+    at_member_sends(self->member);
+    int result = at_channel_try_send(self->channel, item);
+    if (result != 0) {
+        return at_channel_raise(self, result);
+    }
+    at_packed_taken(packed);
+    Py_RETURN_NONE;
+}
+
+AT_UNCHECKED PyObject *
+at_channel_method_send_async(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+    return at_bind_coroutine("send", object, arguments, keywords);
 }

@@ -47,7 +47,7 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
         if (at_channel_left_take(channel, &left)) {
             return selected(handle, left);
         }
-        at_channel_member_receives(channel->member);
+        at_member_receives(channel->member);
         channels[i] = channel->channel;
         patience.peer = channel->peer;
     }
@@ -65,6 +65,10 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
     }
     if (result == AT_ECLOSED) {
         return at_raise_format(AT_ECLOSED, "every channel is closed");
+    }
+    if (result == AT_ELAGGED) {
+        PyObject *handle = PyTuple_GET_ITEM(tuple, (Py_ssize_t)chosen);
+        return at_channel_received(at_channel_object_of(handle), result, message);
     }
     if (result != 0) {
         return at_bind_wait_failed(result);

@@ -85,3 +85,25 @@ PyObject *at_bind_wait_failed(int result)
 {
     return result == SIGNAL_RAISED ? NULL : at_raise(result);
 }
+
+PyObject *at_bind_coroutine(const char *name, PyObject *object, PyObject *arguments,
+                            PyObject *keywords)
+{
+    PyObject *module = PyImport_ImportModule("atoll._aio");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *function = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    if (function == NULL) {
+        return NULL;
+    }
+    PyObject *method = PyMethod_New(function, object);
+    Py_DECREF(function);
+    if (method == NULL) {
+        return NULL;
+    }
+    PyObject *coroutine = PyObject_Call(method, arguments, keywords);
+    Py_DECREF(method);
+    return coroutine;
+}

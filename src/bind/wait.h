@@ -29,4 +29,9 @@ bool at_bind_wait_again(int *result) AT_ATTACHED;
  * ctx: attached */
 PyObject *at_bind_wait_failed(int result) AT_ATTACHED;
 
+/* The coroutine that `name` of atoll._aio makes for `object` and the arguments; NULL
+ * with an exception set. ctx: attached */
+PyObject *at_bind_coroutine(const char *name, PyObject *object, PyObject *arguments,
+                            PyObject *keywords) AT_ATTACHED;
+
 #endif

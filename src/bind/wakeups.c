@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "bind/bind.h"
+#include "bind/broadcast.h"
 #include "bind/channel.h"
 #include "bind/error.h"
 #include "bind/type.h"
@@ -36,8 +37,8 @@ struct armed {
     at_shared shared;
     at_waiter waiter;
     at_wait_link link;
-    station *station;    /* a reference */
-    at_channel *channel; /* a reference: the queue is in it */
+    station *station; /* a reference */
+    at_shared *thing; /* a reference: the queue is in it */
     long long number;
     armed *next_fired; /* guarded: the station's mutex */
 };
@@ -56,7 +57,7 @@ static void armed_free(at_shared *thing)
 {
     armed *self = (armed *)thing;
     at_shared_unref(&self->station->shared);
-    at_shared_unref((at_shared *)self->channel);
+    at_shared_unref(self->thing);
     at_free(self);
 }
 
@@ -90,7 +91,7 @@ static void armed_capsule_free(PyObject *capsule)
     at_shared_unref(&self->shared);
 }
 
-static armed *armed_new(station *place, at_channel *channel, bool sends,
+static armed *armed_new(station *place, at_shared *thing, at_wait_queue *queue,
                         long long number)
 {
     armed *self = at_calloc(1, sizeof *self);
@@ -99,12 +100,11 @@ static armed *armed_new(station *place, at_channel *channel, bool sends,
     }
     at_shared_init(&self->shared, &armed_kind);
     self->station = (station *)at_shared_ref(&place->shared);
-    self->channel = (at_channel *)at_shared_ref((at_shared *)channel);
+    self->thing = at_shared_ref(thing);
     self->number = number;
     self->waiter.call = fire;
     self->waiter.owner = &self->shared;
-    self->link.queue =
-        sends ? at_channel_senders(channel) : at_channel_receivers(channel);
+    self->link.queue = queue;
     return self;
 }
 
@@ -188,6 +188,24 @@ AT_UNCHECKED static PyObject *wakeups_fileno(PyObject *object, PyObject *unused)
     return PyLong_FromLong(((wakeups_object *)object)->station->wakefd);
 }
 
+/* Where senders or receivers of `object` wait, in the `*thing`; NULL with TypeError. */
+static at_wait_queue *queue_of(PyObject *object, bool sends,
+                               at_shared **thing) AT_ATTACHED
+{
+    at_broadcast *broadcast = at_broadcast_of(object);
+    if (broadcast != NULL && sends) {
+        *thing = (at_shared *)broadcast;
+        return at_broadcast_senders(broadcast);
+    }
+    at_channel_object *self = at_channel_object_from(object);
+    if (self == NULL) {
+        return NULL;
+    }
+    *thing = (at_shared *)self->channel;
+    return sends ? at_channel_senders(self->channel)
+                 : at_channel_receivers(self->channel);
+}
+
 /* arm(channel, sends, number): a capsule for disarm(). */
 AT_UNCHECKED static PyObject *wakeups_arm(PyObject *object, PyObject *arguments)
 {
@@ -197,12 +215,13 @@ AT_UNCHECKED static PyObject *wakeups_arm(PyObject *object, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "OpL:arm", &target, &sends, &number)) {
         return NULL;
     }
-    at_channel_object *channel = at_channel_object_from(target);
-    if (channel == NULL) {
+    at_shared *thing;
+    at_wait_queue *queue = queue_of(target, sends != 0, &thing);
+    if (queue == NULL) {
         return NULL;
     }
     station *place = ((wakeups_object *)object)->station;
-    armed *fresh = armed_new(place, channel->channel, sends != 0, number);
+    armed *fresh = armed_new(place, thing, queue, number);
     if (fresh == NULL) {
         return at_raise(AT_ENOMEM);
     }

@@ -8,55 +8,65 @@
 #include "base/memory.h"
 #include "chan/ring.h"
 
-struct at_channel_member {
-    at_membership membership;
-    at_channel *channel;     /* fixed after init */
-    at_channel_member *next; /* guarded: members_mutex, as the next */
-    size_t handle_count;
-    bool gone;            /* guarded: members_mutex; its interpreter has closed */
-    atomic_bool sends;    /* set once */
-    atomic_bool receives; /* set once */
-};
-
 struct at_channel {
     at_shared shared;
     bool keep_open; /* fixed after init, as the next */
     void (*drop)(void *item);
+    at_channel_feed feed;   /* all zero where members send */
+    at_wait_queue *senders; /* `own_senders`, or the feed's */
     atomic_bool orphaned;
-    pthread_mutex_t members_mutex;
-    at_channel_member *members; /* guarded: members_mutex */
+    at_members members;
+    pthread_mutex_t lag_mutex; /* of a feed that does not wait for the slow */
+    size_t missed;             /* guarded: lag_mutex */
     /* The other side reads the counts with every message: nothing that changes often
      * shares a line with them. */
     _Alignas(AT_CACHE_LINE_BYTES) at_spin receiver_spin;
     at_spin sender_spin;
     at_spin brief_spin;
     _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue receivers;
-    _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue senders;
+    _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue own_senders;
     at_ring ring;
 };
 
 static void channel_free(at_shared *thing)
 {
     at_channel *channel = (at_channel *)thing;
-    while (channel->members != NULL) {
-        at_channel_member *member = channel->members;
-        channel->members = member->next;
-        at_membership_leave(&member->membership);
-        at_shared_unref(&member->membership.peer->shared);
-        at_free(member);
+    if (channel->feed.source != NULL) {
+        channel->feed.ended(channel->feed.source, channel);
+        at_wait_notify_all(channel->senders);
+        at_shared_unref(channel->feed.source);
     }
+    at_members_fini(&channel->members);
     void *item;
     while (at_ring_try_pop(&channel->ring, &item) == 0) {
         channel->drop(item);
     }
     at_ring_fini(&channel->ring);
     at_wait_queue_fini(&channel->receivers);
-    at_wait_queue_fini(&channel->senders);
-    (void)pthread_mutex_destroy(&channel->members_mutex);
+    at_wait_queue_fini(&channel->own_senders);
+    (void)pthread_mutex_destroy(&channel->lag_mutex);
     at_free(channel);
 }
 
 const at_shared_kind at_channel_kind = {"channel", channel_free};
+const at_shared_kind at_subscription_kind = {"subscription", channel_free};
+
+/* An interpreter has closed. */
+static void channel_left(at_shared *thing, const at_members_left *left)
+{
+    at_channel *channel = (at_channel *)thing;
+    if (channel->keep_open || left->others || at_channel_is_closed(channel)) {
+        return;
+    }
+    bool orphaned = channel->feed.source != NULL
+                        ? !left->alive
+                        : (left->sent && !left->may_send && left->may_receive) ||
+                              (left->received && !left->may_receive && left->may_send);
+    if (orphaned) {
+        atomic_store(&channel->orphaned, true);
+        (void)at_channel_close(channel);
+    }
+}
 
 int at_channel_new(const at_channel_options *options, at_channel **made)
 {
@@ -69,15 +79,24 @@ int at_channel_new(const at_channel_options *options, at_channel **made)
         at_free(channel);
         return result;
     }
-    at_shared_init(&channel->shared, &at_channel_kind);
+    const at_channel_feed *feed = options->feed;
+    at_shared_init(&channel->shared,
+                   feed != NULL ? &at_subscription_kind : &at_channel_kind);
     channel->keep_open = options->keep_open;
     channel->drop = options->drop;
-    (void)pthread_mutex_init(&channel->members_mutex, NULL);
+    at_members_init(&channel->members, &channel->shared, channel_left);
+    (void)pthread_mutex_init(&channel->lag_mutex, NULL);
     at_spin_init(&channel->receiver_spin);
     at_spin_init(&channel->sender_spin);
     at_spin_init(&channel->brief_spin);
     at_wait_queue_init(&channel->receivers);
-    at_wait_queue_init(&channel->senders);
+    at_wait_queue_init(&channel->own_senders);
+    channel->senders = &channel->own_senders;
+    if (feed != NULL) {
+        channel->feed = *feed;
+        channel->senders = feed->senders;
+        at_shared_ref(feed->source);
+    }
     *made = channel;
     return 0;
 }
@@ -97,9 +116,9 @@ static void receivers_pass_on(at_channel *channel)
 
 static void senders_pass_on(at_channel *channel)
 {
-    if (atomic_load(&channel->senders.count) != 0 &&
+    if (atomic_load(&channel->senders->count) != 0 &&
         at_ring_count(&channel->ring) < channel->ring.capacity) {
-        at_wait_notify(&channel->senders, 1);
+        at_wait_notify(channel->senders, 1);
     }
 }
 
@@ -148,7 +167,7 @@ static int attempt_send(void *context)
 int at_channel_send(at_channel *channel, void *item, const at_patience *patience)
 {
     exchange wanted = {channel, item};
-    at_wait_link link = {.queue = &channel->senders};
+    at_wait_link link = {.queue = channel->senders};
     int result =
         at_wait(&link, 1, attempt_send, &wanted, &channel->sender_spin, patience);
     if (result == 0) {
@@ -160,11 +179,40 @@ int at_channel_send(at_channel *channel, void *item, const at_patience *patience
 
 /* ---- receiving -------------------------------------------------------------- */
 
+/* The pop of one that is not waited for when it is slow. The mutex makes what it has
+ * missed known before the first item behind the gap. */
+static int pop_lagging(at_channel *channel, void **items, size_t limit)
+{
+    bool drops = channel->feed.slow == AT_SLOW_DROPS;
+    (void)pthread_mutex_lock(&channel->lag_mutex);
+    int result = drops && channel->missed != 0
+                     ? AT_ELAGGED
+                     : at_ring_try_pop_many(&channel->ring, items, limit);
+    if (result == AT_ECLOSED && channel->missed != 0) {
+        result = AT_ELAGGED;
+    }
+    if (result == AT_ELAGGED) {
+        items[0] = (void *)channel->missed; /* NOLINT(performance-no-int-to-ptr) */
+        channel->missed = 0;
+    }
+    (void)pthread_mutex_unlock(&channel->lag_mutex);
+    return result;
+}
+
+static int pop(at_channel *channel, void **item)
+{
+    if (channel->feed.slow == AT_SLOW_WAITS) {
+        return at_ring_try_pop(&channel->ring, item);
+    }
+    int result = pop_lagging(channel, item, 1);
+    return result == 1 ? 0 : result;
+}
+
 int at_channel_try_recv(at_channel *channel, void **item)
 {
-    int result = at_ring_try_pop(&channel->ring, item);
+    int result = pop(channel, item);
     if (result == 0) {
-        at_wait_notify(&channel->senders, 1);
+        at_wait_notify(channel->senders, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -172,11 +220,13 @@ int at_channel_try_recv(at_channel *channel, void **item)
 
 int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit)
 {
-    int count = at_ring_try_pop_many(&channel->ring, items, limit);
+    int count = channel->feed.slow == AT_SLOW_WAITS
+                    ? at_ring_try_pop_many(&channel->ring, items, limit)
+                    : pop_lagging(channel, items, limit);
     if (count < 0) {
         return count;
     }
-    at_wait_notify(&channel->senders, (unsigned)count);
+    at_wait_notify(channel->senders, (unsigned)count);
     receivers_pass_on(channel);
     return count;
 }
@@ -187,7 +237,7 @@ static int attempt_recv(void *context)
     if (!at_ring_may_pop(&wanted->channel->ring)) {
         return AT_EAGAIN;
     }
-    int result = at_ring_try_pop(&wanted->channel->ring, &wanted->item);
+    int result = pop(wanted->channel, &wanted->item);
     return result == AT_EEMPTY ? AT_EAGAIN : result;
 }
 
@@ -195,9 +245,9 @@ int at_channel_brief_recv(at_channel *channel, void **item)
 {
     exchange wanted = {channel, NULL};
     int result = at_spin_briefly(&channel->brief_spin, attempt_recv, &wanted);
+    *item = wanted.item;
     if (result == 0) {
-        *item = wanted.item;
-        at_wait_notify(&channel->senders, 1);
+        at_wait_notify(channel->senders, 1);
         receivers_pass_on(channel);
     }
     return result == AT_EAGAIN ? AT_EEMPTY : result;
@@ -209,9 +259,9 @@ int at_channel_recv(at_channel *channel, void **item, const at_patience *patienc
     at_wait_link link = {.queue = &channel->receivers};
     int result =
         at_wait(&link, 1, attempt_recv, &wanted, &channel->receiver_spin, patience);
+    *item = wanted.item;
     if (result == 0) {
-        *item = wanted.item;
-        at_wait_notify(&channel->senders, 1);
+        at_wait_notify(channel->senders, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -231,10 +281,10 @@ static int attempt_select(void *context)
     size_t closed_count = 0;
     for (size_t i = 0; i < wanted->count; i++) {
         size_t place = (wanted->start + i) % wanted->count;
-        int result = at_ring_try_pop(&wanted->channels[place]->ring, &wanted->item);
-        if (result == 0) {
+        int result = pop(wanted->channels[place], &wanted->item);
+        if (result == 0 || result == AT_ELAGGED) {
             wanted->chosen = place;
-            return 0;
+            return result;
         }
         closed_count += result == AT_ECLOSED;
     }
@@ -243,11 +293,11 @@ static int attempt_select(void *context)
 
 static int selection_end(selection *wanted, int result, void **item, size_t *chosen)
 {
+    *chosen = wanted->chosen;
+    *item = wanted->item;
     if (result == 0) {
-        *chosen = wanted->chosen;
         at_channel *channel = wanted->channels[wanted->chosen];
-        *item = wanted->item;
-        at_wait_notify(&channel->senders, 1);
+        at_wait_notify(channel->senders, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -278,6 +328,51 @@ int at_channel_select(at_channel **channels, size_t count, size_t start, void **
     return selection_end(&wanted, result, item, chosen);
 }
 
+/* ---- feeding ------------------------------------------------------------------ */
+
+bool at_channel_has_room(const at_channel *channel)
+{
+    return at_ring_may_push(&channel->ring) || at_ring_is_closed(&channel->ring);
+}
+
+int at_channel_feed_item(at_channel *channel, void *item, void **dropped)
+{
+    *dropped = NULL;
+    int result = at_ring_try_push(&channel->ring, item);
+    if (result != AT_EFULL || channel->feed.slow == AT_SLOW_WAITS) {
+        return result;
+    }
+    (void)pthread_mutex_lock(&channel->lag_mutex);
+    /* Nobody is in the midst of a pop now: full is full. */
+    result = at_ring_try_push(&channel->ring, item);
+    if (result == AT_EFULL) {
+        channel->missed++;
+        if (channel->feed.slow == AT_SLOW_DROPS) {
+            (void)at_ring_try_pop(&channel->ring, dropped);
+            result = at_ring_try_push(&channel->ring, item);
+        } else {
+            (void)at_ring_close(&channel->ring);
+            result = AT_ECLOSED;
+        }
+    }
+    (void)pthread_mutex_unlock(&channel->lag_mutex);
+    return result;
+}
+
+bool at_channel_has_sleepers(const at_channel *channel)
+{
+    return atomic_load(&channel->receivers.count) != 0;
+}
+
+void at_channel_wake(at_channel *channel)
+{
+    if (at_channel_is_closed(channel)) {
+        at_wait_notify_all(&channel->receivers);
+    } else {
+        at_wait_notify(&channel->receivers, 1);
+    }
+}
+
 /* ---- closing and looking ----------------------------------------------------- */
 
 bool at_channel_close(at_channel *channel)
@@ -285,7 +380,7 @@ bool at_channel_close(at_channel *channel)
     bool closed = at_ring_close(&channel->ring);
     if (closed) {
         at_wait_notify_all(&channel->receivers);
-        at_wait_notify_all(&channel->senders);
+        at_wait_notify_all(channel->senders);
     }
     return closed;
 }
@@ -317,113 +412,12 @@ at_wait_queue *at_channel_receivers(at_channel *channel)
 
 at_wait_queue *at_channel_senders(at_channel *channel)
 {
-    return &channel->senders;
+    return channel->senders;
 }
 
 /* ---- members ----------------------------------------------------------------- */
 
-/* Are all who are left on one side? Caller holds members_mutex; `gone` has just left.
- * The caller of this holds one reference that is no member's. */
-static bool is_orphaned_by(at_channel *channel, const at_channel_member *gone)
+int at_channel_join(at_channel *channel, at_peer *peer, at_member **member)
 {
-    size_t handle_count = 0;
-    bool may_send = false;
-    bool may_receive = false;
-    for (const at_channel_member *member = channel->members; member != NULL;
-         member = member->next) {
-        handle_count += member->handle_count;
-        if (member->gone) {
-            continue;
-        }
-        bool sends = atomic_load(&member->sends);
-        bool receives = atomic_load(&member->receives);
-        bool is_new = !sends && !receives && member->handle_count != 0;
-        may_send |= sends || is_new;
-        may_receive |= receives || is_new;
-    }
-    if (atomic_load(&channel->shared.references) > handle_count + 1) {
-        return false;
-    }
-    return (atomic_load(&gone->sends) && !may_send && may_receive) ||
-           (atomic_load(&gone->receives) && !may_receive && may_send);
-}
-
-static void member_closing(at_membership *membership)
-{
-    at_channel_member *member = (at_channel_member *)membership;
-    at_channel *channel = member->channel;
-    (void)pthread_mutex_lock(&channel->members_mutex);
-    member->gone = true;
-    bool orphaned = !channel->keep_open && is_orphaned_by(channel, member);
-    (void)pthread_mutex_unlock(&channel->members_mutex);
-    if (orphaned && !at_channel_is_closed(channel)) {
-        atomic_store(&channel->orphaned, true);
-        (void)at_channel_close(channel);
-    }
-}
-
-static at_channel_member *member_find(at_channel *channel, const at_peer *peer)
-{
-    for (at_channel_member *member = channel->members; member != NULL;
-         member = member->next) {
-        if (member->membership.peer == peer) {
-            return member;
-        }
-    }
-    return NULL;
-}
-
-int at_channel_member_join(at_channel *channel, at_peer *peer,
-                           at_channel_member **joined)
-{
-    at_channel_member *fresh = at_calloc(1, sizeof *fresh);
-    if (fresh == NULL) {
-        return AT_ENOMEM;
-    }
-    fresh->channel = channel;
-    fresh->membership.peer = peer;
-    fresh->membership.thing = &channel->shared;
-    fresh->membership.closing = member_closing;
-
-    (void)pthread_mutex_lock(&channel->members_mutex);
-    at_channel_member *member = member_find(channel, peer);
-    int result = 0;
-    if (member == NULL) {
-        result = at_membership_enter(&fresh->membership);
-        if (result == 0) {
-            at_shared_ref(&peer->shared);
-            fresh->next = channel->members;
-            channel->members = fresh;
-            member = fresh;
-            fresh = NULL;
-        }
-    }
-    if (result == 0) {
-        member->handle_count++;
-        *joined = member;
-    }
-    (void)pthread_mutex_unlock(&channel->members_mutex);
-    at_free(fresh);
-    return result;
-}
-
-void at_channel_member_leave(at_channel_member *member)
-{
-    (void)pthread_mutex_lock(&member->channel->members_mutex);
-    member->handle_count--;
-    (void)pthread_mutex_unlock(&member->channel->members_mutex);
-}
-
-void at_channel_member_sends(at_channel_member *member)
-{
-    if (!atomic_load_explicit(&member->sends, memory_order_relaxed)) {
-        atomic_store(&member->sends, true);
-    }
-}
-
-void at_channel_member_receives(at_channel_member *member)
-{
-    if (!atomic_load_explicit(&member->receives, memory_order_relaxed)) {
-        atomic_store(&member->receives, true);
-    }
+    return at_members_join(&channel->members, peer, member);
 }

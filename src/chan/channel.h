@@ -14,7 +14,11 @@
  * both, as may a reference that belongs to no member: a message under way, a C thread.
  * A channel that is to outlive its users is made with `keep_open`.
  *
- * Locks: members_mutex, for the members alone.
+ * A channel may be fed instead, by one source that calls at_channel_feed_item() and
+ * keeps no reference: then the channel closes when no living interpreter has a handle.
+ *
+ * Locks: the members' own; lag_mutex, which makes a drop of the oldest item and its
+ * count one step for receivers. Nothing is called under it.
  */
 #ifndef AT_CHAN_CHANNEL_H
 #define AT_CHAN_CHANNEL_H
@@ -25,19 +29,39 @@
 
 #include "base/contexts.h"
 #include "base/shared.h"
-#include "chan/peer.h"
+#include "chan/members.h"
 #include "chan/wait.h"
 
 typedef struct at_channel at_channel;
-typedef struct at_channel_member at_channel_member;
 
+/* A channel that members send on, and one that is fed: the receiving end of a
+ * broadcast. */
 extern const at_shared_kind at_channel_kind;
+extern const at_shared_kind at_subscription_kind;
+
+/* What becomes of a receiver that a feed has no room at. */
+typedef enum at_slow {
+    AT_SLOW_WAITS,  /* it is waited for */
+    AT_SLOW_DROPS,  /* its oldest item goes, and it is told how many have */
+    AT_SLOW_CLOSES, /* it is closed: it gets what is there, is told, and ends */
+} at_slow;
+
+/* What sends on a channel instead of members. */
+typedef struct at_channel_feed {
+    at_shared *source;      /* the channel takes a reference of its own */
+    at_wait_queue *senders; /* of the source: told of room, and of the end */
+    /* The channel is being freed, and must not be fed any more. ctx: any; must not
+     * block */
+    void (*ended)(at_shared *source, at_channel *channel);
+    at_slow slow;
+} at_channel_feed;
 
 typedef struct at_channel_options {
     size_t capacity; /* items, at least 1 */
     /* Destroy an item nobody received. ctx: any */
     void (*drop)(void *item);
-    bool keep_open; /* does not close when an interpreter does */
+    bool keep_open;              /* does not close when an interpreter does */
+    const at_channel_feed *feed; /* or NULL: members send */
 } at_channel_options;
 
 /* ctx:  any
@@ -67,7 +91,9 @@ int at_channel_try_send_many(at_channel *channel, void **items, size_t count);
 /* Receive the first item.
  * ctx:  any
  * owns: the caller gets it
- * errs: AT_EEMPTY; AT_ECLOSED when it is closed and drained */
+ * errs: AT_EEMPTY; AT_ECLOSED when it is closed and drained; from all that receive,
+ *       AT_ELAGGED when items were missed before the next one: how many is in the place
+ *       of the item, and the next call goes on behind them */
 int at_channel_try_recv(at_channel *channel, void **item);
 
 /* The same, looking again for a microsecond where that has helped of late. For those
@@ -117,22 +143,26 @@ size_t at_channel_capacity(const at_channel *channel);
 at_wait_queue *at_channel_receivers(at_channel *channel);
 at_wait_queue *at_channel_senders(at_channel *channel);
 
-/* ---- members ----------------------------------------------------------------- */
-
-/* `peer` has got a handle to the channel, with the caller's reference. The member lives
- * as long as the channel.
+/* `peer` has got a handle to the channel, with the caller's reference: see members.h.
  * ctx:  any
  * errs: AT_ENOMEM, AT_EENDING */
-int at_channel_member_join(at_channel *channel, at_peer *peer,
-                           at_channel_member **member);
+int at_channel_join(at_channel *channel, at_peer *peer, at_member **member);
 
-/* That handle goes, before the caller drops the reference.
- * ctx: any */
-void at_channel_member_leave(at_channel_member *member);
+/* ---- feeding ------------------------------------------------------------------
+ * For the source of a feed, which calls the first two from one thread at a time. */
 
-/* The peer sends, or receives. Cheap after the first time.
- * ctx: any */
-void at_channel_member_sends(at_channel_member *member);
-void at_channel_member_receives(at_channel_member *member);
+/* Would feeding not have to wait: is there room, or nobody any more? ctx: any */
+bool at_channel_has_room(const at_channel *channel);
+
+/* Put `item` behind the others, and wake nobody. `*dropped` is the item that had to go
+ * for it, or NULL: the caller's to destroy.
+ * ctx:  any
+ * owns: takes item on 0
+ * errs: AT_EFULL, AT_ECLOSED */
+int at_channel_feed_item(at_channel *channel, void *item, void **dropped);
+
+/* Does a receiver sleep? It must be woken then, with a reference held. ctx: any */
+bool at_channel_has_sleepers(const at_channel *channel);
+void at_channel_wake(at_channel *channel);
 
 #endif

@@ -131,6 +131,16 @@ static inline void at_message_drop(void *item)
     }
 }
 
+/* The same message or word, for one more holder.
+ * ctx: any */
+static inline void *at_message_share(void *item)
+{
+    if (!at_message_is_word(item)) {
+        (void)at_message_ref((at_message *)item);
+    }
+    return item;
+}
+
 /* What an attachment that is a message compares with. */
 extern const at_shared_kind at_message_kind;
 

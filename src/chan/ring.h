@@ -86,6 +86,14 @@ static inline bool at_ring_may_pop(const at_ring *ring)
     return atomic_load(&slot->stamp) != head || atomic_load(&ring->closed);
 }
 
+/* Is there room, at some moment of the call? ctx: any; never blocks */
+static inline bool at_ring_may_push(const at_ring *ring)
+{
+    uint64_t tail = atomic_load(&ring->tail) & ~ring->closed_bit;
+    const at_ring_slot *slot = &ring->slots[tail & (ring->closed_bit - 1)];
+    return atomic_load(&slot->stamp) == tail;
+}
+
 /* Refuse items from now on. True for the call that closed it.
  * ctx: any; never blocks */
 bool at_ring_close(at_ring *ring);

@@ -28,7 +28,7 @@ static void *item_of(uintptr_t number)
 static at_channel *channel_of(size_t capacity)
 {
     at_channel *channel;
-    CHECK(at_channel_new(&(at_channel_options){capacity, drop, false}, &channel) == 0);
+    CHECK(at_channel_new(&(at_channel_options){capacity, drop, false, NULL}, &channel) == 0);
     return channel;
 }
 
@@ -50,17 +50,17 @@ static at_patience briefly(void)
 static int makes_and_frees(void)
 {
     at_channel *channel;
-    int result = at_channel_new(&(at_channel_options){4, drop, false}, &channel);
+    int result = at_channel_new(&(at_channel_options){4, drop, false, NULL}, &channel);
     if (result < 0) {
         return result;
     }
     at_peer *peer;
     result = at_peer_join(77, &peer);
     if (result == 0) {
-        at_channel_member *member;
-        result = at_channel_member_join(channel, peer, &member);
+        at_member *member;
+        result = at_channel_join(channel, peer, &member);
         if (result == 0) {
-            at_channel_member_leave(member);
+            at_member_leave(member);
         }
         at_shared_unref(&peer->shared);
     }
@@ -314,33 +314,33 @@ static void closing_wakes_sleepers(void)
     at_shared_unref(&peer->shared);
 }
 
-static at_channel_member *member_of(at_channel *channel, int64_t interpreter_id)
+static at_member *member_of(at_channel *channel, int64_t interpreter_id)
 {
     at_peer *peer;
     CHECK(at_peer_join(interpreter_id, &peer) == 0);
-    at_channel_member *member;
+    at_member *member;
     at_shared_ref((at_shared *)channel);
-    CHECK(at_channel_member_join(channel, peer, &member) == 0);
+    CHECK(at_channel_join(channel, peer, &member) == 0);
     at_shared_unref(&peer->shared);
     return member;
 }
 
-static void let_go(at_channel *channel, at_channel_member *member)
+static void let_go(at_channel *channel, at_member *member)
 {
-    at_channel_member_leave(member);
+    at_member_leave(member);
     unref(channel);
 }
 
 static void last_sender_closes_the_channel(void)
 {
     at_channel *channel = channel_of(4);
-    at_channel_member *main_end = member_of(channel, 0);
-    at_channel_member *first = member_of(channel, 11);
-    at_channel_member *second = member_of(channel, 12);
+    at_member *main_end = member_of(channel, 0);
+    at_member *first = member_of(channel, 11);
+    at_member *second = member_of(channel, 12);
     unref(channel); /* the members hold it now */
-    at_channel_member_receives(main_end);
-    at_channel_member_sends(first);
-    at_channel_member_sends(second);
+    at_member_receives(main_end);
+    at_member_sends(first);
+    at_member_sends(second);
     CHECK(at_channel_try_send(channel, item_of(1)) == 0);
     at_channels_interpreter_closing(11);
     CHECK(!at_channel_is_closed(channel));
@@ -357,14 +357,14 @@ static void last_sender_closes_the_channel(void)
 static void who_may_yet_send_keeps_it_open(void)
 {
     at_channel *channel = channel_of(4);
-    at_channel_member *main_end = member_of(channel, 0);
-    at_channel_member *worker = member_of(channel, 21);
-    at_channel_member *newcomer = member_of(channel, 22);
-    at_channel_member_receives(main_end);
-    at_channel_member_sends(worker);
+    at_member *main_end = member_of(channel, 0);
+    at_member *worker = member_of(channel, 21);
+    at_member *newcomer = member_of(channel, 22);
+    at_member_receives(main_end);
+    at_member_sends(worker);
     at_channels_interpreter_closing(21);
     CHECK(!at_channel_is_closed(channel)); /* the newcomer may send */
-    at_channel_member_sends(newcomer);
+    at_member_sends(newcomer);
     at_channels_interpreter_closing(22);
     CHECK(!at_channel_is_closed(channel)); /* a reference that is no member's */
     let_go(channel, worker);
@@ -376,11 +376,11 @@ static void who_may_yet_send_keeps_it_open(void)
 static void last_receiver_closes_the_channel(void)
 {
     at_channel *channel = channel_of(4);
-    at_channel_member *main_end = member_of(channel, 0);
-    at_channel_member *worker = member_of(channel, 31);
+    at_member *main_end = member_of(channel, 0);
+    at_member *worker = member_of(channel, 31);
     unref(channel);
-    at_channel_member_sends(main_end);
-    at_channel_member_receives(worker);
+    at_member_sends(main_end);
+    at_member_receives(worker);
     at_channels_interpreter_closing(31);
     CHECK(at_channel_try_send(channel, item_of(1)) == AT_ECLOSED);
     let_go(channel, worker);

@@ -1,0 +1,377 @@
+/* Broadcasts; see broadcast.h. */
+#include "chan/broadcast.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+/* What the subscriptions keep: it outlives the broadcast while one of them is left. */
+typedef struct hub {
+    at_shared shared;
+    at_broadcast_options options; /* fixed after init */
+    at_wait_queue senders;
+    pthread_mutex_t mutex;
+    bool closed;           /* guarded: mutex, as the rest */
+    at_channel **channels; /* not counted: each takes itself out when it is freed */
+    size_t count;
+    size_t capacity;
+} hub;
+
+struct at_broadcast {
+    at_shared shared;
+    hub *hub; /* a reference; fixed after init */
+    at_members members;
+    at_spin spin;
+};
+
+static void hub_free(at_shared *thing)
+{
+    hub *self = (hub *)thing;
+    assert(self->count == 0);
+    at_wait_queue_fini(&self->senders);
+    (void)pthread_mutex_destroy(&self->mutex);
+    at_free((void *)self->channels);
+    at_free(self);
+}
+
+static const at_shared_kind hub_kind = {"hub", hub_free};
+
+/* ---- life ------------------------------------------------------------------- */
+
+static void broadcast_free(at_shared *thing)
+{
+    at_broadcast *broadcast = (at_broadcast *)thing;
+    at_broadcast_close(broadcast);
+    at_members_fini(&broadcast->members);
+    at_shared_unref(&broadcast->hub->shared);
+    at_free(broadcast);
+}
+
+const at_shared_kind at_broadcast_kind = {"broadcast", broadcast_free};
+
+/* An interpreter has closed. */
+static void broadcast_left(at_shared *thing, const at_members_left *left)
+{
+    if (!left->alive && !left->others) {
+        at_broadcast_close((at_broadcast *)thing);
+    }
+}
+
+int at_broadcast_new(const at_broadcast_options *options, at_broadcast **made)
+{
+    if (options->capacity == 0) {
+        return AT_EINVALID;
+    }
+    at_broadcast *broadcast = at_calloc(1, sizeof *broadcast);
+    hub *fresh = at_calloc(1, sizeof *fresh);
+    if (broadcast == NULL || fresh == NULL) {
+        at_free(broadcast);
+        at_free(fresh);
+        return AT_ENOMEM;
+    }
+    at_shared_init(&fresh->shared, &hub_kind);
+    fresh->options = *options;
+    at_wait_queue_init(&fresh->senders);
+    (void)pthread_mutex_init(&fresh->mutex, NULL);
+    at_shared_init(&broadcast->shared, &at_broadcast_kind);
+    broadcast->hub = fresh;
+    at_members_init(&broadcast->members, &broadcast->shared, broadcast_left);
+    at_spin_init(&broadcast->spin);
+    *made = broadcast;
+    return 0;
+}
+
+/* ---- the list of subscriptions ------------------------------------------------ */
+
+static void subscription_ended(at_shared *source, at_channel *channel)
+{
+    hub *self = (hub *)source;
+    (void)pthread_mutex_lock(&self->mutex);
+    for (size_t i = 0; i < self->count; i++) {
+        if (self->channels[i] == channel) {
+            self->channels[i] = self->channels[--self->count];
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&self->mutex);
+}
+
+/* Caller holds the mutex. False where there is no room. */
+static bool add_locked(hub *self, at_channel *channel)
+{
+    if (self->count == self->capacity) {
+        return false;
+    }
+    self->channels[self->count++] = channel;
+    return true;
+}
+
+/* Exchange the array for one of twice the size, allocated by the caller. What is to be
+ * freed. Caller holds the mutex. */
+static at_channel **grow_locked(hub *self, at_channel **wider, size_t capacity)
+{
+    if (capacity <= self->capacity) {
+        return wider; /* another thread was faster */
+    }
+    at_channel **narrow = self->channels;
+    if (self->count != 0) {
+        memcpy((void *)wider, (const void *)narrow, self->count * sizeof *wider);
+    }
+    self->channels = wider;
+    self->capacity = capacity;
+    return narrow;
+}
+
+static int add(hub *self, at_channel *channel)
+{
+    size_t capacity = 0;
+    at_channel **spare = NULL;
+    bool done = false;
+    bool closed = false;
+    while (!done && !closed) {
+        if (capacity != 0) {
+            spare = at_alloc(capacity * sizeof(at_channel *));
+            if (spare == NULL) {
+                return AT_ENOMEM;
+            }
+        }
+        (void)pthread_mutex_lock(&self->mutex);
+        if (spare != NULL) {
+            spare = grow_locked(self, spare, capacity);
+        }
+        closed = self->closed;
+        done = !closed && add_locked(self, channel);
+        capacity = self->capacity != 0 ? self->capacity * 2 : 4;
+        (void)pthread_mutex_unlock(&self->mutex);
+        at_free((void *)spare);
+        spare = NULL;
+    }
+    return closed ? AT_ECLOSED : 0;
+}
+
+int at_broadcast_subscribe(at_broadcast *broadcast, at_channel **subscription)
+{
+    hub *self = broadcast->hub;
+    at_channel_feed feed = {&self->shared, &self->senders, subscription_ended,
+                            self->options.slow};
+    at_channel_options options = {self->options.capacity, self->options.drop, false,
+                                  &feed};
+    at_channel *channel;
+    int result = at_channel_new(&options, &channel);
+    if (result < 0) {
+        return result;
+    }
+    result = add(self, channel);
+    if (result < 0) {
+        at_shared_unref((at_shared *)channel);
+        return result;
+    }
+    *subscription = channel;
+    return 0;
+}
+
+/* ---- sending ---------------------------------------------------------------- */
+
+/* What is to be done for one subscription once the mutex is free. */
+typedef struct chore {
+    at_channel *wake; /* a reference, or NULL */
+    void *dropped;    /* or NULL */
+} chore;
+
+enum { FIRST_CHORES = 32 };
+
+typedef struct chores {
+    chore *list; /* `first`, or raw memory */
+    size_t capacity;
+    size_t count;
+    chore first[FIRST_CHORES];
+} chores;
+
+/* Lock the hub, with room for a chore of each of its subscriptions. */
+static int lock_with_room(hub *self, chores *later)
+{
+    later->list = later->first;
+    later->capacity = FIRST_CHORES;
+    later->count = 0;
+    for (;;) {
+        (void)pthread_mutex_lock(&self->mutex);
+        if (self->count <= later->capacity) {
+            return 0;
+        }
+        size_t capacity = self->count + FIRST_CHORES;
+        (void)pthread_mutex_unlock(&self->mutex);
+        if (later->list != later->first) {
+            at_free(later->list);
+        }
+        later->list = at_alloc(capacity * sizeof *later->list);
+        later->capacity = capacity;
+        if (later->list == NULL) {
+            return AT_ENOMEM;
+        }
+    }
+}
+
+static void unlock_and_finish(hub *self, chores *later)
+{
+    (void)pthread_mutex_unlock(&self->mutex);
+    for (size_t i = 0; i < later->count; i++) {
+        chore *each = &later->list[i];
+        if (each->dropped != NULL) {
+            self->options.drop(each->dropped);
+        }
+        if (each->wake != NULL) {
+            at_channel_wake(each->wake);
+            at_shared_unref((at_shared *)each->wake);
+        }
+    }
+    if (later->list != later->first) {
+        at_free(later->list);
+    }
+}
+
+/* Caller holds the mutex. */
+static bool has_room_locked(const hub *self)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        if (!at_channel_has_room(self->channels[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* True where the subscription got the item. Caller holds the mutex. */
+static bool feed_locked(hub *self, at_channel *channel, void *item, chore *after)
+{
+    *after = (chore){NULL, NULL};
+    void *shared = self->options.share(item);
+    bool fed = at_channel_feed_item(channel, shared, &after->dropped) == 0;
+    if (!fed) {
+        after->dropped = shared;
+    }
+    /* One that is on its way to be freed has nobody to wake. */
+    if (at_channel_has_sleepers(channel) && at_shared_try_ref((at_shared *)channel)) {
+        after->wake = channel;
+    }
+    return fed;
+}
+
+int at_broadcast_try_send(at_broadcast *broadcast, void *item)
+{
+    hub *self = broadcast->hub;
+    chores later;
+    int result = lock_with_room(self, &later);
+    if (result < 0) {
+        return result;
+    }
+    bool waits = self->options.slow == AT_SLOW_WAITS;
+    bool room_left = false;
+    if (self->closed) {
+        result = AT_ECLOSED;
+    } else if (waits && !has_room_locked(self)) {
+        result = AT_EFULL;
+    } else {
+        for (size_t i = 0; i < self->count; i++) {
+            result += feed_locked(self, self->channels[i], item, &later.list[i]);
+        }
+        later.count = self->count;
+        room_left =
+            waits && atomic_load(&self->senders.count) != 0 && has_room_locked(self);
+    }
+    unlock_and_finish(self, &later);
+    if (result >= 0) {
+        self->options.drop(item);
+    }
+    if (room_left) {
+        at_wait_notify(&self->senders, 1);
+    }
+    return result;
+}
+
+typedef struct sending {
+    at_broadcast *broadcast;
+    void *item;
+} sending;
+
+static int attempt_send(void *context)
+{
+    sending *wanted = context;
+    int result = at_broadcast_try_send(wanted->broadcast, wanted->item);
+    return result == AT_EFULL ? AT_EAGAIN : result;
+}
+
+int at_broadcast_send(at_broadcast *broadcast, void *item, const at_patience *patience)
+{
+    sending wanted = {broadcast, item};
+    at_wait_link link = {.queue = &broadcast->hub->senders};
+    return at_wait(&link, 1, attempt_send, &wanted, &broadcast->spin, patience);
+}
+
+/* ---- closing and looking ------------------------------------------------------- */
+
+/* Take one subscription that still lives out of the list, with a reference, or NULL. */
+static at_channel *take_one(hub *self)
+{
+    at_channel *taken = NULL;
+    (void)pthread_mutex_lock(&self->mutex);
+    self->closed = true;
+    while (self->count != 0 && taken == NULL) {
+        at_channel *last = self->channels[--self->count];
+        taken = at_shared_try_ref((at_shared *)last) ? last : NULL;
+    }
+    (void)pthread_mutex_unlock(&self->mutex);
+    return taken;
+}
+
+void at_broadcast_close(at_broadcast *broadcast)
+{
+    for (at_channel *each; (each = take_one(broadcast->hub)) != NULL;) {
+        (void)at_channel_close(each);
+        at_shared_unref((at_shared *)each);
+    }
+    at_wait_notify_all(&broadcast->hub->senders);
+}
+
+bool at_broadcast_is_closed(at_broadcast *broadcast)
+{
+    hub *self = broadcast->hub;
+    (void)pthread_mutex_lock(&self->mutex);
+    bool closed = self->closed;
+    (void)pthread_mutex_unlock(&self->mutex);
+    return closed;
+}
+
+size_t at_broadcast_capacity(const at_broadcast *broadcast)
+{
+    return broadcast->hub->options.capacity;
+}
+
+at_slow at_broadcast_slow(const at_broadcast *broadcast)
+{
+    return broadcast->hub->options.slow;
+}
+
+size_t at_broadcast_count(at_broadcast *broadcast)
+{
+    hub *self = broadcast->hub;
+    size_t open_count = 0;
+    (void)pthread_mutex_lock(&self->mutex);
+    for (size_t i = 0; i < self->count; i++) {
+        open_count += !at_channel_is_closed(self->channels[i]);
+    }
+    (void)pthread_mutex_unlock(&self->mutex);
+    return open_count;
+}
+
+at_wait_queue *at_broadcast_senders(at_broadcast *broadcast)
+{
+    return &broadcast->hub->senders;
+}
+
+int at_broadcast_join(at_broadcast *broadcast, at_peer *peer, at_member **member)
+{
+    return at_members_join(&broadcast->members, peer, member);
+}
