@@ -28,6 +28,7 @@ from atoll._interpreter import Interpreter, get_current, list_interpreters
 if TYPE_CHECKING:
     from atoll._pool.executor import BrokenProcess, LostWorker, Pool
     from atoll._server.server import Server
+    from atoll._server.stats import Histogram, ServerStats, WorkerStats
 
 __all__ = [
     "AtollError",
@@ -41,6 +42,7 @@ __all__ = [
     "Empty",
     "Event",
     "Full",
+    "Histogram",
     "Interpreter",
     "InterpreterError",
     "LaggedError",
@@ -53,9 +55,11 @@ __all__ = [
     "RemoteTraceback",
     "Semaphore",
     "Server",
+    "ServerStats",
     "SharedArray",
     "SharedBuffer",
     "Subscription",
+    "WorkerStats",
     "__version__",
     "enable",
     "get_current",
@@ -79,6 +83,10 @@ def __getattr__(name: str) -> object:
         from atoll._server.server import Server
 
         return Server
+    if name in ("Histogram", "ServerStats", "WorkerStats"):
+        from atoll._server import stats
+
+        return getattr(stats, name)
     if name == "__version__":
         from importlib.metadata import version
 

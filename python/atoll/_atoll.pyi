@@ -7,6 +7,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Literal, Self, TypeVar, overload
 
+from atoll._server.stats import WorkerStats
+
 _T = TypeVar("_T")
 
 # interpreter.c
@@ -312,6 +314,9 @@ class Service:
     def probe(self) -> list[tuple[int, float]]: ...
     def give_up(self, thread: int, retry_after: int, /) -> tuple[int, int, int]: ...
     def stats(self) -> list[dict[str, int]]: ...
+    def workers(self) -> list[WorkerStats]: ...
+    def restarts(self) -> dict[str, int]: ...
+    def count_restart(self, why: str, /) -> None: ...
 
 class Worker:
     def __init__(
@@ -326,6 +331,7 @@ class Worker:
         on_drained: Callable[[], None],
         on_access: Callable[[dict[str, Any], int, int, float], None] | None,
         gone_class: type[OSError],
+        index: int = 0,
     ) -> None: ...
     @property
     def running(self) -> int: ...
@@ -348,6 +354,7 @@ class WsgiWorker:
         on_access: Callable[[dict[str, Any], int, int, float], None] | None,
         file_wrapper: type[Any],
         gone_class: type[OSError],
+        index: int = 0,
     ) -> None: ...
     @property
     def running(self) -> int: ...

@@ -4,6 +4,7 @@
 
 #include "base/contexts.h"
 #include "bind/error.h"
+#include "bind/server_stats.h"
 #include "net/service.h"
 #include "net/tls.h"
 #include "serve/worker.h"
@@ -279,31 +280,29 @@ static PyObject *service_give_up(PyObject *self, PyObject *arguments)
     return Py_BuildValue("(iii)", result.moved, result.answered, result.cut);
 }
 
-static PyObject *service_stats(PyObject *self, PyObject *unused)
-{
-    PyObject *list = PyList_New(0);
-    at_reactor_stats stats;
-    for (int i = 0; list != NULL && at_service_stats(service_of(self), i, &stats);
-         i++) {
-        if (stats.accepted == 0 && stats.connections == 0 && stats.requests == 0) {
-            continue;
-        }
-        PyObject *entry =
-            Py_BuildValue("{sisisKsKsK}", "place", i, "thread", stats.thread,
-                          "accepted", (unsigned long long)stats.accepted, "connections",
-                          (unsigned long long)stats.connections, "requests",
-                          (unsigned long long)stats.requests);
-        if (entry == NULL || PyList_Append(list, entry) < 0) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(entry);
-    }
-    return list;
-}
-
 static PyObject *service_number(PyObject *self, void *unused)
 {
     return PyLong_FromUnsignedLongLong(at_service_number(service_of(self)));
+}
+
+static PyObject *service_stats(PyObject *self, PyObject *unused)
+{
+    return at_server_reactors(service_of(self));
+}
+
+static PyObject *service_workers(PyObject *self, PyObject *unused)
+{
+    return at_server_workers(service_of(self));
+}
+
+static PyObject *service_restarts(PyObject *self, PyObject *unused)
+{
+    return at_server_restarts(service_of(self));
+}
+
+static PyObject *service_count_restart(PyObject *self, PyObject *why)
+{
+    return at_server_count_restart(service_of(self), why);
 }
 
 static PyMethodDef service_methods[] = {
@@ -328,7 +327,12 @@ static PyMethodDef service_methods[] = {
      "give_up(thread, retry_after): take the connections of a worker that is stuck "
      "away; (moved, answered 503, cut)."},
     {"stats", service_stats, METH_NOARGS,
-     "What each worker has done: a list of dicts."},
+     "What each reactor that lives has done: a list of dicts."},
+    {"workers", service_workers, METH_NOARGS,
+     "What each worker has done, its predecessors included: a list of dicts."},
+    {"count_restart", service_count_restart, METH_O,
+     "A worker was replaced: 'reload', 'spent', 'stuck' or 'died'."},
+    {"restarts", service_restarts, METH_NOARGS, "How many were, by reason."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -23,6 +23,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,9 @@ typedef struct ledger {
     at_pointer_set blocks;    /* guarded: the interpreter's GIL */
     at_pointer_set megabytes; /* guarded: the interpreter's GIL; each is an arena */
     arena *arenas;            /* guarded: ledgers.mutex */
+    size_t arena_bytes;       /* guarded: ledgers.mutex */
+    /* writer: who has the interpreter's GIL; of `blocks`, for at_heap_bytes */
+    atomic_size_t block_bytes;
 } ledger;
 
 typedef struct domain {
@@ -123,18 +127,31 @@ static inline ledger *current_ledger(void)
     return meet_ledger(interpreter_id);
 }
 
+static inline void add_bytes(ledger *owner, size_t size_bytes)
+{
+    size_t before = atomic_load_explicit(&owner->block_bytes, memory_order_relaxed);
+    atomic_store_explicit(&owner->block_bytes, before + size_bytes,
+                          memory_order_relaxed);
+}
+
 static void note(ledger *owner, void *block)
 {
     /* Unnoted for lack of memory, a block is merely not given back at the end. */
-    (void)at_pointer_set_add(&owner->blocks, block);
+    if (at_pointer_set_add(&owner->blocks, block) == 0) {
+        add_bytes(owner, malloc_usable_size(block));
+    }
 }
 
 /* Strike `block` off, if it is a large one of this interpreter's. */
 static inline bool take_block(ledger *owner, void *block)
 {
     void *megabyte = (void *)((uintptr_t)block & ~(uintptr_t)(ARENA_BYTES - 1));
-    return !at_pointer_set_has(&owner->megabytes, megabyte) &&
-           at_pointer_set_remove(&owner->blocks, block);
+    if (at_pointer_set_has(&owner->megabytes, megabyte) ||
+        !at_pointer_set_remove(&owner->blocks, block)) {
+        return false;
+    }
+    add_bytes(owner, -malloc_usable_size(block));
+    return true;
 }
 
 static void *heap_malloc(void *context, size_t size_bytes)
@@ -269,6 +286,7 @@ static void *map_entered(ledger *owner, size_t size_bytes)
     pthread_mutex_lock(&ledgers.mutex);
     entry->next = owner->arenas;
     owner->arenas = entry;
+    owner->arena_bytes += size_bytes;
     pthread_mutex_unlock(&ledgers.mutex);
     return entry->start;
 }
@@ -291,6 +309,7 @@ static arena *leave_arena(char *start, ledger **owner)
             if ((*link)->start == start) {
                 arena *entry = *link;
                 *link = entry->next;
+                (*owner)->arena_bytes -= entry->size_bytes;
                 return entry;
             }
         }
@@ -445,4 +464,18 @@ size_t at_heap_drop(int64_t interpreter_id)
      * stays resident until a thread that shares the arena asks for as much. */
     (void)malloc_trim(0);
     return dropped_bytes;
+}
+
+int64_t at_heap_bytes(int64_t interpreter_id)
+{
+    int64_t bytes = -1;
+    pthread_mutex_lock(&ledgers.mutex);
+    ledger *found = find_ledger(interpreter_id);
+    if (found != NULL) {
+        bytes =
+            (int64_t)found->arena_bytes +
+            (int64_t)atomic_load_explicit(&found->block_bytes, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&ledgers.mutex);
+    return bytes;
 }

@@ -31,4 +31,9 @@ void at_heap_install(void) AT_ATTACHED;
  * ctx: any thread, attached to another interpreter or not at all */
 size_t at_heap_drop(int64_t interpreter_id);
 
+/* What interpreter `interpreter_id` holds now: its arenas, and its blocks over 512
+ * bytes with their usable sizes. What its extensions take from malloc by themselves is
+ * not in it. Negative where no ledger is kept. ctx: any */
+int64_t at_heap_bytes(int64_t interpreter_id);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "http/proxy.h"
+#include "net/counters.h"
 #include "net/h2.h"
 #include "net/websocket.h"
 #include "sys/pollset.h"
@@ -73,6 +74,7 @@ static int offer(at_connection *connection, const at_span *pieces, int count)
         return AT_ECLOSED;
     }
     size_t went = taken > 0 ? (size_t)taken : 0;
+    at_count(at_reactor_counters(connection->reactor), AT_COUNT_SENT, went);
     connection->progress = connection->progress || went != 0;
     connection->blocked = went < total;
     size_t of_waiting = went < waiting ? went : waiting;
@@ -193,6 +195,8 @@ static long receive(at_connection *connection)
     if (got > 0) {
         connection->end += (size_t)got;
         connection->progress = true;
+        at_count(at_reactor_counters(connection->reactor), AT_COUNT_RECEIVED,
+                 (uint64_t)got);
         /* A short read has emptied the socket; what comes after it is a new edge. */
         connection->readable = (size_t)got == size || connection->peer_shut ||
                                (tls != NULL && at_tls_has_ended(tls));

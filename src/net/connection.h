@@ -89,6 +89,7 @@ typedef struct at_connection {
     bool blocked;    /* the socket takes no more for now */
     bool progress;   /* bytes came or went since the deadline was set */
     bool scheduled;  /* in the reactor's list of connections to look at */
+    bool is_new;     /* to this reactor: no request has come since it was attached */
     bool local_known;
     uint64_t requests; /* that came over it */
 
@@ -178,7 +179,6 @@ bool at_reactor_draining(const at_reactor *reactor);
 bool at_reactor_is_last(const at_reactor *reactor);
 
 at_h1_request *at_reactor_request(at_reactor *reactor);
-void at_reactor_count_request(at_reactor *reactor);
 
 /* ---- connection.c ---------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/counters.h"
 #include "net/h2.h"
 #include "net/websocket.h"
 
@@ -121,6 +122,7 @@ long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
         return AT_ECLOSED;
     }
     connection->progress = true;
+    at_count(at_reactor_counters(connection->reactor), AT_COUNT_SENT, (uint64_t)sent);
     exchange->sent_bytes += (uint64_t)sent;
     if (exchange->body_end == AT_H1_END_LENGTH) {
         exchange->response_left -= (uint64_t)sent;

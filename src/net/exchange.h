@@ -57,6 +57,8 @@ typedef struct at_hooks {
     /* Clients do what they should not, TLS handshakes that fail for one: a line for the
      * log, one in ten seconds at most. May be NULL. */
     void (*complain)(void *context, const char *text);
+    /* The layer above lets requests wait, and calls at_exchange_admit itself. */
+    bool queues;
 } at_hooks;
 
 struct at_exchange {
@@ -78,11 +80,18 @@ struct at_exchange {
     int status;              /* of the response, once started */
     uint64_t response_left;  /* bytes of Content-Length still to come */
     uint64_t sent_bytes;     /* body bytes of the response so far */
+    int64_t begun_ns;        /* when its head was read; 0: the account is closed */
+    int64_t arrived_ns;      /* when the kernel had it, as far as is known */
+    bool admitted;           /* it has come to the application, or never will */
 };
 
 /* ctx: any, on the reactor's thread, as all of these */
 at_exchange *at_exchange_ref(at_exchange *exchange);
 void at_exchange_unref(at_exchange *exchange);
+
+/* The request comes to the application now, having waited until now.
+ * gives: true; or false where it must not: it was answered already */
+bool at_exchange_admit(at_exchange *exchange);
 
 /* The body bytes that have come and were not taken, perhaps none; valid until the next
  * call of this part or the return to the reactor.

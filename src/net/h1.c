@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "net/account.h"
 #include "net/connection.h"
 #include "net/h2.h"
 #include "net/websocket.h"
@@ -20,6 +21,7 @@ void at_h1_drop_exchange(at_connection *connection)
 {
     at_exchange *exchange = connection->exchange;
     if (exchange != NULL) {
+        at_account_end(exchange);
         connection->exchange = NULL;
         exchange->connection = NULL;
         at_exchange_unref(exchange);
@@ -67,12 +69,15 @@ void at_h1_refuse(at_connection *connection, int status, const char *text)
     at_exchange *exchange = connection->exchange;
     if (exchange != NULL) {
         bool started = exchange->started;
+        exchange->status = started ? exchange->status : status;
         at_h1_lost(connection);
         at_h1_drop_exchange(connection);
         if (started) {
             at_connection_close(connection, true);
             return;
         }
+    } else {
+        at_account_refused(connection, status);
     }
     static const at_h1_header headers[] = {
         {{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
@@ -135,7 +140,7 @@ static void begin(at_connection *connection, const at_h1_request *request)
         at_h1_chunked_init(&connection->chunked);
     }
     connection->requests++;
-    at_reactor_count_request(reactor);
+    at_account_begin(exchange, request);
     if (request->upgrade_websocket) {
         const char *text = "";
         int status = at_websocket_offer(exchange, request, &text);
@@ -146,10 +151,14 @@ static void begin(at_connection *connection, const at_h1_request *request)
         }
     }
     at_reactor_set_deadline(connection, AT_DEADLINE_NONE);
+    const at_hooks *hooks = at_reactor_hooks(reactor);
+    if (!hooks->queues && !at_exchange_admit(exchange)) {
+        return;
+    }
     if (at_connection_is_asked(connection)) {
         at_reactor_let_answer(connection);
     }
-    at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, request);
+    hooks->request(at_reactor_context(reactor), exchange, request);
     (void)at_reactor_hold(connection); /* or it is closed, which the phase says */
 }
 
@@ -512,6 +521,7 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
     if (!more) {
         exchange->complete = true;
         exchange->wants_body = false;
+        at_account_end(exchange);
         at_h1_responded(connection);
         return 0;
     }
@@ -690,6 +700,7 @@ int at_h1_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     }
     exchange->complete = true;
     exchange->wants_body = false;
+    at_account_end(exchange);
     at_h1_responded(connection);
     return 0;
 }

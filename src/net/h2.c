@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/account.h"
 #include "net/h2_internal.h"
 #include "net/websocket.h"
 #include "sys/clock.h"
@@ -107,16 +108,19 @@ static void on_request(void *context, at_h2_stream *stream,
     at_reactor *reactor = connection->reactor;
     uint64_t limit = at_reactor_limits(reactor)->body_bytes;
     if (limit != 0 && request->has_content_length && request->content_length > limit) {
+        at_account_refused(connection, 413);
         refuse(connection, stream, 413);
         return;
     }
     bool is_websocket = at_h1_equal(request->protocol, "websocket");
     if (request->protocol.size != 0 && !is_websocket) {
+        at_account_refused(connection, 501);
         refuse(connection, stream, 501);
         return;
     }
     at_exchange *exchange = exchange_new(connection, stream);
     if (exchange == NULL) {
+        at_account_refused(connection, 503);
         refuse(connection, stream, 503);
         return;
     }
@@ -127,18 +131,23 @@ static void on_request(void *context, at_h2_stream *stream,
     exchange->continue_pending = request->has_body && expect != NULL &&
                                  at_h1_equal(expect->value, "100-continue");
     connection->requests++;
-    at_reactor_count_request(reactor);
+    at_account_begin(exchange, head);
     if (is_websocket) {
         const char *text;
         int status = at_websocket_offer(exchange, head, &text);
         if (status != 0) {
             exchange->complete = true; /* the layer above has not heard of it */
+            exchange->status = status;
             refuse(connection, stream, status);
             return;
         }
     }
     exchange->over_h2->body_ended = !request->has_body;
-    at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, head);
+    const at_hooks *hooks = at_reactor_hooks(reactor);
+    if (!hooks->queues && !at_exchange_admit(exchange)) {
+        return;
+    }
+    hooks->request(at_reactor_context(reactor), exchange, head);
 }
 
 static void on_body(void *context, at_h2_stream *stream, at_span piece)
@@ -172,6 +181,7 @@ static void on_body(void *context, at_h2_stream *stream, at_span piece)
             at_h2_reset(connection->h2, stream, 2);
         } else {
             exchange->started = exchange->complete = true;
+            exchange->status = 413;
             refuse(connection, stream, 413);
         }
     }
@@ -227,6 +237,7 @@ static void on_close(void *context, at_h2_stream *stream, uint32_t error)
     carrier->stream = NULL;
     connection->h2_unsent_bytes -= carrier->unsent_bytes;
     carrier->unsent_bytes = 0;
+    at_account_end(exchange);
     exchange->connection = NULL;
     if (exchange->websocket != NULL) {
         at_websocket_lost(exchange);
@@ -424,6 +435,7 @@ static void refuse_slow_bodies(at_connection *connection)
                 at_h2_reset(connection->h2, carrier->stream, 8);
             } else {
                 exchange->started = exchange->complete = true;
+                exchange->status = 408;
                 refuse(connection, carrier->stream, 408);
             }
             at_h2_tell_body(exchange, reactor);

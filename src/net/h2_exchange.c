@@ -1,6 +1,7 @@
 /* The functions of exchange.h over HTTP/2; see h2.h. */
 #include <assert.h>
 
+#include "net/account.h"
 #include "net/h2_internal.h"
 #include "net/websocket.h"
 
@@ -81,6 +82,7 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
     if (!more) {
         exchange->complete = true;
         exchange->wants_body = false;
+        at_account_end(exchange);
     }
     if (connection == NULL) {
         return exchange->body_end == AT_H1_END_NONE ? 0 : AT_ECLOSED;
@@ -229,6 +231,7 @@ int at_h2_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     }
     exchange->complete = true;
     exchange->wants_body = false;
+    at_account_end(exchange);
     if (!carrier->body_ended) {
         at_h2_reset(connection->h2, carrier->stream, 0);
     }

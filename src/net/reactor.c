@@ -149,6 +149,7 @@ static void reactor_free(at_reactor *reactor)
     }
     (void)pthread_mutex_destroy(&reactor->mutex);
     at_static_free(reactor->files);
+    at_free(reactor->counters);
     at_service_unref(reactor->service);
     at_free(reactor);
 }
@@ -218,9 +219,14 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
     reactor->thread = at_thread_number();
     reactor->set = reactor->wake = reactor->timer = -1;
     reactor->armed_ns = reactor->listen_again_ns = AT_NEVER;
+    atomic_store(&reactor->interpreter, -1);
     (void)pthread_mutex_init(&reactor->mutex, NULL);
     set_lengths(reactor, at_service_get_limits(service));
-    int result = put_files_between(reactor, fault);
+    /* On lines of its own: who reads it shall not slow us down. */
+    reactor->counters = at_calloc_aligned(64, sizeof *reactor->counters);
+    int result = reactor->counters == NULL
+                     ? at_fault_set(fault, AT_ENOMEM, "out of memory for counters")
+                     : put_files_between(reactor, fault);
     if (result == 0) {
         result = open_descriptors(reactor, fault);
     }
@@ -251,6 +257,7 @@ void at_reactor_close(at_reactor *reactor)
     at_reactor_move_all(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
+    at_service_keep_counts(reactor->service, reactor); /* of the abort */
     reactor_free(reactor);
 }
 
@@ -345,6 +352,11 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     int count = at_poll_wait(reactor->set, events, timeout_ms);
     reactor->now_ns = at_clock_ns();
     reactor->in_batch = true;
+    int64_t seen_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
+    if (seen_ns != 0) {
+        atomic_store_explicit(&reactor->seen_ns, 0, memory_order_relaxed);
+    }
+    at_delay_batch(&reactor->delay, reactor->now_ns, seen_ns);
     at_reactor_begin_batch(reactor, events, count);
     for (int i = 0; i < count; i++) {
         atomic_store_explicit(&reactor->undone, (unsigned)(count - i - 1),
@@ -390,12 +402,26 @@ uint64_t at_reactor_load(const at_reactor *reactor)
     return atomic_load_explicit(&reactor->load, memory_order_relaxed);
 }
 
+int at_reactor_thread(const at_reactor *reactor)
+{
+    return reactor->thread;
+}
+
+int64_t at_reactor_stuck_ns(const at_reactor *reactor)
+{
+    int64_t seen_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
+    return seen_ns != 0 ? at_clock_ns() - seen_ns : 0;
+}
+
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
 {
     stats->thread = reactor->thread;
+    stats->worker = atomic_load_explicit(&reactor->worker, memory_order_relaxed);
+    stats->interpreter_id =
+        atomic_load_explicit(&reactor->interpreter, memory_order_relaxed);
     stats->connections = at_reactor_load(reactor);
-    stats->accepted = atomic_load_explicit(&reactor->accepted, memory_order_relaxed);
-    stats->requests = atomic_load_explicit(&reactor->requests, memory_order_relaxed);
+    stats->running = atomic_load_explicit(&reactor->running, memory_order_relaxed);
+    at_counters_read(reactor->counters, &stats->tally);
 }
 
 /* ---- what the rest of the part asks -----------------------------------------------
@@ -467,7 +493,18 @@ at_h1_request *at_reactor_request(at_reactor *reactor)
     return &reactor->request;
 }
 
-void at_reactor_count_request(at_reactor *reactor)
+at_counters *at_reactor_counters(at_reactor *reactor)
 {
-    atomic_fetch_add_explicit(&reactor->requests, 1, memory_order_relaxed);
+    return reactor->counters;
+}
+
+void at_reactor_count_gil_wait(at_reactor *reactor, int64_t waited_ns)
+{
+    at_count_time(reactor->counters, AT_HISTOGRAM_GIL, waited_ns);
+}
+
+void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_id)
+{
+    atomic_store_explicit(&reactor->worker, worker, memory_order_relaxed);
+    atomic_store_explicit(&reactor->interpreter, interpreter_id, memory_order_relaxed);
 }

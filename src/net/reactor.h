@@ -25,6 +25,13 @@ typedef struct at_reactor at_reactor;
 int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault);
 
+/* Say which worker it is, and of which interpreter (negative: of none that is known),
+ * for those who look at it. Its counts go on where the last of that number stopped. */
+void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_id);
+
+/* The worker has waited so long for its GIL. */
+void at_reactor_count_gil_wait(at_reactor *reactor, int64_t waited_ns);
+
 /* The descriptor to watch for readability. */
 int at_reactor_descriptor(const at_reactor *reactor);
 
@@ -100,7 +107,8 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
 bool at_reactor_is_given_up(const at_reactor *reactor);
 
 /* It does not get on with its work, as far as the balancer sees. */
-bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */
+bool at_reactor_is_open(at_reactor *reactor);           /* it takes connections */
+void at_reactor_see(at_reactor *reactor, bool waiting); /* something waits for it */
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck);
 bool at_reactor_is_stuck(const at_reactor *reactor);
 
@@ -108,5 +116,11 @@ uint64_t at_reactor_load(const at_reactor *reactor);
 /* Count a connection that the reactor is about to take itself. */
 void at_reactor_reserve(at_reactor *reactor);
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats);
+int at_reactor_thread(const at_reactor *reactor);
+at_counters *at_reactor_counters(at_reactor *reactor);
+
+/* For how long something has waited that it has not looked at, as the balancer saw; 0:
+ * nothing does. */
+int64_t at_reactor_stuck_ns(const at_reactor *reactor);
 
 #endif

@@ -48,6 +48,7 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
     connection->phase = has_proxy               ? AT_PHASE_PROXY
                         : tls != NULL && !moved ? AT_PHASE_HANDSHAKE
                                                 : AT_PHASE_IDLE;
+    connection->is_new = true;
     connection->reactor = reactor;
     connection->descriptor = descriptor;
     connection->peer = newcomer->peer;
@@ -112,7 +113,7 @@ void at_reactor_accept_batch(at_reactor *reactor, int listener)
             at_reactor_arm(reactor, reactor->listen_again_ns);
             return;
         }
-        atomic_fetch_add_explicit(&reactor->accepted, 1, memory_order_relaxed);
+        at_count(reactor->counters, AT_COUNT_ACCEPTED, 1);
         if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
             at_newcomer newcomer = {.descriptor = descriptor, .peer = peer};
             attach(reactor, &newcomer);

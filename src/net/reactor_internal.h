@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "net/connection.h"
+#include "net/counters.h"
+#include "net/delay.h"
 #include "net/reactor.h"
 #include "net/static.h"
 #include "sys/pollset.h"
@@ -44,9 +46,13 @@ struct at_reactor {
     time_t date_second;
     char date[AT_HTTP_DATE_BYTES];
 
+    at_counters *counters; /* ours; summed up by the service when we leave */
+    at_delay delay;
+    atomic_int worker;        /* at_reactor_set_worker */
+    atomic_llong interpreter; /* likewise */
+    atomic_uint running;      /* requests begun and not ended; writer: the owner */
+
     atomic_ullong load; /* connections, those in the inbox included */
-    atomic_ullong accepted;
-    atomic_ullong requests;
     atomic_bool drain_wanted;
     pthread_mutex_t mutex;
     at_newcomer *inbox; /* guarded: mutex */
@@ -57,9 +63,11 @@ struct at_reactor {
     atomic_ullong batches; /* writer: the owner */
     atomic_uint undone;    /* events of the batch not begun; writer: the owner */
     atomic_bool busy;      /* writer: the owner */
-    atomic_bool stuck;     /* writer: the balancer, and the owner, who clears it */
-    at_poll_event *batch;  /* guarded: mutex; the events, where there are several */
-    unsigned batch_count;  /* guarded: mutex */
+    atomic_llong seen_ns; /* since when the balancer sees it waiting, or 0; writers: the
+                           * balancer, and the owner, who clears it */
+    atomic_bool stuck;    /* writer: the balancer, and the owner, who clears it */
+    at_poll_event *batch; /* guarded: mutex; the events, where there are several */
+    unsigned batch_count; /* guarded: mutex */
     atomic_bool disturbed; /* writer: under the mutex; `taken` or `told` is not empty */
     at_connection *taken;  /* guarded: mutex; shells to be put away */
     at_connection *told;   /* guarded: mutex; look at connection->told */

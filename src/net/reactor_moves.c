@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "net/connection.h"
 #include "net/reactor_internal.h"
+#include "sys/clock.h"
 #include "sys/wakefd.h"
 
 /* ---- what the owner does --------------------------------------------------------- */
@@ -206,6 +207,15 @@ void at_reactor_observe(at_reactor *reactor, at_reactor_look *look)
     look->waiting = atomic_load_explicit(&reactor->undone, memory_order_relaxed) != 0 ||
                     at_poll_any(&reactor->set, 1, 0);
     look->open = at_reactor_is_open(reactor);
+}
+
+void at_reactor_see(at_reactor *reactor, bool waiting)
+{
+    int64_t since_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
+    if (waiting != (since_ns != 0)) {
+        atomic_store_explicit(&reactor->seen_ns, waiting ? at_clock_ns() : 0,
+                              memory_order_relaxed);
+    }
 }
 
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck)

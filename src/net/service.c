@@ -1,37 +1,19 @@
 /* A service: listeners and the table of reactors; see service.h. */
 #include "net/service.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/bytes.h"
 #include "base/memory.h"
-#include "base/shared.h"
 #include "http/h1_response.h"
 #include "net/balance.h"
 #include "net/reactor.h"
+#include "net/service_internal.h"
 #include "net/static.h"
 #include "net/tls.h"
 #include "sys/clock.h"
-
-struct at_service {
-    at_shared shared;
-    uint64_t number;                 /* fixed after init */
-    at_service_limits limits;        /* fixed after init */
-    int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
-    int listener_count;
-    at_static_mounts *mounts; /* fixed once the first reactor has joined; or NULL */
-    pthread_mutex_t mutex;
-    bool draining;                   /* guarded: mutex */
-    at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
-    _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
-    uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
-    at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
-    at_service *next;                      /* guarded: known_services.mutex */
-};
 
 /* Every service that lives, so that an interpreter can find one by its number: a number
  * is never used again, and holds no memory that could have gone. */
@@ -83,6 +65,7 @@ static void service_free(at_shared *thing)
     }
     at_tls_context_unref(service->tls);
     at_static_mounts_free(service->mounts);
+    at_free(service->past);
     (void)pthread_mutex_destroy(&service->mutex);
     at_free(service);
 }
@@ -92,9 +75,13 @@ static const at_shared_kind service_kind = {"service", service_free};
 at_service *at_service_new(const at_service_limits *limits)
 {
     at_service *service = at_calloc(1, sizeof *service);
-    if (service == NULL) {
+    at_counters *past = at_calloc(AT_REACTORS_MAX, sizeof *past);
+    if (service == NULL || past == NULL) {
+        at_free(service);
+        at_free(past);
         return NULL;
     }
+    service->past = past;
     at_shared_init(&service->shared, &service_kind);
     service->limits = *limits;
     (void)pthread_mutex_init(&service->mutex, NULL);
@@ -286,6 +273,7 @@ void at_service_leave(at_service *service, at_reactor *reactor)
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         if (service->reactors[i] == reactor) {
             service->reactors[i] = NULL;
+            at_service_add_past(service, reactor);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);
@@ -323,12 +311,9 @@ static at_reactor *reactor_of(at_service *service, int thread)
 {
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         at_reactor *reactor = service->reactors[i];
-        at_reactor_stats stats = {0};
-        if (reactor != NULL) {
-            at_reactor_stats_get(reactor, &stats);
-            if (stats.thread == thread && !at_reactor_is_given_up(reactor)) {
-                return reactor;
-            }
+        if (reactor != NULL && at_reactor_thread(reactor) == thread &&
+            !at_reactor_is_given_up(reactor)) {
+            return reactor;
         }
     }
     return NULL;
@@ -343,20 +328,6 @@ bool at_service_drain_thread(at_service *service, int thread)
     }
     (void)pthread_mutex_unlock(&service->mutex);
     return reactor != NULL;
-}
-
-bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
-{
-    *stats = (at_reactor_stats){0};
-    if (index < 0 || index >= AT_REACTORS_MAX) {
-        return false;
-    }
-    (void)pthread_mutex_lock(&service->mutex);
-    if (service->reactors[index] != NULL) {
-        at_reactor_stats_get(service->reactors[index], stats);
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    return true;
 }
 
 /* The reactor with fewest connections, `self` where it is one of them. Caller holds the
@@ -449,9 +420,7 @@ bool at_service_probe(at_service *service, int index, at_probe *probe)
     (void)pthread_mutex_lock(&service->mutex);
     at_reactor *reactor = service->reactors[index];
     if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
-        at_reactor_stats stats;
-        at_reactor_stats_get(reactor, &stats);
-        probe->thread = stats.thread;
+        probe->thread = at_reactor_thread(reactor);
         probe->silent_ns = at_reactor_probe(reactor, at_clock_ns());
     }
     (void)pthread_mutex_unlock(&service->mutex);
@@ -582,6 +551,7 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         at_reactor_look look;
         at_reactor_observe(reactor, &look);
         bool moved_on = look.batches != service->seen[i];
+        at_reactor_see(reactor, look.waiting && !moved_on);
         service->seen[i] = look.batches;
         active = active || moved_on || look.waiting || look.busy;
         if (look.waiting && !moved_on) {

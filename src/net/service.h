@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "http/forwarded.h"
 #include "http/h1.h"
+#include "net/counters.h"
 #include "sys/stream.h"
 
 /* Bounds on a WebSocket; 0 switches a timeout off. */
@@ -56,11 +57,36 @@ struct at_tls_context;
 
 /* What is public about one reactor. */
 typedef struct at_reactor_stats {
-    int thread;           /* at_thread_number() of who opened it */
-    uint64_t accepted;    /* connections that came to it */
-    uint64_t connections; /* that it has now */
-    uint64_t requests;
+    int thread; /* at_thread_number() of who opened it */
+    int worker; /* its number, and that of its interpreter, if it has one: */
+    int64_t interpreter_id; /* at_reactor_set_worker */
+    uint64_t connections;   /* that it has now */
+    uint64_t running;       /* requests */
+    at_tally tally;
 } at_reactor_stats;
+
+/* About a worker: the reactors of its number together, those that have gone included,
+ * so that no count ever goes back. */
+typedef struct at_worker_stats {
+    int worker;
+    int thread;             /* 0: it has none at present */
+    int64_t interpreter_id; /* negative: none is known */
+    int reactors;           /* two while one takes over from another */
+    bool open;              /* it takes connections */
+    int64_t stuck_ns;       /* for how long something waits that it has not looked at */
+    uint64_t connections;
+    uint64_t running;
+    at_tally tally;
+} at_worker_stats;
+
+/* Why a worker was replaced. */
+typedef enum at_restart {
+    AT_RESTART_RELOAD, /* somebody asked for new workers */
+    AT_RESTART_SPENT,  /* it had its requests, its lifetime or its memory */
+    AT_RESTART_STUCK,
+    AT_RESTART_DIED,
+    AT_RESTARTS,
+} at_restart;
 
 /* A service that listens nowhere yet.
  * ctx:  any
@@ -153,6 +179,14 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);
 
+/* About worker number `worker`. False: there has never been one.
+ * ctx: any */
+bool at_service_worker(at_service *service, int worker, at_worker_stats *stats);
+
+/* ctx: any */
+void at_service_count_restart(at_service *service, at_restart why);
+void at_service_restarts(at_service *service, uint64_t counts[AT_RESTARTS]);
+
 /* ---- for the reactors ------------------------------------------------------ */
 
 enum { AT_LISTENERS_MAX = 16, AT_REACTORS_MAX = 256 };
@@ -183,6 +217,9 @@ const struct at_static_mounts *at_service_mounts(const at_service *service);
  * errs: AT_ELIMIT */
 int at_service_join(at_service *service, struct at_reactor *reactor);
 void at_service_leave(at_service *service, struct at_reactor *reactor);
+
+/* What the reactor has counted since it left. */
+void at_service_keep_counts(at_service *service, struct at_reactor *reactor);
 
 /* Put `newcomer` into the inbox of another reactor than `self`, one that goes on.
  * owns: takes `newcomer` on true */

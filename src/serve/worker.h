@@ -133,6 +133,7 @@ typedef struct at_worker {
     PyObject *names[AT_NAME_SLOTS]; /* bytes objects, or NULL */
     struct at_request *running;     /* a reference each; see at_request.before */
     size_t running_count;
+    int64_t gil_sampled_ns;
     bool in_run;
 } at_worker;
 

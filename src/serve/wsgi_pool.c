@@ -212,6 +212,7 @@ const at_hooks at_wsgi_hooks = {
     .forget = on_forget,
     .drain = on_drain,
     .drained = on_drained,
+    .queues = true,
 };
 
 /* ---- leading ----------------------------------------------------------------------
@@ -263,8 +264,14 @@ static bool rest(at_wsgi_worker *worker)
 AT_UNCHECKED void at_wsgi_work(at_wsgi_worker *worker)
 {
     bool summoned = false;
+    int64_t gil_ns = -1;
     for (;;) {
         at_wsgi_sit(worker);
+        if (gil_ns >= 0 && !summoned) {
+            /* Who is summoned waits for the application, which is as it should be. */
+            at_reactor_count_gil_wait(worker->reactor, gil_ns);
+        }
+        gil_ns = -1;
         if (summoned) {
             /* Only now, with the GIL: who is on the way to it is the one to go on when
              * the application waits. */
@@ -287,7 +294,9 @@ AT_UNCHECKED void at_wsgi_work(at_wsgi_worker *worker)
         at_wsgi_rise(worker);
         PyThreadState *state = at_detach();
         summoned = rest(worker);
+        gil_ns = at_clock_ns();
         at_attach(state);
+        gil_ns = at_clock_ns() - gil_ns;
     }
 }
 

@@ -309,8 +309,23 @@ static void finish(at_wsgi_call *call)
     at_wsgi_rise(worker);
 }
 
+/* False where the request has waited too long, and was answered. */
+static bool admit(at_wsgi_worker *worker, at_wsgi_request *request)
+{
+    at_wsgi_sit(worker);
+    bool admitted = at_exchange_admit(request->exchange);
+    if (!admitted) {
+        at_wsgi_request_free(worker, request);
+    }
+    at_wsgi_rise(worker);
+    return admitted;
+}
+
 void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
 {
+    if (!admit(worker, request)) {
+        return;
+    }
     at_wsgi_call *call = new_call(worker, request);
     if (call == NULL) {
         at_wsgi_report(worker, NULL, "starting a request");

@@ -51,14 +51,14 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
 {
     static char *keywords[] = {"service",      "app",        "root_path", "threads",
                                "processes",    "errors",     "on_error",  "on_access",
-                               "file_wrapper", "gone_class", NULL};
+                               "file_wrapper", "gone_class", "index",     NULL};
     unsigned long long number;
-    int threads, processes;
+    int threads, processes, index = 0;
     PyObject *app, *root_path, *errors, *error, *access, *wrapper, *gone;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOUiiOOOO!O:WsgiWorker",
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOUiiOOOO!O|i:WsgiWorker",
                                      keywords, &number, &app, &root_path, &threads,
                                      &processes, &errors, &error, &access, &PyType_Type,
-                                     &wrapper, &gone)) {
+                                     &wrapper, &gone, &index)) {
         return NULL;
     }
     at_wsgi_worker *worker = (at_wsgi_worker *)type->tp_alloc(type, 0);
@@ -78,6 +78,8 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
         Py_DECREF(worker);
         return NULL;
     }
+    at_reactor_set_worker(worker->reactor, index,
+                          PyInterpreterState_GetID(PyInterpreterState_Get()));
     return (PyObject *)worker;
 }
 

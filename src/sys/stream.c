@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -272,6 +273,18 @@ long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_
 void at_socket_shut(int descriptor)
 {
     (void)shutdown(descriptor, SHUT_RDWR);
+}
+
+int64_t at_socket_age_ns(int descriptor)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ||
+        size < offsetof(struct tcp_info, tcpi_last_data_recv) +
+                   sizeof info.tcpi_last_data_recv) {
+        return -1;
+    }
+    return (int64_t)info.tcpi_last_data_recv * 1000000;
 }
 
 void at_socket_shut_write(int descriptor)

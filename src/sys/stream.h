@@ -66,6 +66,10 @@ long at_socket_send(int descriptor, const at_span *pieces, int count);
  * errs:  as at_socket_send */
 long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_bytes);
 
+/* How long ago the last bytes came, read or not, as the kernel knows it: to a few
+ * milliseconds; negative for a socket that is not TCP. */
+int64_t at_socket_age_ns(int descriptor);
+
 /* Say that no more will be sent; what was sent still arrives. */
 void at_socket_shut_write(int descriptor);
 

@@ -372,6 +372,48 @@ static void shared_between_two_reactors(void)
     tear_down(&fixture);
 }
 
+/* Whoever answers, it is counted; and what a reactor counted outlives it. */
+static void accounts(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    at_reactor_set_worker(fixture.app.reactor, 3, -1);
+    int client = dial(&fixture);
+    say(client, HELLO, strlen(HELLO));
+    say(client, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n", 33);
+    while (fixture.app.kept == NULL) {
+        at_reactor_run(fixture.app.reactor, 10);
+    }
+    at_worker_stats stats;
+    CHECK(!at_service_worker(fixture.service, 0, &stats));
+    CHECK(at_service_worker(fixture.service, 3, &stats));
+    CHECK(stats.running == 1 && stats.connections == 1 && stats.open);
+    int rude = dial(&fixture);
+    say(rude, "GET / HTTP/1.1\nHost: x\r\n\r\n", 27);
+    (void)close(client);
+    while (fixture.app.lost == 0 || stats.tally.words[AT_COUNT_CLASS + 3] == 0) {
+        at_reactor_run(fixture.app.reactor, 10);
+        CHECK(at_service_worker(fixture.service, 3, &stats));
+    }
+    (void)close(rude);
+    at_reactor_close(fixture.app.reactor);
+    fixture.app.reactor = NULL;
+    CHECK(at_service_worker(fixture.service, 3, &stats));
+    CHECK(stats.reactors == 0 && stats.running == 0);
+    const uint64_t *words = stats.tally.words;
+    CHECK(words[AT_COUNT_ACCEPTED] == 2);
+    CHECK(words[AT_COUNT_REQUESTS] == 2);
+    CHECK(words[AT_COUNT_LOST] == 1);
+    CHECK(words[AT_COUNT_CLASS + 1] == 1 && words[AT_COUNT_CLASS + 3] == 1);
+    CHECK(words[AT_COUNT_RECEIVED] == strlen(HELLO) + 33 + 27);
+    CHECK(words[AT_COUNT_SENT] > 0);
+    CHECK(at_histogram_total(at_tally_histogram(&stats.tally, AT_HISTOGRAM_LATENCY)) ==
+          1);
+    CHECK(at_histogram_total(at_tally_histogram(&stats.tally, AT_HISTOGRAM_QUEUE)) ==
+          2);
+    tear_down(&fixture);
+}
+
 int main(void)
 {
     RUN(pipeline);
@@ -382,5 +424,6 @@ int main(void)
     RUN(drain);
     RUN(slow_head);
     RUN(shared_between_two_reactors);
+    RUN(accounts);
     return 0;
 }

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from atoll._errors import AtollError
 from atoll._server.settings import Settings
+from atoll._server.stats import ServerStats
 from atoll._server.supervisor import Supervisor
 
 __all__ = ["Server"]
@@ -104,6 +105,20 @@ class Server:
         if self._supervisor is None or not self._addresses:
             raise RuntimeError("the server is not running")
         self._supervisor.reload()
+
+    def stats(self) -> ServerStats:
+        """What the server and each of its workers have done; from any thread.
+
+        The numbers are read from counters in C: no worker is asked, so it comes at once
+        also while all of them are busy.
+
+        Raises:
+            RuntimeError: The server is not running.
+        """
+        stats = self._supervisor.stats() if self._supervisor is not None else None
+        if stats is None:
+            raise RuntimeError("the server is not running")
+        return stats
 
     @property
     def addresses(self) -> list[tuple[str, int]]:

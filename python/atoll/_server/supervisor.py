@@ -22,6 +22,7 @@ from atoll import _atoll
 from atoll._server import logs, models
 from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
+from atoll._server.stats import ServerStats, collect
 from atoll._server.watching import Watcher
 
 logger = logging.getLogger("atoll.server")
@@ -83,6 +84,7 @@ class Supervisor:
         self._served = False
         self._stopping = False
         self._exit_code = 0
+        self._started_at = time.monotonic()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
@@ -98,6 +100,11 @@ class Supervisor:
         """Ask for new workers in place of the old; from any thread."""
         with contextlib.suppress(OSError):
             self._wake_write.send(bytes([signal.SIGHUP]))
+
+    def stats(self) -> ServerStats | None:
+        """What the server has done so far; None unless it runs. From any thread."""
+        service = self.service
+        return None if service is None else collect(service, self._started_at)
 
     # ---- the main loop ----
 
@@ -247,7 +254,7 @@ class Supervisor:
                 self._start(worker)
         if not self._stopping:
             spent = self._lives.spent(self.workers, self.service.stats())
-            self._replace(spent, "has had its time")
+            self._replace(spent, "has had its time", "spent")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -292,11 +299,12 @@ class Supervisor:
         if self.app is not None or self.model == "thread":
             logger.warning("this application is not imported by workers: no reload")
         elif self._served and not self._stopping:
-            self._replace([w.index for w in self.workers], "reloads")
+            self._replace([w.index for w in self.workers], "reloads", "reload")
 
-    def _replace(self, indexes: list[int], why: str) -> None:
+    def _replace(self, indexes: list[int], why: str, counted: str) -> None:
         for index in self._replacing.want(indexes):
             logger.info("worker %d %s", index, why)
+            self.service.count_restart(counted)
         self._start_successor()
 
     def _start_successor(self) -> None:
@@ -428,6 +436,7 @@ class Supervisor:
             return
         if time.monotonic() - worker.started_at > RESTART_FORGIVEN_S:
             worker.delay = RESTART_FIRST_S
+        self.service.count_restart("died")
         logger.error(
             "worker %d ended%s; another starts in %g s",
             worker.index,

@@ -56,6 +56,7 @@ def run(
             return wsgi.serve(
                 settings,
                 service,
+                index,
                 app,
                 lambda: report(event="ready", thread=threading.get_native_id()),
             )
@@ -69,7 +70,9 @@ def run(
         return False
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_serve(settings, service, app, loop, report))
+        return loop.run_until_complete(
+            _serve(settings, service, index, app, loop, report)
+        )
     finally:
         _close_loop(loop)
 
@@ -91,6 +94,7 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
 async def _serve(
     settings: Settings,
     service: int,
+    index: int,
     app: Callable[..., Any],
     loop: asyncio.AbstractEventLoop,
     report: "_Reporter",
@@ -116,6 +120,7 @@ async def _serve(
         on_drained=drained.set,
         on_access=logs.log_access if settings.access_log else None,
         gone_class=ClientDisconnectedError,
+        index=index,
     )
     loop.add_reader(worker.fileno(), worker.run)
     report(event="ready", thread=threading.get_native_id())

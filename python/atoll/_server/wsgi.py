@@ -41,13 +41,18 @@ class FileWrapper:
 
 
 def serve(
-    settings: Settings, service: int, app: Callable[..., Any], ready: Callable[[], None]
+    settings: Settings,
+    service: int,
+    index: int,
+    app: Callable[..., Any],
+    ready: Callable[[], None],
 ) -> bool:
     """Serve `app` on `settings.threads` threads until the service drains.
 
     Args:
         settings: How.
         service: Number of the `_atoll.Service`.
+        index: Number of this worker, from 0.
         app: The WSGI application.
         ready: Called when the worker serves.
     """
@@ -62,6 +67,7 @@ def serve(
         on_access=log_access if settings.access_log else None,
         file_wrapper=FileWrapper,
         gone_class=ClientDisconnectedError,
+        index=index,
     )
     # Not waited for at the interpreter's end: one that never comes back shall not keep
     # the server from its own.

@@ -1,0 +1,163 @@
+/* The numbers of a service for Server.stats(); see server_stats.h. */
+#define PY_SSIZE_T_CLEAN
+#include "bind/server_stats.h"
+
+#include <math.h>
+
+#include "interp/heap.h"
+
+static const char *const RESTARTS[AT_RESTARTS] = {"reload", "spent", "stuck", "died"};
+
+/* Set a key to a value whose reference is taken, NULL being an error made before. */
+static int put(PyObject *dict, const char *key, PyObject *value)
+{
+    if (value == NULL) {
+        return -1;
+    }
+    int result = PyDict_SetItemString(dict, key, value);
+    Py_DECREF(value);
+    return result;
+}
+
+static PyObject *number(uint64_t value)
+{
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+PyObject *at_server_reactors(at_service *service)
+{
+    PyObject *list = PyList_New(0);
+    at_reactor_stats stats;
+    for (int i = 0; list != NULL && at_service_stats(service, i, &stats); i++) {
+        if (stats.thread == 0) {
+            continue;
+        }
+        const uint64_t *words = stats.tally.words;
+        PyObject *entry = Py_BuildValue(
+            "{sisisKsKsKsK}", "worker", stats.worker, "thread", stats.thread,
+            "accepted", (unsigned long long)words[AT_COUNT_ACCEPTED], "connections",
+            (unsigned long long)stats.connections, "running",
+            (unsigned long long)stats.running, "requests",
+            (unsigned long long)words[AT_COUNT_REQUESTS]);
+        if (entry == NULL || PyList_Append(list, entry) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+/* {"count", "sum" in seconds, "buckets": [(upper bound in seconds, how many at most)]}
+ */
+static PyObject *histogram_dict(const uint64_t *histogram)
+{
+    PyObject *buckets = PyList_New(AT_BUCKETS);
+    uint64_t below = 0;
+    for (int i = 0; buckets != NULL && i < AT_BUCKETS; i++) {
+        below += histogram[i];
+        double bound =
+            i < AT_BUCKETS - 1 ? (double)at_bucket_bounds_ns[i] / 1e9 : INFINITY;
+        PyObject *pair = Py_BuildValue("(dK)", bound, (unsigned long long)below);
+        if (pair == NULL) {
+            Py_CLEAR(buckets);
+        } else {
+            PyList_SET_ITEM(buckets, i, pair);
+        }
+    }
+    return buckets == NULL
+               ? NULL
+               : Py_BuildValue("{sKsdsN}", "count", (unsigned long long)below, "sum",
+                               (double)histogram[AT_BUCKET_SUM] / 1e9, "buckets",
+                               buckets);
+}
+
+static PyObject *responses_dict(const at_tally *tally)
+{
+    const uint64_t *classes = tally->words + AT_COUNT_CLASS;
+    return Py_BuildValue(
+        "{sKsKsKsKsK}", "1xx", (unsigned long long)classes[0], "2xx",
+        (unsigned long long)classes[1], "3xx", (unsigned long long)classes[2], "4xx",
+        (unsigned long long)classes[3], "5xx", (unsigned long long)classes[4]);
+}
+
+static int put_tally(PyObject *entry, const at_tally *tally)
+{
+#define AT_PUT_COUNT(name, key, help)                                                  \
+    if (put(entry, key, number(tally->words[AT_COUNT_##name])) < 0) {                  \
+        return -1;                                                                     \
+    }
+    AT_COUNTS(AT_PUT_COUNT)
+#undef AT_PUT_COUNT
+#define AT_PUT_HISTOGRAM(name, key, help)                                              \
+    if (put(entry, key,                                                                \
+            histogram_dict(at_tally_histogram(tally, AT_HISTOGRAM_##name))) < 0) {     \
+        return -1;                                                                     \
+    }
+    AT_HISTOGRAMS(AT_PUT_HISTOGRAM)
+#undef AT_PUT_HISTOGRAM
+    return put(entry, "responses", responses_dict(tally));
+}
+
+static PyObject *worker_dict(const at_worker_stats *stats)
+{
+    const char *state = stats->reactors == 0 ? "absent"
+                        : stats->open        ? "serves"
+                                             : "drains";
+    int64_t memory =
+        stats->interpreter_id >= 0 ? at_heap_bytes(stats->interpreter_id) : -1;
+    PyObject *entry = Py_BuildValue(
+        "{sisisssdsKsKsN}", "worker", stats->worker, "thread", stats->thread, "state",
+        state, "stuck", (double)stats->stuck_ns / 1e9, "connections",
+        (unsigned long long)stats->connections, "running",
+        (unsigned long long)stats->running, "memory_bytes",
+        memory >= 0 ? PyLong_FromLongLong(memory) : Py_NewRef(Py_None));
+    if (entry != NULL && put_tally(entry, &stats->tally) < 0) {
+        Py_CLEAR(entry);
+    }
+    return entry;
+}
+
+PyObject *at_server_workers(at_service *service)
+{
+    PyObject *list = PyList_New(0);
+    at_worker_stats stats;
+    for (int i = 0; list != NULL && i < AT_REACTORS_MAX; i++) {
+        if (!at_service_worker(service, i, &stats)) {
+            continue;
+        }
+        PyObject *entry = worker_dict(&stats);
+        if (entry == NULL || PyList_Append(list, entry) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+PyObject *at_server_restarts(at_service *service)
+{
+    uint64_t counts[AT_RESTARTS];
+    at_service_restarts(service, counts);
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict != NULL && i < AT_RESTARTS; i++) {
+        if (put(dict, RESTARTS[i], number(counts[i])) < 0) {
+            Py_CLEAR(dict);
+        }
+    }
+    return dict;
+}
+
+PyObject *at_server_count_restart(at_service *service, PyObject *why)
+{
+    const char *text = PyUnicode_AsUTF8(why);
+    if (text == NULL) {
+        return NULL;
+    }
+    for (int i = 0; i < AT_RESTARTS; i++) {
+        if (strcmp(text, RESTARTS[i]) == 0) {
+            at_service_count_restart(service, (at_restart)i);
+            Py_RETURN_NONE;
+        }
+    }
+    return PyErr_Format(PyExc_ValueError, "no reason for a restart: %R", why);
+}

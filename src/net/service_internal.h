@@ -1,0 +1,41 @@
+/* What the files of a service share; see service.h. */
+#ifndef AT_NET_SERVICE_INTERNAL_H
+#define AT_NET_SERVICE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/shared.h"
+#include "net/balance.h"
+#include "net/counters.h"
+#include "net/reactor.h"
+#include "net/service.h"
+#include "net/static.h"
+#include "net/tls.h"
+
+struct at_service {
+    at_shared shared;
+    uint64_t number;                 /* fixed after init */
+    at_service_limits limits;        /* fixed after init */
+    int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
+    int listener_count;
+    at_static_mounts *mounts; /* fixed once the first reactor has joined; or NULL */
+    pthread_mutex_t mutex;
+    bool draining;                   /* guarded: mutex */
+    at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
+    _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
+    uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
+    at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
+    /* By the worker's number: what its reactors that have gone have counted. */
+    at_counters *past;              /* guarded: mutex; AT_REACTORS_MAX */
+    bool known[AT_REACTORS_MAX];    /* guarded: mutex; workers that were ever */
+    uint64_t restarts[AT_RESTARTS]; /* guarded: mutex */
+    at_service *next;               /* guarded: known_services.mutex */
+};
+
+/* ---- service_stats.c; caller holds the mutex ------------------------------------- */
+
+/* The reactor goes: its counts become its worker's past. */
+void at_service_add_past(at_service *service, at_reactor *reactor);
+
+#endif
