@@ -27,7 +27,7 @@ import types
 import typing
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll import _atoll
@@ -295,6 +295,8 @@ def _reduce_function(function: types.FunctionType) -> Reduced:
             contents[name] = cell.cell_contents
         except ValueError:  # not assigned yet
             pass
+    if _CLASS_NAMESPACE in contents:
+        contents[_CLASS_NAMESPACE] = _named_in(contents[_CLASS_NAMESPACE], every)
     if contents:
         state["__closure__"] = contents
     imports = _submodules(used, every)
@@ -329,10 +331,33 @@ def _complete_function(function: Any, state: dict[str, Any]) -> None:
             function.__code__.co_freevars, function.__closure__, strict=True
         ):
             if name in contents:
-                cell.cell_contents = contents[name]
+                _fill_cell(cell, name, contents[name])
     function.__dict__.update(state.pop("__dict__"))
     for name, value in state.items():
         setattr(function, name, value)
+
+
+# The cell with the namespace of the class that a function was written in. Annotations
+# that are evaluated later (PEP 649) look names up there before they do in the globals,
+# and it is the class's own dict, descriptors that cannot be sent and all: what goes is
+# what the function names.
+_CLASS_NAMESPACE = "__classdict__"
+
+
+def _named_in(
+    namespace: Mapping[str, Any], names: frozenset[str]
+) -> Mapping[str, Any]:
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def _fill_cell(cell: types.CellType, name: str, content: Any) -> None:
+    if name == _CLASS_NAMESPACE:
+        # The functions of a class share the cell, and each brings what it names.
+        try:
+            content = cell.cell_contents | content
+        except ValueError:  # the first of them
+            pass
+    cell.cell_contents = content
 
 
 def _reduce_cell(cell: types.CellType) -> Reduced:

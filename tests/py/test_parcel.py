@@ -424,6 +424,43 @@ def run(packed):
     assert got[:3] == values[:3] and got[2] is Kind.TWO
 
 
+def test_annotations_that_name_what_is_in_their_class():
+    import atoll
+
+    class Tree:
+        class Leaf:
+            pass
+
+        Leaves = list[Leaf]
+        first: Leaf
+        all: Leaves
+
+        def pick(self, which: Leaves) -> Leaf: ...
+
+        def hang(self, one: Leaf) -> None: ...
+
+    with atoll.Interpreter() as one:
+        assert one.call(_annotations, _atoll.dumps(Tree)) == [
+            {"first": "Leaf", "all": "list"},
+            {"which": "list", "return": "Leaf"},
+            {"one": "Leaf", "return": "NoneType"},
+        ]
+
+
+def _annotations(data):
+    from atoll import _atoll
+
+    def named(thing):
+        return {
+            name: getattr(value, "__name__", type(value).__name__)
+            for name, value in thing.__annotations__.items()
+        }
+
+    tree = _atoll.loads(data, trusted=True)
+    assert tree.__annotations__["first"] is tree.Leaf
+    return [named(thing) for thing in (tree, tree.pick, tree.hang)]
+
+
 def test_a_simple_function_is_sent_as_it_is_now():
     names: dict = {"__name__": "__main__", "use": len}
     exec("def f(x: int) -> int:\n    return use(x)", names)
