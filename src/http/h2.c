@@ -121,6 +121,33 @@ static h2_stream *stream_of(at_h2 *h2, int32_t id)
     return nghttp2_session_get_stream_user_data(h2->session, id);
 }
 
+/* An identifier is passed over for ever: RFC 9113, 5.1.1. nghttp2 ignores what comes
+ * for a stream that it does not know, since it may have forgotten it. */
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head,
+                          void *context)
+{
+    at_h2 *h2 = context;
+    int32_t id = head->stream_id;
+    if (head->type != NGHTTP2_HEADERS || id % 2 == 0) {
+        return 0;
+    }
+    if (id > h2->last_id) {
+        if (id > h2->last_id + 2) {
+            h2->gaps[h2->gap_count++ % H2_GAPS_MAX] = (h2_gap){h2->last_id + 2, id - 2};
+        }
+        h2->last_id = id;
+        return 0;
+    }
+    for (unsigned i = 0; i < h2->gap_count && i < H2_GAPS_MAX; i++) {
+        if (id >= h2->gaps[i].first && id <= h2->gaps[i].last) {
+            int code =
+                nghttp2_session_terminate_session(session, NGHTTP2_PROTOCOL_ERROR);
+            return code == 0 ? 0 : fail(h2, AT_ENOMEM);
+        }
+    }
+    return 0;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame,
                             void *context)
 {
@@ -322,7 +349,9 @@ int at_h2_new(const at_h2_limits *limits, const at_h2_events *events, at_h2 **re
     }
     h2->limits = *limits;
     h2->events = *events;
+    h2->last_id = -1;
     at_h2_tick(h2);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks,
                                                             on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
@@ -331,7 +360,6 @@ int at_h2_new(const at_h2_limits *limits, const at_h2_events *events, at_h2 **re
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
-    nghttp2_option_set_no_closed_streams(options, 1);
     code = open_session(h2, callbacks, options);
 done:
     nghttp2_option_del(options);

@@ -56,6 +56,13 @@ typedef struct h2_stream {
     bool resets_when_sent;
 } h2_stream;
 
+/* Stream identifiers that a client has passed over. */
+typedef struct h2_gap {
+    int32_t first, last;
+} h2_gap;
+
+enum { H2_GAPS_MAX = 8 }; /* clients count 1, 3, 5: the first gap is odd already */
+
 struct at_h2 {
     nghttp2_session *session;
     at_h2_limits limits; /* fixed after new */
@@ -64,7 +71,10 @@ struct at_h2 {
     size_t stream_count;
     uint32_t resets_left; /* until the next tick */
     uint32_t control_left;
-    int failure; /* AT_ELIMIT or AT_ENOMEM out of a callback, or 0 */
+    int32_t last_id;          /* the highest that a stream was opened with; -1 before */
+    h2_gap gaps[H2_GAPS_MAX]; /* the latest, as a ring */
+    unsigned gap_count;       /* ever */
+    int failure;              /* AT_ELIMIT or AT_ENOMEM out of a callback, or 0 */
 };
 
 /* Read the complete head of `stream` into *request.

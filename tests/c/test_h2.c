@@ -686,6 +686,58 @@ static void floods(void)
     stop();
 }
 
+/* GET / of the stream with this identifier, as a raw frame. */
+static void raw_get(char id)
+{
+    char frame[] = "\0\0\6\1\5\0\0\0\0\x82\x87\x84\x41\1a";
+    frame[8] = id;
+    CHECK(at_h2_input(server, frame, sizeof frame - 1) == 0);
+}
+
+/* The error of the GOAWAY in the server's output, or -1. The client does
+ * not know of raw frames, so it is left out. */
+static int last_error_of_server(void)
+{
+    at_bytes out;
+    at_bytes_init(&out);
+    CHECK(at_h2_output(server, &out, 1 << 20) == 0);
+    int error = -1;
+    const uint8_t *frame = (const uint8_t *)out.data;
+    const uint8_t *end = frame + out.size;
+    while (frame != end) {
+        size_t size = 9 + ((size_t)frame[0] << 16 | (size_t)frame[1] << 8 | frame[2]);
+        CHECK(size <= (size_t)(end - frame));
+        error = frame[3] == NGHTTP2_GOAWAY ? frame[16] : error;
+        frame += size;
+    }
+    at_bytes_fini(&out);
+    return error;
+}
+
+/* A stream that is closed is not opened again, and one passed over never (RFC 9113,
+ * 5.1.1). */
+static void identifiers_only_grow(void)
+{
+    start();
+    pump();
+    raw_get(1);
+    raw_get(5);
+    CHECK(seen[0].stream != NULL && seen[2].stream != NULL);
+    CHECK(last_error_of_server() == -1);
+    raw_get(3);
+    CHECK(seen[1].stream == NULL && last_error_of_server() == NGHTTP2_PROTOCOL_ERROR);
+    stop();
+    start();
+    pump();
+    raw_get(1);
+    at_h2_response response = response_of(204);
+    CHECK(at_h2_respond(server, seen[0].stream, &response, true) == 0);
+    CHECK(last_error_of_server() == -1 && seen[0].closed);
+    raw_get(1);
+    CHECK(last_error_of_server() == NGHTTP2_STREAM_CLOSED);
+    stop();
+}
+
 static void continuation_flood(void)
 {
     start();
@@ -813,6 +865,7 @@ int main(void)
     RUN(refused_requests);
     RUN(large_heads);
     RUN(rapid_reset);
+    RUN(identifiers_only_grow);
     RUN(finished_streams_cost_nothing);
     RUN(floods);
     RUN(continuation_flood);
