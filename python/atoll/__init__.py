@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from atoll._atoll import Barrier, Condition, Event, Lock, RLock, Semaphore
 from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
 from atoll._channel import Broadcast, Channel, Subscription, select
+from atoll._dict import SharedDict
 from atoll._enable import enable
 from atoll._errors import (
     AtollError,
@@ -58,6 +59,7 @@ __all__ = [
     "ServerStats",
     "SharedArray",
     "SharedBuffer",
+    "SharedDict",
     "Subscription",
     "WorkerStats",
     "__version__",

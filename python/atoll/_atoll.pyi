@@ -2,7 +2,7 @@
 
 import types
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Literal, Self, TypeVar, overload
@@ -253,6 +253,79 @@ class Broadcast:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def _try_send_packed(self, packed: object, /) -> int: ...
+
+# shared_dict.c
+
+class SharedDict(MutableMapping[str | bytes | int, Any]):
+    """A dict that the interpreters and threads of this process share.
+
+    Keys are str, bytes or int. A value is anything that a `Channel` can carry; what is
+    read is a copy, and changing it changes nothing here. No lock is held while a value
+    is packed or unpacked.
+
+    What concerns one key (a read, a write, `setdefault`, `pop`, `compare_and_set`,
+    `change`) is one step, and all see such steps in one order. What concerns several
+    (iteration, `keys`, `values`, `items`, `update`, `clear`, `len`) is not: it shows
+    each key as it was at some moment of the call. There is no order of the keys.
+
+    It can be sent; it is not shared with other processes. One that holds itself is
+    never freed.
+
+    Args:
+        *args, **kwargs: Its first items, as for `dict`.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> SharedDict: ...
+    def __getitem__(self, key: str | bytes | int, /) -> Any: ...
+    def __setitem__(self, key: str | bytes | int, value: object, /) -> None: ...
+    def __delitem__(self, key: str | bytes | int, /) -> None: ...
+    def __iter__(self) -> Iterator[str | bytes | int]: ...
+    def __len__(self) -> int: ...
+    def keys(self) -> list[str | bytes | int]:  # type: ignore[override]
+        """A list of the keys: a snapshot, in no order."""
+
+    def values(self) -> list[Any]:  # type: ignore[override]
+        """A list of copies of the values: a snapshot, in no order."""
+
+    def items(  # type: ignore[override]
+        self,
+    ) -> list[tuple[str | bytes | int, Any]]:
+        """A list of (key, value): a snapshot, in no order."""
+
+    def compare_and_set(
+        self, key: str | bytes | int, expected: object, new: object, /
+    ) -> bool:
+        """Set key to new if its value equals expected: one step.
+
+        Returns:
+            Whether it did. False where key is not there: see `setdefault`.
+        """
+
+    def change(
+        self,
+        key: str | bytes | int,
+        function: Callable[[Any], _T],
+        default: Any = ...,
+        /,
+    ) -> _T:
+        """Set key to function(its value): one step, for `d[key] += 1` is not.
+
+        The function is called again where another change came between.
+
+        Args:
+            key: A str, bytes or int.
+            function: Called with a copy of the value, or with default.
+            default: What stands for the value where there is none.
+
+        Returns:
+            The new value.
+
+        Raises:
+            KeyError: key is not there, and there is no default.
+        """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 # select.c
 

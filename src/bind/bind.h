@@ -17,6 +17,7 @@ int at_bind_http(PyObject *module);
 int at_bind_interpreter(PyObject *module);
 int at_bind_extension(PyObject *module);
 int at_bind_select(PyObject *module);
+int at_bind_shared_dict(PyObject *module);
 int at_bind_subscription(PyObject *module);
 int at_bind_sync(PyObject *module);
 int at_bind_wakeups(PyObject *module);

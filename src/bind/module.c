@@ -7,14 +7,29 @@
 
 static int module_exec(PyObject *module)
 {
+    /* One a line, so that additions merge. */
+    /* clang-format off */
     static int (*const additions[])(PyObject *) = {
-        at_bind_channel,      at_bind_select, at_bind_broadcast,
-        at_bind_subscription, at_bind_http,   at_bind_interpreter,
-        at_bind_extension,    at_bind_frames, at_bind_wakeups,
-        at_bind_sync,         at_bind_server, at_bind_parcel,
-        at_bind_buffer,       at_bind_pool,   at_bind_queue,
-        at_bind_capi,         NULL, /* the end */
+        at_bind_channel,
+        at_bind_select,
+        at_bind_broadcast,
+        at_bind_subscription,
+        at_bind_shared_dict,
+        at_bind_http,
+        at_bind_interpreter,
+        at_bind_extension,
+        at_bind_frames,
+        at_bind_wakeups,
+        at_bind_sync,
+        at_bind_server,
+        at_bind_parcel,
+        at_bind_buffer,
+        at_bind_pool,
+        at_bind_queue,
+        at_bind_capi,
+        NULL, /* the end */
     };
+    /* clang-format on */
     for (size_t i = 0; additions[i] != NULL; i++) {
         if (additions[i](module) < 0) {
             return -1;

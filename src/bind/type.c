@@ -66,6 +66,17 @@ int at_bind_arguments(const char *function, const char *const *names, size_t req
     return 0;
 }
 
+int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
+                  Py_ssize_t most)
+{
+    if (count >= least && count <= most) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments (%zd given)",
+                 function, least, most, count);
+    return -1;
+}
+
 Py_hash_t at_bind_hash_pointer(const void *pointer)
 {
     uintptr_t bits = (uintptr_t)pointer;

@@ -19,6 +19,11 @@ int at_bind_arguments(const char *function, const char *const *names, size_t req
                       size_t limit, PyObject *const *arguments, Py_ssize_t count,
                       PyObject *keyword_names, PyObject **values) AT_ATTACHED;
 
+/* Are there `least` to `most` positional arguments? 0, or -1 with TypeError.
+ * ctx: attached */
+int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
+                  Py_ssize_t most) AT_ATTACHED;
+
 /* A hash of an address, whose low bits say nothing. ctx: any */
 Py_hash_t at_bind_hash_pointer(const void *pointer);
 

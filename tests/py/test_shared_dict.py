@@ -1,0 +1,215 @@
+"""atoll.SharedDict: as a dict, between threads, and between interpreters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import pytest
+
+from atoll import Interpreter, NotShareableError, SharedDict
+
+WAIT = 60.0
+
+KEYS = [
+    "",
+    "text",
+    "größe",
+    "\N{SNOWMAN}",
+    "\udc80lone",
+    b"",
+    b"bytes",
+    b"text",
+    0,
+    -1,
+    7,
+    2**63 - 1,
+    -(2**63),
+    2**63,
+    -(2**200),
+]
+
+
+def test_as_a_dict() -> None:
+    shared = SharedDict({"a": 1}, b=[2])
+    assert shared["a"] == 1 and shared["b"] == [2] and len(shared) == 2
+    assert "a" in shared and "c" not in shared
+    shared["c"] = {"deep": (1.5, None)}
+    assert shared.get("c") == {"deep": (1.5, None)}
+    assert shared.get("d") is None and shared.get("d", 4) == 4
+    assert sorted(shared) == sorted(shared.keys()) == ["a", "b", "c"]
+    assert dict(shared.items()) == {"a": 1, "b": [2], "c": {"deep": (1.5, None)}}
+    assert len(shared.values()) == 3 and dict(shared) == dict(shared.items())
+    del shared["a"]
+    with pytest.raises(KeyError, match="a"):
+        shared["a"]
+    with pytest.raises(KeyError):
+        del shared["a"]
+    assert shared.pop("b") == [2] and shared.pop("b", None) is None
+    with pytest.raises(KeyError):
+        shared.pop("b")
+    assert shared.setdefault("c", 1) == {"deep": (1.5, None)}
+    assert shared.setdefault("e", 5) == 5 and shared["e"] == 5
+    assert shared.setdefault("f") is None
+    shared.update([("x", 1)], y=2)
+    assert (shared["x"], shared["y"]) == (1, 2)
+    key, value = shared.popitem()
+    assert key not in shared and value != key
+    shared.clear()
+    assert len(shared) == 0 and list(shared) == []
+    with pytest.raises(KeyError):
+        shared.popitem()
+    assert isinstance(shared, MutableMapping) and isinstance(shared, Mapping)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_keys(key: Any) -> None:
+    shared = SharedDict([(each, repr(each)) for each in KEYS])
+    assert len(shared) == len(KEYS)
+    assert shared[key] == repr(key)
+    assert key in shared.keys()
+    del shared[key]
+    assert key not in shared and len(shared) == len(KEYS) - 1
+
+
+def test_true_is_one() -> None:
+    shared = SharedDict()
+    shared[True] = "yes"
+    assert shared[1] == "yes" and list(shared) == [1]
+
+
+def test_what_cannot_be() -> None:
+    shared = SharedDict(a=1)
+    for key in (1.5, None, ("a",), [1]):
+        with pytest.raises(TypeError, match="str, bytes or int"):
+            shared[key]  # type: ignore[index]
+        with pytest.raises(TypeError):
+            key in shared  # noqa: B015
+    with pytest.raises(NotShareableError):
+        shared["lock"] = threading.Lock()
+    with pytest.raises(NotShareableError):
+        shared["a"] = threading.Lock()
+    assert shared["a"] == 1 and len(shared) == 1
+    with pytest.raises(TypeError):
+        shared.get()  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        shared.change("a")  # type: ignore[call-arg]
+
+
+def test_what_is_read_is_a_copy() -> None:
+    shared = SharedDict(a=[1])
+    shared["a"].append(2)
+    assert shared["a"] == [1]
+    shared["big"] = bytearray(b"x" * 100_000)
+    first = shared["big"]
+    first[0] = 0
+    assert shared["big"][0] == ord("x")
+    assert bytes(shared.pop("big")) == b"x" * 100_000
+
+
+def test_compare_and_set() -> None:
+    shared = SharedDict(a=[1, 2])
+    assert not shared.compare_and_set("a", [1], 5)
+    assert shared.compare_and_set("a", [1, 2], 5) and shared["a"] == 5
+    assert not shared.compare_and_set("b", None, 5) and "b" not in shared
+
+    class Picky:
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        shared.compare_and_set("a", Picky(), 6)
+    assert shared["a"] == 5
+
+
+def test_change() -> None:
+    shared = SharedDict()
+    assert shared.change("n", lambda n: n + 1, 0) == 1
+    assert shared.change("n", lambda n: n + 1) == 2
+    with pytest.raises(KeyError):
+        shared.change("m", lambda n: n)
+    with pytest.raises(ZeroDivisionError):
+        shared.change("n", lambda n: 1 // 0)
+    assert dict(shared) == {"n": 2}
+
+    calls = []
+
+    def disturbed(value: int) -> int:
+        calls.append(value)
+        if len(calls) == 1:
+            shared["n"] = 10
+        return value + 1
+
+    assert shared.change("n", disturbed) == 11
+    assert calls == [2, 10]
+
+
+def count_there(shared: SharedDict, rounds: int, name: int) -> None:
+    for i in range(rounds):
+        shared.change("count", lambda n: n + 1, 0)
+        shared[name * rounds + i] = (name, i)
+        shared.setdefault(f"key {i}", name)
+
+
+def test_across_interpreters() -> None:
+    shared = SharedDict()
+    interpreters = [Interpreter() for _ in range(2)]
+    threads = [
+        threading.Thread(target=each.call, args=(count_there, shared, 500, name))
+        for name, each in enumerate(interpreters)
+    ]
+    for thread in threads:
+        thread.start()
+    count_there(shared, 500, 2)
+    for thread in threads:
+        thread.join(WAIT)
+    for each in interpreters:
+        each.close()
+    assert shared["count"] == 1500
+    assert len(shared) == 1 + 1500 + 500
+    assert all(shared[n * 500 + i] == (n, i) for n in range(3) for i in range(500))
+    assert {shared[f"key {i}"] for i in range(500)} <= {0, 1, 2}
+
+
+def test_reading_while_others_write() -> None:
+    shared = SharedDict()
+    stop = threading.Event()
+    wrong: list[Any] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            for key, value in shared.items():
+                if value != [key] * 5:
+                    wrong.append((key, value))
+
+    def write(first: int) -> None:
+        for i in range(2000):
+            key = first + i % 40
+            shared[key] = [key] * 5
+            if i % 3 == 0:
+                shared.pop(key)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [threading.Thread(target=write, args=(first,)) for first in (0, 20)]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join(WAIT)
+    stop.set()
+    reader.join(WAIT)
+    assert wrong == []
+
+
+def test_it_can_be_sent_and_held() -> None:
+    outer, inner = SharedDict(), SharedDict(a=1)
+    outer["inner"] = inner
+    assert outer["inner"] == inner and hash(outer["inner"]) == hash(inner)
+    outer["inner"]["b"] = 2
+    assert inner["b"] == 2
+    assert outer != inner and outer != 3
+    with Interpreter() as interpreter:
+        assert interpreter.call(lambda d: d["inner"]["b"], outer) == 2
+        interpreter.call(lambda d: d.update(there="kept"), outer)
+    assert outer["there"] == "kept"
