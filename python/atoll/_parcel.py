@@ -344,9 +344,7 @@ def _complete_function(function: Any, state: dict[str, Any]) -> None:
 _CLASS_NAMESPACE = "__classdict__"
 
 
-def _named_in(
-    namespace: Mapping[str, Any], names: frozenset[str]
-) -> Mapping[str, Any]:
+def _named_in(namespace: Mapping[str, Any], names: frozenset[str]) -> Mapping[str, Any]:
     return {name: namespace[name] for name in names if name in namespace}
 
 

@@ -231,6 +231,22 @@ static PyObject *service_addresses(PyObject *self, PyObject *unused)
     return list;
 }
 
+static PyObject *service_descriptors(PyObject *self, PyObject *unused)
+{
+    int descriptors[AT_LISTENERS_MAX];
+    int count = at_service_listeners(service_of(self), descriptors);
+    PyObject *list = PyList_New(count);
+    for (int i = 0; list != NULL && i < count; i++) {
+        PyObject *number = PyLong_FromLong(descriptors[i]);
+        if (number == NULL) {
+            Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, i, number);
+        }
+    }
+    return list;
+}
+
 static PyObject *service_drain(PyObject *self, PyObject *unused)
 {
     at_service_drain(service_of(self));
@@ -317,6 +333,8 @@ static PyMethodDef service_methods[] = {
      "again with new certificates."},
     {"mount", service_mount, METH_VARARGS,
      "mount(prefix, folder): serve the folder's files below that prefix."},
+    {"descriptors", service_descriptors, METH_NOARGS,
+     "The listening sockets' descriptors; they stay the service's."},
     {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},
     {"drain", service_drain, METH_NOARGS, "Ask every worker to finish."},
     {"drain_thread", service_drain_thread, METH_O,

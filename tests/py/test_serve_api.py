@@ -1,11 +1,15 @@
 """`atoll.Server`: the server in a program's own code."""
 
+import contextlib
+import os
+import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import DEADLINE_S
+from serving import DEADLINE_S, Raw
 
 import atoll
 
@@ -16,6 +20,14 @@ async def app(scope, receive, send):
         raise RuntimeError
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"named"})
+"""
+PID = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
 
 
@@ -56,8 +68,52 @@ def test_an_application_of_this_interpreter() -> None:
     with atoll.Server(app, port=0, loop="asyncio") as server:
         assert fetch(server.url + "/a") == b"here"
     assert seen == ["/a"]
-    with pytest.raises(TypeError, match="module:attribute"):
-        atoll.Server(app, workers=2)
+    for model in ("processes", "interpreters"):
+        with pytest.raises(ValueError, match="module:attribute"):
+            atoll.Server(app, workers=2, model=model)
+
+
+def test_an_application_of_this_interpreter_on_threads() -> None:
+    here = threading.get_native_id()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError("http only")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = str(threading.get_native_id()).encode()
+        await send({"type": "http.response.body", "body": body})
+
+    seen: set[bytes] = set()
+    deadline = time.monotonic() + DEADLINE_S
+    # Connections that stay open are dealt out evenly.
+    with (
+        atoll.Server(app, port=0, workers=2, loop="asyncio") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        while len(seen) < 2 and time.monotonic() < deadline:
+            raw = stack.enter_context(Raw(server.addresses[0][1]))
+            seen.add(raw.get()[2])
+    assert len(seen) == 2
+    assert str(here).encode() not in seen
+
+
+def test_processes_in_code(tmp_path: Path) -> None:
+    (tmp_path / "served_by_processes.py").write_text(PID)
+    server = atoll.Server(
+        "served_by_processes:app",
+        app_dir=str(tmp_path),
+        port=0,
+        workers=2,
+        model="processes",
+        loop="asyncio",
+    )
+    with server:
+        pid = int(fetch(server.url))
+        assert pid != os.getpid()
+        assert Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(RuntimeError, match=r"run\(\)"):
+        atoll.Server("main:app", preload=True).start()
 
 
 def test_one_that_does_not_start(tmp_path: Path) -> None:

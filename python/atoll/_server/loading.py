@@ -1,6 +1,7 @@
 """Finding the application: "module:attribute" to a callable."""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,40 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
     if not callable(app):
         raise AppError(f"{name!r} is not callable: {type(app).__name__}")
     return app  # type: ignore[no-any-return]
+
+
+def load_copies(
+    name: str, app_dir: str, factory: bool, count: int
+) -> list[Callable[..., Any]]:
+    """Several applications of that name, each its own.
+
+    A factory is called for each. Otherwise the module that is named is executed again
+    for each further copy, while what it imports is shared; `sys.modules` keeps the
+    first.
+
+    Raises:
+        AppError, Exception: As `load_app`.
+    """
+    apps = [load_app(name, app_dir, factory)]
+    module_name = name.partition(":")[0]
+    first = sys.modules[module_name]
+    while len(apps) < count:
+        if not factory:
+            spec = importlib.util.find_spec(module_name)
+            if spec is None or spec.loader is None:
+                raise AppError(f"{module_name!r} cannot be executed again")
+            module = importlib.util.module_from_spec(spec)
+            # As long as it runs it is the module of that name: dataclasses and the
+            # like look for themselves there.
+            sys.modules[module_name] = module
+            try:
+                spec.loader.exec_module(module)
+                apps.append(load_app(name, app_dir, factory))
+            finally:
+                sys.modules[module_name] = first
+        else:
+            apps.append(load_app(name, app_dir, factory))
+    return apps
 
 
 def as_asgi3(app: Any) -> Callable[..., Any]:

@@ -8,18 +8,17 @@ logger = logging.getLogger("atoll.server")
 access = logging.getLogger("atoll.access")
 
 
-def set_up(level: str, worker: int | None = None) -> None:
+def set_up(level: str, who: str = "server") -> None:
     """Send the "atoll" loggers to stderr, unless the program has set them up itself.
 
     Args:
         level: Name of a `logging` level, in any case.
-        worker: Number of the worker that this interpreter is; None for the main one.
+        who: Whose lines they are: the server's, or those of a worker.
     """
     root = logging.getLogger("atoll")
     root.setLevel(level.upper())
     if root.handlers:
         return
-    who = "server" if worker is None else f"worker {worker}"
     handler = logging.StreamHandler()
     handler.setFormatter(
         logging.Formatter(f"%(asctime)s {who} %(levelname)s %(message)s", "%H:%M:%S")

@@ -18,7 +18,7 @@ class Life(Protocol):
     """What is looked at of a worker."""
 
     index: int
-    native_id: int
+    threads: list[int]
     ready: bool
     started_at: float
     requests_most: int
@@ -95,7 +95,9 @@ class Lives:
             for worker in workers
             if worker.ready
             and (
-                0 < worker.requests_most <= served.get(worker.native_id, 0)
+                0
+                < worker.requests_most
+                <= sum(served.get(thread, 0) for thread in worker.threads)
                 or (self.settings.max_worker_lifetime and self._end(worker) <= now)
             )
         ]

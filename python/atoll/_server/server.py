@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from atoll._errors import AtollError
+from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
 from atoll._server.stats import ServerStats
 from atoll._server.supervisor import Supervisor
@@ -16,16 +17,16 @@ class Server:
     """Serves an ASGI application from this process.
 
     Args:
-        app: "module:attribute", which each worker imports into an interpreter of its
-            own; or the application itself, which is then served by one worker on a
-            thread of this interpreter.
+        app: "module:attribute", which each worker imports for itself; or the
+            application itself, which is then served by threads of this interpreter.
         **settings: Fields of the command's options by the names of `atoll serve
             --help`, with underscores: `host`, `port` (0: any that is free), `workers`,
             `loop`, `timeout_drain` and so on.
 
     Raises:
-        TypeError: A setting that does not exist, or several workers for an application
-            that is not named.
+        TypeError: A setting that does not exist.
+        ValueError: Settings that contradict each other: an application that is not
+            named runs in this interpreter only.
 
     As a context manager it serves inside the block:
 
@@ -34,15 +35,10 @@ class Server:
     """
 
     def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
-        named = isinstance(app, str)
-        if not named and settings.get("workers", 1) != 1:
-            raise TypeError(
-                "several workers each import the application: name it as "
-                "'module:attribute'"
-            )
         name = app if isinstance(app, str) else getattr(app, "__name__", repr(app))
         self.settings = Settings(app=name, **settings)
         self._app = None if isinstance(app, str) else app
+        make_plan(self.settings, self._app is not None)
         self._supervisor: Supervisor | None = None
         self._thread: threading.Thread | None = None
         self._known = threading.Event()
@@ -67,6 +63,8 @@ class Server:
         """
         if self._thread is not None:
             raise RuntimeError("the server is running")
+        if self.settings.preload:
+            raise RuntimeError("preload makes the program a server: use run()")
         supervisor = self._make()
         self._known.clear()
         self._thread = threading.Thread(
@@ -144,7 +142,6 @@ class Server:
         self._supervisor = Supervisor(
             self.settings,
             app=self._app,
-            model="interpreters" if self._app is None else "thread",
             on_ready=self._ready,
         )
         return self._supervisor

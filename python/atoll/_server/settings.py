@@ -6,6 +6,7 @@ from typing import Any, Literal
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 Interface = Literal["auto", "asgi", "wsgi"]
+Model = Literal["auto", "interpreters", "threads", "processes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,16 @@ class Settings:
         proxy_protocol: Every connection begins with a PROXY header, version 1 or 2;
             who is not trusted is refused.
         backlog: Connections that may wait to be accepted.
-        workers: How many interpreters serve.
+        workers: How many workers serve, of each process where there are several.
+        model: What a worker is: an interpreter with its own GIL, a thread of one
+            interpreter, or a process; "auto" takes threads on a free-threaded build,
+            interpreters otherwise.
+        processes: So many processes, each with its workers; 0: this one alone.
+        preload: Import the application once, in a process whose forks serve it.
+        app_per_thread: With threads: a copy of the application for each.
         interface: What the application speaks; "auto" finds out.
-        threads: Threads of each worker that run a WSGI application.
+        threads: Threads of each worker that run a WSGI application, 0 for four; on a
+            free-threaded build, event loops of an ASGI application, 0 for one.
         loop: Event loop of a worker: "uvloop", "asyncio", or "auto" for uvloop where it
             is installed.
         lifespan: Whether the application speaks ASGI's lifespan protocol.
@@ -86,8 +94,12 @@ class Settings:
     proxy_protocol: bool = False
     backlog: int = 2048
     workers: int = 1
+    model: Model = "auto"
+    processes: int = 0
+    preload: bool = False
+    app_per_thread: bool = False
     interface: Interface = "auto"
-    threads: int = 4
+    threads: int = 0
     loop: Loop = "auto"
     lifespan: Lifespan = "auto"
     root_path: str = ""

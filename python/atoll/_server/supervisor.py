@@ -1,8 +1,10 @@
-"""The main interpreter's side: listen, start the workers, pass on the signals.
+"""What watches over the workers: start them, replace them, pass on the signals.
 
-The application is never imported here. The first worker loads it; when that has
-succeeded the others follow, so an application that cannot start says so once. A worker
-that ends without being asked to is replaced, ever more slowly while it keeps ending.
+Where they run is a host's affair (`hosts`): in this process, where the application is
+never imported by the supervisor itself, or in child processes, each with a supervisor
+of its own. The first worker loads the application; when that has succeeded the others
+follow, so an application that cannot start says so once. A worker that ends without
+being asked to is replaced, ever more slowly while it keeps ending.
 """
 
 import contextlib
@@ -12,14 +14,15 @@ import os
 import selectors
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from atoll import _atoll
-from atoll._server import logs, models
+from atoll._server import logs
+from atoll._server.hosts import RESTART_FIRST_S, Host, Inside, WorkerRecord
+from atoll._server.orders import Orders
+from atoll._server.plan import Plan, is_free_threaded, make_plan
+from atoll._server.processes import Processes
 from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
 from atoll._server.stats import ServerStats, collect
@@ -27,61 +30,59 @@ from atoll._server.watching import Watcher
 
 logger = logging.getLogger("atoll.server")
 
-#: Seconds before a worker that died is replaced: the first time, and at most.
-RESTART_FIRST_S, RESTART_MOST_S = 0.5, 30.0
+#: Seconds before a worker that died is replaced, at most.
+RESTART_MOST_S = 30.0
 #: A worker that lived this long starts again without a penalty.
 RESTART_FORGIVEN_S = 60.0
-
-
-class _Worker:
-    """What the supervisor knows of one worker."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.thread: threading.Thread | None = None
-        self.reader = -1
-        self.pending = b""
-        self.ready = False
-        self.drain_when_ready = False
-        self.native_id = 0
-        self.started_at = 0.0
-        self.requests_most = 0
-        self.restart_at: float | None = None
-        self.delay = RESTART_FIRST_S
-        self.failure: str | None = None
+#: Seconds beyond `timeout_drain` after which the end of a process is forced.
+KILL_AFTER_S = 10.0
 
 
 class Supervisor:
-    """Runs one service: `run()` returns the exit code.
+    """Runs one server: `run()` returns the exit code.
 
     Args:
         settings: What to serve and how.
-        app: The application itself; only with the "thread" model, which runs in this
-            interpreter.
-        model: "interpreters" or "thread".
+        app: The application itself, which is then served in this interpreter; None to
+            import it.
         on_ready: Called with the addresses, [(host, port)], when the first worker
             serves.
+        plan: What the settings amount to; None to find out.
+        host: Where the workers run; None: what the plan says.
+        orders: From the supervisor of the process above; None: this is the first one.
+
+    Raises:
+        ValueError: The settings contradict each other.
     """
 
     def __init__(
         self,
         settings: Settings,
         app: Callable[..., Any] | None = None,
-        model: str = "interpreters",
         on_ready: Callable[[list[tuple[str, int]]], None] | None = None,
+        plan: Plan | None = None,
+        host: Host | None = None,
+        orders: Orders | None = None,
     ) -> None:
         self.settings = settings
         self.app = app
-        self.model = model
+        self.plan = plan or make_plan(settings, app is not None)
         self.on_ready = on_ready
-        self.service: Any = None
+        self.orders = orders
+        if host is None:
+            if self.plan.processes:
+                host = Processes(settings, self.plan)
+            else:
+                host = Inside(settings, self.plan, app)
+        self.host: Host = host
         #: Why it did not start; None while all is well.
         self.failure: str | None = None
-        self.workers = [_Worker(index) for index in range(settings.workers)]
+        count = self.plan.processes or self.plan.workers
+        self.workers = [WorkerRecord(index) for index in range(count)]
         self._selector = selectors.DefaultSelector()
-        self._replacing: Replacing[_Worker] = Replacing()
+        self._replacing: Replacing[WorkerRecord] = Replacing()
         self._lives = Lives(settings)
-        self._served = False
+        self._served = self._all_served = False
         self._stopping = False
         self._exit_code = 0
         self._started_at = time.monotonic()
@@ -103,7 +104,7 @@ class Supervisor:
 
     def stats(self) -> ServerStats | None:
         """What the server has done so far; None unless it runs. From any thread."""
-        service = self.service
+        service = self.host.service
         return None if service is None else collect(service, self._started_at)
 
     # ---- the main loop ----
@@ -112,149 +113,101 @@ class Supervisor:
         """Serve until stopped.
 
         Args:
-            signals: Receive SIGINT and SIGTERM; only on the main thread.
+            signals: Receive SIGINT, SIGTERM and SIGHUP; only on the main thread.
 
         Returns:
             0 after an orderly stop, 1 where the server could not start.
         """
         logs.set_up(self.settings.log_level)
         try:
-            self._listen()
+            self.host.open()
         except (OSError, ValueError) as error:
             logger.error("%s", error)
             self.failure = str(error)
             self._close()
             return 1
+        self._warn()
         with self._signals() if signals else contextlib.nullcontext():
-            self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-            self._start(self.workers[0])
+            self._watch(self._wake_read.fileno(), self._take_signals)
+            if self.orders is not None:
+                self._watch(self.orders.fileno(), self._take_orders)
+                if self.orders.has_some():
+                    self._take_orders()
+            if not self._stopping:
+                self._start(self.workers[0])
             with self._watcher():
                 while self._alive():
                     self._turn()
         self._close()
         return self._exit_code
 
-    def _listen(self) -> None:
-        settings = self.settings
-        self.service = _atoll.Service(
-            request_line_bytes=settings.limit_request_line,
-            head_bytes=settings.limit_head,
-            header_count=settings.limit_headers,
-            body_bytes=settings.limit_body,
-            head_timeout=settings.timeout_head,
-            body_timeout=settings.timeout_body,
-            idle_timeout=settings.timeout_keep_alive,
-            write_timeout=settings.timeout_write,
-            handshake_timeout=settings.timeout_handshake,
-            forwarded_allow=settings.forwarded_allow_ips,
-            proxy_headers=settings.proxy_headers,
-            proxy_protocol=settings.proxy_protocol,
-            ws_message_bytes=settings.ws_max_size,
-            ws_queue=settings.ws_max_queue,
-            ws_ping_interval=settings.ws_ping_interval,
-            ws_ping_timeout=settings.ws_ping_timeout,
-            ws_deflate=settings.ws_per_message_deflate,
-        )
-        self._set_tls()
-        for mount in settings.static:
-            prefix, _, folder = mount.partition("=")
-            self.service.mount(prefix, folder)
-        self._open_sockets()
+    def _warn(self) -> None:
+        plan = self.plan
+        if plan.loops > 1 and not is_free_threaded() and self.orders is None:
+            logger.warning(
+                "%d threads of one interpreter take turns on this Python: only a"
+                " free-threaded build runs them at the same time",
+                plan.loops,
+            )
 
-    def _open_sockets(self) -> None:
-        settings = self.settings
-        inherited = [settings.fd] if settings.fd >= 0 else self._from_systemd()
-        if settings.uds:
-            self.service.listen_unix(settings.uds, settings.backlog)
-        elif inherited:
-            for descriptor in inherited:
-                self.service.adopt(descriptor)
-        else:
-            self.service.listen(settings.host, settings.port, settings.backlog)
-
-    @staticmethod
-    def _from_systemd() -> list[int]:
-        """The sockets that systemd has opened for this process (sd_listen_fds(3))."""
-        count = os.environ.get("LISTEN_FDS", "")
-        if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
-            return []
-        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-            os.environ.pop(name, None)
-        return list(range(3, 3 + int(count)))
-
-    def _set_tls(self) -> None:
-        """Read the certificates, at the start and again at SIGHUP.
-
-        Raises:
-            ValueError: A file cannot be used; what was set before stays.
-        """
-        settings = self.settings
-        if not settings.ssl_certfile:
-            if settings.ssl_keyfile:
-                raise ValueError("a private key needs its certificate: --ssl-certfile")
-            return
-        keys: tuple[str | None, ...] = settings.ssl_keyfile
-        if not keys:
-            keys = (None,) * len(settings.ssl_certfile)
-        if len(keys) != len(settings.ssl_certfile):
-            raise ValueError("there must be a private key for each certificate")
-        self.service.set_tls(
-            tuple(zip(settings.ssl_certfile, keys, strict=True)),
-            settings.ssl_keyfile_password or None,
-            settings.ssl_ca_certs or None,
-            settings.ssl_cert_reqs,
-            settings.ssl_ciphers or None,
-            settings.http2,
-        )
-
-    def _reload_certificates(self) -> None:
-        try:
-            self._set_tls()
-        except ValueError as error:
-            logger.error("the certificates stay as they were: %s", error)
-        else:
-            if self.settings.ssl_certfile:
-                logger.info("the certificates were read again")
+    def _watch(self, descriptor: int, action: Callable[[], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, action)
 
     def _close(self) -> None:
-        if self._served and self.settings.uds:
-            Path(self.settings.uds).unlink(missing_ok=True)
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
-        self.service = None
+        self.host.close()
 
     def _watcher(self) -> contextlib.AbstractContextManager[object]:
         settings = self.settings
-        if not settings.reload:
+        if not settings.reload or self.orders is not None:
             return contextlib.nullcontext()
         folders = settings.reload_dirs or (settings.app_dir or ".",)
         return Watcher(folders, settings.reload_include, self.reload)
 
+    def _everyone(self) -> list[WorkerRecord]:
+        return [*self.workers, *self._replacing.others()]
+
     def _alive(self) -> bool:
-        return any(
-            w.thread is not None or w.restart_at is not None
-            for w in (*self.workers, *self._replacing.others())
-        )
+        return any(w.running or w.restart_at is not None for w in self._everyone())
 
     def _turn(self) -> None:
         """Wait for something to happen, and see to it."""
-        moments = [w.restart_at for w in self.workers if w.restart_at is not None]
+        moments = [
+            moment
+            for w in self._everyone()
+            for moment in (w.restart_at, w.kill_at)
+            if moment is not None
+        ]
         if (moment := self._lives.next_look(self.workers)) is not None:
             moments.append(moment)
         timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
         for key, _ in self._selector.select(timeout):
-            if key.data is None:
-                self._take_signals()
-            else:
-                self._take_reports(key.data)
+            # An earlier event of this turn may have ended what this one is about.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
         now = time.monotonic()
-        for worker in self.workers:
+        for worker in self._everyone():
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
+            if worker.kill_at is not None and worker.kill_at <= now:
+                worker.kill_at = None
+                logger.error("worker %d does not end: killed", worker.index)
+                self.host.kill(worker)
         if not self._stopping:
-            spent = self._lives.spent(self.workers, self.service.stats())
+            self._see_who_is_spent()
+
+    def _see_who_is_spent(self) -> None:
+        if self.plan.processes:
+            return  # each of them looks itself
+        spent = self._lives.spent(self.workers, self.host.stats())
+        if self.orders is None or self.plan.place == "interpreter":
             self._replace(spent, "has had its time", "spent")
+        elif spent:
+            self.orders.report(event="spent")
+
+    # ---- signals and orders ----
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -275,6 +228,11 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         for number in self._wake_read.recv(64):
+            if self.orders is not None:
+                # The process above says what to do. Who ends this one alone gets it.
+                if number == signal.SIGTERM and not self._stopping:
+                    self._drain()
+                continue
             if number == signal.SIGHUP:
                 self._reload_certificates()
                 self._reload()
@@ -287,98 +245,139 @@ class Supervisor:
             logger.info("stopping: running requests are being finished")
             self._drain()
 
+    def _take_orders(self) -> None:
+        assert self.orders is not None
+        for order in self.orders.take():
+            if order == "stop" and not self._stopping:
+                self._drain()
+            elif order == "certificates":
+                self._reload_certificates()
+            elif order == "orphaned":
+                logger.critical("the process above is gone")
+                logging.shutdown()
+                os._exit(1)
+
     def _drain(self) -> None:
         self._stopping = True
         for worker in self.workers:
             worker.restart_at = None
-        self.service.drain()
+        self.host.drain_all([w for w in self._everyone() if w.running])
+        for worker in self._everyone():
+            self._set_kill(worker)
+
+    def _set_kill(self, worker: WorkerRecord) -> None:
+        """A process gets this long to end, once it was asked to."""
+        if self.plan.processes and worker.running and self.settings.timeout_drain:
+            patience = self.settings.timeout_drain + KILL_AFTER_S
+            worker.kill_at = time.monotonic() + patience
+
+    def _reload_certificates(self) -> None:
+        try:
+            running = [w for w in self._everyone() if w.running]
+            self.host.reload_certificates(running)
+        except ValueError as error:
+            logger.error("the certificates stay as they were: %s", error)
+        else:
+            if self.settings.ssl_certfile and self.orders is None:
+                logger.info("the certificates were read again")
 
     # ---- new workers in place of old ones ----
 
     def _reload(self) -> None:
-        if self.app is not None or self.model == "thread":
+        if self.plan.place == "main" and not self.plan.processes:
             logger.warning("this application is not imported by workers: no reload")
         elif self._served and not self._stopping:
+            self.host.renew()
             self._replace([w.index for w in self.workers], "reloads", "reload")
 
     def _replace(self, indexes: list[int], why: str, counted: str) -> None:
         for index in self._replacing.want(indexes):
             logger.info("worker %d %s", index, why)
-            self.service.count_restart(counted)
+            self.host.service.count_restart(counted)
         self._start_successor()
 
     def _start_successor(self) -> None:
         """One at a time: the next starts when this one serves."""
         index = self._replacing.next()
         if index is not None and not self._stopping:
-            self._replacing.successor = _Worker(index)
+            self._replacing.successor = WorkerRecord(index)
             self._start(self._replacing.successor)
 
-    def _succeed(self, successor: _Worker) -> None:
+    def _succeed(self, successor: WorkerRecord) -> None:
         """It serves: its predecessor finishes, and gives its connections away."""
         old = self.workers[successor.index]
         self.workers[successor.index] = successor
         self._replacing.successor = None
         old.restart_at = None
-        if old.thread is not None:
+        if old.running:
             self._replacing.retired.append(old)
             if old.ready:
-                self.service.drain_thread(old.native_id)
+                self._finish(old)
             else:
                 old.drain_when_ready = True
         logger.info("worker %d: a new one serves", successor.index)
         self._start_successor()
 
+    def _finish(self, worker: WorkerRecord) -> None:
+        self.host.drain(worker)
+        self._set_kill(worker)
+
     # ---- workers ----
 
-    def _start(self, worker: _Worker) -> None:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        worker.reader, worker.pending, worker.ready = reader, b"", False
-        worker.started_at, worker.restart_at = time.monotonic(), None
+    def _start(self, worker: WorkerRecord) -> None:
+        worker.starts()
         worker.requests_most = self._lives.requests_most()
-        self._selector.register(reader, selectors.EVENT_READ, worker)
-        arguments = (
-            self.settings.to_dict(),
-            self.service.number,
-            worker.index,
-            writer,
-        )
-        worker.thread = threading.Thread(
-            target=self._run_worker,
-            args=(writer, arguments),
-            name=f"atoll-worker-{worker.index}",
-            daemon=True,
-        )
-        worker.thread.start()
+        self.host.start(worker)
+        self._watch(worker.reader, lambda: self._take_reports(worker))
+        self._watch_death(worker)
 
-    def _run_worker(self, writer: int, arguments: tuple[Any, ...]) -> None:
-        """The body of a worker's thread here; its end closes the pipe."""
+    def _watch_death(self, worker: WorkerRecord) -> None:
+        if worker.death_fd >= 0:
+            self._watch(worker.death_fd, lambda: self._ended(worker))
+
+    def _take_reports(self, worker: WorkerRecord) -> None:
         try:
-            models.run_worker(self.model, arguments, self.app)
-        except BaseException:
-            logger.exception("a worker failed")
-        finally:
-            os.close(writer)
-
-    def _take_reports(self, worker: _Worker) -> None:
-        data = os.read(worker.reader, 65536)
+            data = os.read(worker.reader, 65536)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
         if not data:
-            self._ended(worker)
+            self._forget_reader(worker)
+            if worker.death_fd < 0:
+                self._ended(worker)
             return
         *lines, worker.pending = (worker.pending + data).split(b"\n")
         for line in lines:
-            report = json.loads(line)
-            if report["event"] == "ready":
-                worker.native_id = report["thread"]
-                self._ready(worker)
-            elif report["event"] == "failed":
-                worker.failure = report["text"]
+            self._take_report(worker, json.loads(line))
 
-    def _ready(self, worker: _Worker) -> None:
+    def _take_report(self, worker: WorkerRecord, report: dict[str, Any]) -> None:
+        event = report["event"]
+        if event == "ready":
+            worker.threads = report["threads"]
+            self._ready(worker)
+        elif event == "failed":
+            worker.failure = report["text"]
+        elif event == "lost":
+            # One of its threads has ended: so do the others, and it starts anew.
+            worker.threads = report["threads"]
+            self._finish(worker)
+        elif event == "born":
+            self.host.born(worker, report["pid"])
+            self._watch_death(worker)
+        elif event == "spent" and not self._stopping:
+            self._replace([worker.index], "has had its time", "spent")
+
+    def _forget_reader(self, worker: WorkerRecord) -> None:
+        if worker.reader >= 0:
+            self._selector.unregister(worker.reader)
+            os.close(worker.reader)
+            worker.reader = -1
+
+    def _ready(self, worker: WorkerRecord) -> None:
         worker.ready = True
         if worker.drain_when_ready:
-            self.service.drain_thread(worker.native_id)
+            self._finish(worker)
             return
         if worker is self._replacing.successor:
             self._succeed(worker)
@@ -389,31 +388,46 @@ class Supervisor:
             for other in self.workers:
                 if other is not worker and not self._stopping:
                     self._start(other)
-        if len(self.workers) > 1 and all(w.ready for w in self.workers):
-            logger.info("all %d workers serve", len(self.workers))
+        if all(w.ready for w in self.workers):
+            if len(self.workers) > 1 and self.orders is None:
+                logger.info("all %d workers serve", len(self.workers))
+            if self.orders is not None and not self._all_served:
+                self.orders.report(event="ready", threads=[])
+            self._all_served = True
 
     def _announce(self) -> None:
-        addresses = self.service.addresses()
+        if self.orders is not None:
+            return
+        addresses = self.host.addresses()
         settings = self.settings
         for host, port in addresses:
             where = f"[{host}]" if ":" in host else host
             scheme = "https" if settings.ssl_certfile else "http"
             logger.info(
-                "listening on %s (%s, %d %s)",
+                "listening on %s (%s, %s)",
                 f"unix:{host}" if port < 0 else f"{scheme}://{where}:{port}",
                 settings.app,
-                settings.workers,
-                "worker" if settings.workers == 1 else "workers",
+                self.plan.describe(),
             )
         if self.on_ready is not None:
             self.on_ready(addresses)
 
-    def _ended(self, worker: _Worker) -> None:
-        self._selector.unregister(worker.reader)
-        os.close(worker.reader)
-        if worker.thread is not None:
-            worker.thread.join()
-        worker.thread = None
+    def _ended(self, worker: WorkerRecord) -> None:
+        while worker.reader >= 0 and worker.death_fd >= 0:
+            before = worker.pending, worker.reader
+            self._take_reports(worker)  # what it said last
+            if (worker.pending, worker.reader) == before:
+                break
+        self._forget_reader(worker)
+        if worker.death_fd >= 0:
+            self._selector.unregister(worker.death_fd)
+            os.close(worker.death_fd)
+            worker.death_fd = -1
+        how = self.host.reap(worker)
+        worker.running, worker.ready, worker.kill_at = False, False, None
+        self._take_leave(worker, worker.failure or how)
+
+    def _take_leave(self, worker: WorkerRecord, why: str) -> None:
         if worker in self._replacing.retired:
             self._replacing.retired.remove(worker)
             return
@@ -423,26 +437,28 @@ class Supervisor:
                 logger.error(
                     "the old workers go on: %s does not start any more:\n%s",
                     self.settings.app,
-                    worker.failure or "its interpreter ended",
+                    why or "its interpreter ended",
                 )
             return
         if self._stopping:
             return
         if not self._served:
-            self.failure = worker.failure or "its interpreter ended"
-            logger.error("%s does not start:\n%s", self.settings.app, self.failure)
+            self.failure = why or "its interpreter ended"
             self._exit_code = 1
+            if self.orders is not None:
+                self.orders.report(event="failed", text=self.failure)
+            else:
+                logger.error("%s does not start:\n%s", self.settings.app, self.failure)
             self._drain()
             return
         if time.monotonic() - worker.started_at > RESTART_FORGIVEN_S:
             worker.delay = RESTART_FIRST_S
-        self.service.count_restart("died")
+        self.host.service.count_restart("died")
         logger.error(
             "worker %d ended%s; another starts in %g s",
             worker.index,
-            f":\n{worker.failure}" if worker.failure else "",
+            f":\n{why}" if "\n" in why else f": {why}" if why else "",
             worker.delay,
         )
-        worker.failure = None
         worker.restart_at = time.monotonic() + worker.delay
         worker.delay = min(worker.delay * 2, RESTART_MOST_S)

@@ -8,15 +8,16 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from atoll import _atoll
 from atoll._errors import ClientDisconnectedError
-from atoll._server import logs, wsgi
+from atoll._server import crew, logs, wsgi
 from atoll._server.interface import find_interface
 from atoll._server.lifespan import Lifespan, StartupFailedError
-from atoll._server.loading import AppError, as_asgi3, load_app
+from atoll._server.loading import AppError, as_asgi3, load_app, load_copies
 from atoll._server.settings import Settings
 
 logger = logging.getLogger("atoll.server")
@@ -26,52 +27,89 @@ def run(
     settings_fields: dict[str, Any],
     service: int,
     index: int,
+    name: str,
     report_fd: int,
+    loops: int = 1,
     app: Callable[..., Any] | None = None,
-) -> bool:
+) -> None:
     """Serve until the service drains; called on the worker's own thread.
 
     Args:
         settings_fields: `Settings.to_dict()`.
         service: Number of the `_atoll.Service`.
-        index: Number of this worker, from 0.
+        index: Number of its first thread that serves, from 0.
+        name: Of this worker, for the log.
         report_fd: Pipe to the supervisor, for JSON lines: {"event": "ready",
-            "thread": its native id}, or {"event": "failed", "text": why, with a
-            traceback where there is one}.
+            "threads": the native ids of those that serve}, {"event": "failed",
+            "text": why, with a traceback where there is one}, or {"event": "lost"}
+            where one of several threads has ended by itself.
+        loops: Event loops, each on a thread; or the same of WSGI.
         app: The application; None to import it.
-
-    Returns:
-        True when it served and came to its end, False when it could not start.
     """
     settings = Settings(**settings_fields)
-    logs.set_up(settings.log_level, index)
+    logs.set_up(settings.log_level, name)
     report = _Reporter(report_fd)
     try:
-        if app is None:
+        if app is not None:
+            apps = [app] * loops
+        elif settings.app_per_thread and loops > 1:
+            apps = load_copies(settings.app, settings.app_dir, settings.factory, loops)
+        else:
             app = load_app(settings.app, settings.app_dir, settings.factory)
+            apps = [app] * loops
+    except AppError as error:
+        report(event="failed", text=str(error))
+    except BaseException as error:
+        report(event="failed", text=app_traceback(error))
+    else:
+        if loops == 1:
+            _serve_alone(settings, service, index, apps[0], report)
+        else:
+            serves = [
+                partial(_serve_on_thread, settings, service, index + i, one)
+                for i, one in enumerate(apps)
+            ]
+            crew.serve(serves, report)
+
+
+def _serve_alone(
+    settings: Settings,
+    service: int,
+    index: int,
+    app: Callable[..., Any],
+    report: "_Reporter",
+) -> None:
+    def ready() -> None:
+        report(event="ready", threads=[threading.get_native_id()])
+
+    failure = _serve_on_thread(settings, service, index, app, ready)
+    if failure is not None:
+        report(event="failed", text=failure)
+
+
+def _serve_on_thread(
+    settings: Settings,
+    service: int,
+    index: int,
+    app: Callable[..., Any],
+    ready: Callable[[], None],
+) -> str | None:
+    """Serve on this thread; `ready` is called once. Why it does not start, or None."""
+    try:
         interface = settings.interface
         if interface == "auto":
             interface = find_interface(app)
         if interface == "wsgi":
-            return wsgi.serve(
-                settings,
-                service,
-                index,
-                app,
-                lambda: report(event="ready", thread=threading.get_native_id()),
-            )
+            wsgi.serve(settings, service, index, app, ready)
+            return None
         app = as_asgi3(app)
         loop = new_loop(settings.loop)
-    except AppError as error:
-        report(event="failed", text=str(error))
-        return False
     except BaseException as error:
-        report(event="failed", text=_app_traceback(error))
-        return False
+        return app_traceback(error)
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(
-            _serve(settings, service, index, app, loop, report)
+            _serve(settings, service, index, app, loop, ready)
         )
     finally:
         _close_loop(loop)
@@ -97,17 +135,15 @@ async def _serve(
     index: int,
     app: Callable[..., Any],
     loop: asyncio.AbstractEventLoop,
-    report: "_Reporter",
-) -> bool:
+    ready: Callable[[], None],
+) -> str | None:
     lifespan = Lifespan(app, settings.lifespan)
     try:
         await lifespan.startup()
     except StartupFailedError as error:
-        text = f"the application's startup failed: {error}"
         if error.cause is not None:
-            text = _app_traceback(error.cause)
-        report(event="failed", text=text)
-        return False
+            return app_traceback(error.cause)
+        return f"the application's startup failed: {error}"
     stop, drained = asyncio.Event(), asyncio.Event()
     worker = _atoll.Worker(
         service=service,
@@ -123,7 +159,7 @@ async def _serve(
         index=index,
     )
     loop.add_reader(worker.fileno(), worker.run)
-    report(event="ready", thread=threading.get_native_id())
+    ready()
     try:
         await stop.wait()
         worker.drain()
@@ -132,7 +168,7 @@ async def _serve(
         loop.remove_reader(worker.fileno())
         worker.close()
         await lifespan.shutdown()
-    return True
+    return None
 
 
 async def _drain(worker: Any, drained: asyncio.Event, timeout: float) -> None:
@@ -194,7 +230,7 @@ def _is_disconnect(error: BaseException | None) -> bool:
     return False
 
 
-def _app_traceback(error: BaseException) -> str:
+def app_traceback(error: BaseException) -> str:
     """The traceback without the server's and the importer's own frames."""
     frames = error.__traceback__
     while frames is not None and _is_own(frames.tb_frame.f_code.co_filename):

@@ -13,6 +13,7 @@ from typing import Any
 from atoll import _atoll
 from atoll._errors import ClientDisconnectedError
 from atoll._server import logs
+from atoll._server.plan import WSGI_THREADS, process_count
 from atoll._server.settings import Settings
 
 logger = logging.getLogger("atoll.server")
@@ -46,8 +47,8 @@ def serve(
     index: int,
     app: Callable[..., Any],
     ready: Callable[[], None],
-) -> bool:
-    """Serve `app` on `settings.threads` threads until the service drains.
+) -> None:
+    """Serve `app` on threads of this interpreter until the service drains.
 
     Args:
         settings: How.
@@ -56,12 +57,14 @@ def serve(
         app: The WSGI application.
         ready: Called when the worker serves.
     """
+    count = settings.threads or WSGI_THREADS
     worker = _atoll.WsgiWorker(
         service=service,
         app=app,
         root_path=settings.root_path.rstrip("/"),
-        threads=settings.threads,
-        processes=1,
+        # How many there are in all says `wsgi.multithread` and `wsgi.multiprocess`.
+        threads=count * (settings.workers if settings.model == "threads" else 1),
+        processes=process_count(settings),
         errors=sys.stderr,
         on_error=log_failure,
         on_access=log_access if settings.access_log else None,
@@ -73,7 +76,7 @@ def serve(
     # the server from its own.
     threads = [
         threading.Thread(target=worker.work, name=f"wsgi-{i}", daemon=True)
-        for i in range(settings.threads)
+        for i in range(count)
     ]
     for thread in threads:
         thread.start()
@@ -86,7 +89,6 @@ def serve(
     end = time.monotonic() + ABANDON_S
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return True
 
 
 def log_failure(

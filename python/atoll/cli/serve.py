@@ -1,5 +1,6 @@
-"""`atoll serve`: an ASGI application on every core, in one process."""
+"""`atoll serve`: an ASGI or WSGI application on every core."""
 
+import dataclasses
 import faulthandler
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from atoll._server.check import try_app
+from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
 from atoll.cli import serve_config
@@ -61,9 +63,27 @@ def _option(
 @_option(
     "--workers",
     "workers",
-    "Interpreters that serve, each with its own GIL.",
+    "How many serve, of each process where there are several.",
     type=click.IntRange(1, 256),
     envvar="WEB_CONCURRENCY",
+)
+@_option(
+    "--model",
+    "model",
+    "What a worker is; auto: threads without a GIL, else interpreters.",
+    type=click.Choice(["auto", "interpreters", "threads", "processes"]),
+)
+@_option(
+    "--processes",
+    "processes",
+    "So many processes, each with its workers; 0: this one.",
+    type=click.IntRange(0, 256),
+)
+@click.option(
+    "--preload", is_flag=True, help="Import APP once, and fork processes that serve it."
+)
+@click.option(
+    "--app-per-thread", is_flag=True, help="With threads: a copy of APP for each."
 )
 @_option(
     "--interface",
@@ -74,8 +94,8 @@ def _option(
 @_option(
     "--threads",
     "threads",
-    "Threads of each worker that run a WSGI app.",
-    type=click.IntRange(1, 1024),
+    "Threads of each worker; 0: 4 for WSGI, 1 for ASGI (no GIL).",
+    type=click.IntRange(0, 1024),
 )
 @_option(
     "--loop",
@@ -189,5 +209,10 @@ def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
     if check and (crash := try_app(settings)) is not None:
         raise click.ClickException(crash)
     faulthandler.enable()
-    model = "thread" if in_main else "interpreters"
-    sys.exit(Supervisor(settings, model=model).run())
+    try:
+        plan = make_plan(settings)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if in_main:
+        plan = dataclasses.replace(plan, workers=1, place="main")
+    sys.exit(Supervisor(settings, plan=plan).run())

@@ -1,0 +1,234 @@
+"""Where workers run, as the supervisor sees it: a host starts them and asks them to end.
+
+`Inside` runs them in this process: in interpreters of their own, or in this one.
+`processes.Processes` is the other.
+"""
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import atoll
+from atoll._server import listening, worker
+from atoll._server.plan import Plan
+from atoll._server.settings import Settings
+
+logger = logging.getLogger("atoll.server")
+
+#: Seconds before a worker that died is replaced: the first time.
+RESTART_FIRST_S = 0.5
+
+
+@dataclasses.dataclass(eq=False)
+class WorkerRecord:
+    """What is known of one worker.
+
+    Attributes:
+        index: Its place, from 0.
+        running: It was started, and its end has not been seen.
+        reader: Descriptor that gives its reports, JSON lines; -1: none (any more).
+        pending: Of a line that has not come whole.
+        ready: It serves.
+        drain_when_ready: It is to end, but has to serve first.
+        threads: Native ids of the threads that serve.
+        started_at: `time.monotonic()`.
+        requests_most: After so many requests it is replaced; 0: never.
+        restart_at: When it shall be started again; None: it shall not.
+        delay: Seconds until then, when it ends the next time.
+        failure: Why it could not start, for the user.
+        death_fd: Readable when it has ended; -1: the end of `reader` says that.
+        kill_at: When its end shall be forced; None: it has time.
+        handle: The host's.
+    """
+
+    index: int
+    running: bool = False
+    reader: int = -1
+    pending: bytes = b""
+    ready: bool = False
+    drain_when_ready: bool = False
+    threads: list[int] = dataclasses.field(default_factory=list)
+    started_at: float = 0.0
+    requests_most: int = 0
+    restart_at: float | None = None
+    delay: float = RESTART_FIRST_S
+    failure: str | None = None
+    death_fd: int = -1
+    kill_at: float | None = None
+    handle: Any = None
+
+    def starts(self) -> None:
+        """A new life begins."""
+        self.running, self.ready, self.drain_when_ready = True, False, False
+        self.pending, self.threads, self.failure = b"", [], None
+        self.reader = self.death_fd = -1
+        self.started_at, self.restart_at = time.monotonic(), None
+        self.kill_at = None
+
+
+class Host(Protocol):
+    """Starts workers and asks them to end; everything on the supervisor's thread.
+
+    Attributes:
+        service: The `_atoll.Service` that listens; None unless open.
+    """
+
+    service: Any
+
+    def open(self) -> None:
+        """Listen. Raises OSError or ValueError, with a text for the user."""
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: (host, port), or (path, -1)."""
+
+    def start(self, record: WorkerRecord) -> None:
+        """Start a worker: sets `reader`, and `death_fd` if there is one."""
+
+    def born(self, record: WorkerRecord, pid: int) -> None:
+        """A process that another started has told who it is: sets `death_fd`."""
+
+    def drain(self, record: WorkerRecord) -> None:
+        """Ask one that serves to finish; others go on."""
+
+    def drain_all(self, records: Sequence[WorkerRecord]) -> None:
+        """Ask everyone to finish."""
+
+    def kill(self, record: WorkerRecord) -> None:
+        """Force its end, where that is possible."""
+
+    def reap(self, record: WorkerRecord) -> str:
+        """It has ended: how, in words, or "" where that says nothing."""
+
+    def renew(self) -> None:
+        """Workers that start from now on import the application anew."""
+
+    def reload_certificates(self, records: Sequence[WorkerRecord]) -> None:
+        """Read them again. Raises ValueError: they stay as they were."""
+
+    def stats(self) -> list[dict[str, int]]:
+        """What the threads that serve have done, as `_atoll.Service.stats`."""
+
+    def close(self) -> None:
+        """The last worker has ended."""
+
+
+class Inside:
+    """Workers of this process.
+
+    Args:
+        settings: What to serve and how.
+        plan: What a worker is.
+        app: The application itself, with place "main" only; None to import it.
+        sockets: Descriptors of listening sockets; None to open them.
+        name: What workers are called in the log; "" for "worker N".
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        app: Callable[..., Any] | None = None,
+        sockets: Sequence[int] | None = None,
+        name: str = "",
+    ) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.app = app
+        self.sockets = sockets
+        self.name = name
+        self.service: Any = None
+        self._opened = False
+
+    def open(self) -> None:
+        """Make the service and open its sockets."""
+        self.service = listening.make_service(self.settings)
+        if self.sockets is None:
+            listening.open_sockets(self.service, self.settings)
+        else:
+            listening.adopt_sockets(self.service, self.sockets)
+        self._opened = True
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the service listens."""
+        addresses: list[tuple[str, int]] = self.service.addresses()
+        return addresses
+
+    def start(self, record: WorkerRecord) -> None:
+        """Give the worker a thread, and a pipe to report through."""
+        record.reader, writer = os.pipe()
+        os.set_blocking(record.reader, False)
+        name = self.name or f"worker {record.index}"
+        if self.name and self.plan.workers > 1:
+            name += f".{record.index}"
+        arguments: tuple[Any, ...] = (
+            self.settings.to_dict(),
+            self.service.number,
+            record.index * self.plan.loops,
+            name,
+            writer,
+            self.plan.loops,
+        )
+        if self.plan.place == "main":
+            arguments += (self.app,)
+        record.handle = threading.Thread(
+            target=self._run,
+            args=(writer, arguments),
+            name=f"atoll-worker-{record.index}",
+            daemon=True,
+        )
+        record.handle.start()
+
+    def _run(self, writer: int, arguments: tuple[Any, ...]) -> None:
+        """The body of a worker's thread; its end closes the pipe."""
+        try:
+            if self.plan.place == "main":
+                worker.run(*arguments)
+            else:
+                with atoll.Interpreter() as interpreter:
+                    interpreter.call(worker.run, *arguments)
+        except BaseException:
+            logger.exception("a worker failed")
+        finally:
+            os.close(writer)
+
+    def born(self, record: WorkerRecord, pid: int) -> None:
+        """No worker of this process is one."""
+
+    def drain(self, record: WorkerRecord) -> None:
+        """Ask its reactors, by their threads."""
+        for thread in record.threads:
+            self.service.drain_thread(thread)
+
+    def drain_all(self, records: Sequence[WorkerRecord]) -> None:
+        """Those that start yet are asked as soon as they serve."""
+        self.service.drain()
+
+    def kill(self, record: WorkerRecord) -> None:
+        """A thread cannot be ended from outside."""
+
+    def reap(self, record: WorkerRecord) -> str:
+        """The thread is at its end."""
+        record.handle.join()
+        return ""
+
+    def renew(self) -> None:
+        """Each interpreter imports the application itself."""
+
+    def reload_certificates(self, records: Sequence[WorkerRecord]) -> None:
+        """For all workers at once."""
+        listening.set_tls(self.service, self.settings)
+
+    def stats(self) -> list[dict[str, int]]:
+        """Of every reactor."""
+        stats: list[dict[str, int]] = self.service.stats()
+        return stats
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        if self._opened and self.sockets is None:
+            listening.close_sockets(self.settings)
+        self.service = None

@@ -1,0 +1,17 @@
+/* Whom a process dies with, and who comes to it. */
+#ifndef AT_SYS_PROCESS_H
+#define AT_SYS_PROCESS_H
+
+/* Have the kernel send `signal_number` to this process when its parent, or more exactly
+ * the thread that started it, has ended. Whoever asks looks at its parent afterwards,
+ * for it may have gone before.
+ * ctx:  any
+ * errs: AT_EINVALID */
+int at_process_die_with_parent(int signal_number);
+
+/* Descendants whose parents end become children of this process, not of init.
+ * ctx:  any
+ * errs: as at_error_from_errno() */
+int at_process_adopt_orphans(void);
+
+#endif

@@ -1,0 +1,169 @@
+"""The same server with workers of every model: interpreters, threads, processes."""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import DEADLINE_S, Server, serving
+
+pytest.importorskip("websockets")
+from websockets.sync.client import connect
+
+MODELS = {
+    "interpreters": ("--model", "interpreters", "--workers", "2"),
+    "threads": ("--model", "threads", "--workers", "2"),
+    "processes": ("--model", "processes", "--workers", "2"),
+    "preload": ("--preload", "--workers", "2"),
+    "both": ("--processes", "2", "--model", "interpreters", "--workers", "2"),
+}
+OF_PROCESSES = ("processes", "preload", "both")
+
+APP = """
+import asyncio, os, threading
+VERSION = "0"
+def tell(word):
+    os.write(2, f"told: {word}\\n".encode())
+tell("imported")
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["thread"] = threading.get_native_id()
+        tell("startup")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        tell("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"] + "!"})
+    else:
+        body = VERSION
+        if scope["path"] == "/who":
+            # What lifespan left is of the loop that serves the request.
+            assert scope["state"]["thread"] == threading.get_native_id()
+            body = f"{os.getpid()} {threading.get_native_id()}"
+        elif scope["path"] == "/slow":
+            await asyncio.sleep(0.05)
+        elif scope["path"] == "/wait":
+            tell("waits")
+            while not os.path.exists("go"):
+                await asyncio.sleep(0.01)
+        elif scope["path"] == "/crash":
+            os.abort()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body.encode()})
+"""
+
+
+def wait_for_count(server: Server, text: str, count: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while server.log.count(text) < count:
+        assert time.monotonic() < deadline, server.log
+        assert server.process.poll() is None, server.log
+        time.sleep(0.02)
+
+
+def different(server: Server, count: int) -> set[bytes]:
+    """Who serves, until so many have been seen."""
+    seen: set[bytes] = set()
+    deadline = time.monotonic() + DEADLINE_S
+    with contextlib.ExitStack() as stack:
+        while len(seen) < count:
+            assert time.monotonic() < deadline, seen
+            seen.add(stack.enter_context(server.connect()).get("/who")[2])
+    return seen
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield request.param
+
+
+def test_requests_sockets_and_lifespan(tmp_path: Path, model: str) -> None:
+    with serving(tmp_path, APP, *MODELS[model]) as server:
+        server.wait_for("all 2 workers serve" if model != "threads" else "listening")
+        seen = different(server, 4 if model == "both" else 2)
+        processes = {who.split()[0] for who in seen}
+        assert len(processes) == (2 if model in OF_PROCESSES else 1)
+        assert (str(server.process.pid).encode() in processes) == (
+            model not in OF_PROCESSES
+        )
+        with server.connect() as raw:
+            raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+            assert [raw.answer()[2] for _ in range(2)] == [b"0", b"0"]
+        with connect(f"ws://127.0.0.1:{server.port}/") as socket:
+            socket.send("hello")
+            assert socket.recv(DEADLINE_S) == "hello!"
+        loops = 4 if model == "both" else 2
+        imports = {"threads": 1, "preload": 1}.get(model, loops)
+        assert server.log.count("told: imported") == imports
+        assert server.log.count("told: startup") == loops
+        assert server.stop() == 0, server.log
+        assert server.log.count("told: shutdown") == loops
+
+
+def test_running_requests_are_finished(tmp_path: Path, model: str) -> None:
+    with serving(tmp_path, APP, *MODELS[model], check=False) as server:
+        with server.connect() as raw:
+            raw.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for("told: waits")
+            server.process.send_signal(signal.SIGINT)
+            server.wait_for("stopping")
+            (tmp_path / "go").touch()
+            status, _, body = raw.answer()
+            assert (status, body) == (200, b"0")
+        assert server.wait() == 0, server.log
+
+
+@pytest.mark.parametrize("model", ["threads", "processes", "preload"])
+def test_an_application_that_does_not_start(tmp_path: Path, model: str) -> None:
+    (tmp_path / "main.py").write_text("import no_such_module_anywhere\n")
+    server = Server(tmp_path, *MODELS[model])
+    assert server.wait() == 1
+    assert server.log.count("ModuleNotFoundError") == 1, server.log
+
+
+@pytest.mark.parametrize("model", OF_PROCESSES)
+def test_a_process_that_crashes_is_replaced(tmp_path: Path, model: str) -> None:
+    with serving(tmp_path, APP, *MODELS[model]) as server:
+        server.wait_for("all 2 workers serve")
+        before = {who.split()[0] for who in different(server, 2)}
+        with server.connect() as raw:
+            raw.send(b"GET /crash HTTP/1.1\r\nHost: x\r\n\r\n")
+            with pytest.raises((EOFError, ConnectionResetError)):
+                raw.answer()
+        server.wait_for("its process was killed by SIGABRT; another starts in 0.5 s")
+        wait_for_count(server, "all 2 workers serve", 2)
+        after = {who.split()[0] for who in different(server, 2)}
+        assert after != before
+
+
+def test_requests_wait_for_the_next_process(tmp_path: Path) -> None:
+    options = ("--model", "processes", "--workers", "1")
+    with serving(tmp_path, APP, *options) as server:
+        with server.connect() as raw:
+            process, _ = raw.get("/who")[2].split()
+            os.kill(int(process), signal.SIGKILL)
+            server.wait_for("its process was killed by SIGKILL")
+        # Nobody accepts now; what comes is answered by the next process.
+        with server.connect() as raw:
+            assert raw.get("/who")[2].split()[0] != process
+
+
+@pytest.mark.parametrize("model", OF_PROCESSES)
+def test_processes_end_with_the_first(tmp_path: Path, model: str) -> None:
+    with serving(tmp_path, APP, *MODELS[model], check=False) as server:
+        server.wait_for("all 2 workers serve")
+        processes = {int(who.split()[0]) for who in different(server, 2)}
+        ends = [os.pidfd_open(process) for process in processes]
+        server.kill()
+        for end in ends:
+            assert select.select([end], [], [], DEADLINE_S)[0]
+            os.close(end)
