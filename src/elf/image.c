@@ -10,29 +10,25 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "elf/holdings.h"
 #include "elf/load.h"
+#include "elf/process.h"
 #include "elf/relocate.h"
 #include "elf/search.h"
-#include "elf/threads.h"
 
 static struct {
     pthread_mutex_t lock;
     at_image *first;      /* guarded: lock */
+    uint64_t last_number; /* guarded: lock; of a space */
     at_image_stats stats; /* guarded: lock */
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- all images ---------------------------------------------------------------- */
 
-static bool holds(const at_image *image, const void *address)
-{
-    return (uintptr_t)address >= image->base &&
-           (uintptr_t)address - image->base < image->library->file->end_address;
-}
-
 static at_image *image_at(const void *address)
 {
     at_image *image = all.first;
-    while (image != NULL && !holds(image, address)) {
+    while (image != NULL && !at_image_holds(image, address)) {
         image = image->next_of_all;
     }
     return image;
@@ -41,7 +37,7 @@ static at_image *image_at(const void *address)
 bool at_image_space_holds(const at_image_space *space, const void *address)
 {
     const at_image *image = space->first;
-    while (image != NULL && !holds(image, address)) {
+    while (image != NULL && !at_image_holds(image, address)) {
         image = image->next;
     }
     return image != NULL;
@@ -66,6 +62,28 @@ at_thread_count *at_image_threads_at(const void *address)
     }
     pthread_mutex_unlock(&all.lock);
     return threads;
+}
+
+uint64_t at_image_owner_at(const void *address)
+{
+    pthread_mutex_lock(&all.lock);
+    const at_image *image = image_at(address);
+    const uint64_t number =
+        image != NULL && image->space != NULL ? image->space->number : 0;
+    pthread_mutex_unlock(&all.lock);
+    return number;
+}
+
+bool at_image_pin(const void *address)
+{
+    pthread_mutex_lock(&all.lock);
+    const at_image *image = image_at(address);
+    const bool is_pinned = image != NULL && image->space != NULL;
+    if (is_pinned) {
+        image->space->is_pinned = true;
+    }
+    pthread_mutex_unlock(&all.lock);
+    return is_pinned;
 }
 
 void at_thread_count_unref(at_thread_count *threads)
@@ -125,6 +143,9 @@ int at_image_space_new(int64_t interpreter_id, const at_image_hooks *hooks,
     if (hooks != NULL) {
         made->hooks = *hooks;
     }
+    pthread_mutex_lock(&all.lock);
+    made->number = ++all.last_number;
+    pthread_mutex_unlock(&all.lock);
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->released, NULL);
     *space = made;
@@ -308,9 +329,10 @@ static at_image *reversed(at_image *first)
 
 /* Nobody traces an address to the space any more. Returns the images, the last first.
  */
-static at_image *detach_images(at_image_space *space)
+static at_image *detach_images(at_image_space *space, bool *is_pinned)
 {
     pthread_mutex_lock(&all.lock);
+    *is_pinned = space->is_pinned;
     for (at_image *image = space->first; image != NULL; image = image->next) {
         image->space = NULL;
     }
@@ -352,14 +374,17 @@ static bool is_quiet_after_destructors(const at_image_space *space, at_image *im
 
 bool at_image_space_end(at_image_space *space, at_image_fate fate)
 {
-    at_image *images = detach_images(space);
-    if (fate == AT_IMAGE_KEEP || !is_quiet_after_destructors(space, images)) {
-        space_free(space);
-        return images == NULL;
+    bool is_pinned;
+    at_image *images = detach_images(space, &is_pinned);
+    const bool goes = images == NULL || (fate == AT_IMAGE_UNMAP && !is_pinned &&
+                                         is_quiet_after_destructors(space, images) &&
+                                         !at_process_has_handler_in(images));
+    at_holdings_end(space->number, goes);
+    if (goes) {
+        unmap(images);
     }
-    unmap(images);
     space_free(space);
-    return true;
+    return goes;
 }
 
 /* ---- dlopen -------------------------------------------------------------------- */

@@ -29,10 +29,11 @@ typedef struct at_image_hooks {
     /* What a reference to `symbol` must be pointed at, or NULL to leave it as the
      * loader bound it. Asked for each undefined symbol of an image before any code of
      * it runs. Not asked for what elf/ replaces itself:
-     * pthread_create, thrd_create and std::thread's start (to see threads),
-     * __cxa_atexit (destructors of statics never run: the interpreter that they belong
-     * to is gone by then; functions given to atexit() run with the library's own
-     * destructors), getenv (threads.c). ctx: any; must not call back into elf/ */
+     * pthread_create, thrd_create and std::thread's start (threads.h), mmap and
+     * pthread_key_create with their likes (holdings.h), __cxa_atexit (destructors of
+     * statics never run: the interpreter that they belong to is gone by then; functions
+     * given to atexit() run with the library's own destructors), getenv and putenv
+     * (process.h). ctx: any; must not call back into elf/ */
     void *(*replacement)(void *context, const char *symbol);
     void *context;
 } at_image_hooks;
@@ -96,14 +97,19 @@ bool at_image_space_holds(const at_image_space *space, const void *address);
  * again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
+/* The process keeps a pointer to `address` for good: where that lies in an image, the
+ * space of it is not unmapped when it ends. Returns whether it does. ctx: any */
+bool at_image_pin(const void *address);
+
 /* End the space; its interpreter is gone and `fate` becomes of the images. Where a
- * thread that code of the space started still lives when the destructors have run,
- * AT_IMAGE_KEEP does, whatever `fate` says. Returns whether no code of the images can
- * run any more, so that what the hooks lead to may go. The library's own destructors
- * (DT_FINI, DT_FINI_ARRAY) and what it gave to atexit() run for UNMAP, never for KEEP
- * and never at the exit of the process.
- * ctx:  detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP
- * owns: frees the space */
+ * thread that code of the space started still lives when the destructors have run, the
+ * process calls it at a signal, or it is pinned, AT_IMAGE_KEEP does, whatever `fate`
+ * says. With the images goes what their code holds of the process (holdings.h). Returns
+ * whether no code of the images can run any more, so that what the hooks lead to may
+ * go. The library's own destructors (DT_FINI, DT_FINI_ARRAY) and what it gave to
+ * atexit() run for UNMAP, never for KEEP and never at the exit of the process. ctx:
+ * detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP owns:
+ * frees the space */
 bool at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
 
 /* Libraries that must be private, or shared, against the policy: base names without the

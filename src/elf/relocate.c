@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "elf/holdings.h"
 #include "elf/machine.h"
+#include "elf/process.h"
 #include "elf/threads.h"
 #include "sys/map.h"
 
@@ -114,6 +116,14 @@ static int unique_resolve(at_image_space *space, at_image *image,
 
 /* ---- targets ------------------------------------------------------------------- */
 
+/* What elf/ replaces by itself. */
+static void *replacement_of(const at_image *image, const char *name)
+{
+    void *target = at_thread_replacement(image, name);
+    target = target != NULL ? target : at_process_replacement(name);
+    return target != NULL ? target : at_holding_replacement(name);
+}
+
 /* Where a reference to this symbol must go, or NULL to leave it. */
 static int target_of(at_image_space *space, at_image *image, const Elf64_Sym *symbol,
                      void **target)
@@ -127,7 +137,7 @@ static int target_of(at_image_space *space, at_image *image, const Elf64_Sym *sy
                    : 0;
     }
     if (name[0] != '\0') {
-        *target = at_thread_replacement(image, name);
+        *target = replacement_of(image, name);
         if (*target == NULL && space->hooks.replacement != NULL) {
             *target = space->hooks.replacement(space->hooks.context, name);
         }

@@ -63,6 +63,7 @@ struct at_image {
 
 struct at_image_space {
     int64_t interpreter_id; /* fixed after init */
+    uint64_t number;        /* fixed after init; who holds what (holdings.h) */
     at_image_hooks hooks;   /* fixed after init */
 
     pthread_mutex_t lock;
@@ -73,6 +74,7 @@ struct at_image_space {
 
     at_unique_table unique;   /* writer: loader */
     at_thread_count *threads; /* fixed after init; counted */
+    bool is_pinned;           /* guarded: the list of all images */
 };
 
 /* The image whose memory holds `address`, or NULL. ctx: any */
@@ -81,6 +83,17 @@ at_image *at_image_at(const void *address);
 /* The threads of the space of that image, or NULL if there is none, or it ended.
  * owns: the caller ends the reference with at_thread_count_unref. ctx: any */
 at_thread_count *at_image_threads_at(const void *address);
+
+/* The number of the space of that image, never 0 and never used again, or 0 if there is
+ * none, or it ended. ctx: any */
+uint64_t at_image_owner_at(const void *address);
+
+/* Does the address lie in the image? ctx: any */
+static inline bool at_image_holds(const at_image *image, const void *address)
+{
+    return (uintptr_t)address >= image->base &&
+           (uintptr_t)address - image->base < image->library->file->end_address;
+}
 
 /* NULL is allowed. */
 void at_thread_count_unref(at_thread_count *threads);

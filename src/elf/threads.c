@@ -1,4 +1,4 @@
-/* Counts threads and keeps exit functions; see threads.h.
+/* Counts threads; see threads.h.
  *
  * An image in whose code a thread stands must never be unmapped. Whose
  * thread it is, the caller's address tells; a compiler may have made the call a jump,
@@ -241,78 +241,12 @@ static void start_std_thread(void *thread, cxx_state **state, void (*depend)(voi
     start(thread, state, depend);
 }
 
-/* ---- others -------------------------------------------------------------------- */
-
-/* __cxa_atexit. Destructors of C++ statics, which come with their object, are dropped:
- * they would run when the interpreter that they belong to is gone; torch and
- * onnxruntime crash there. Functions that C code gave to atexit() come without. They
- * need no Python, since the process would run them after Python's end, and what they
- * put away is worth it: HDF5 flushes its files, OpenSSL frees its tables. */
-static int exit_with_image(void (*function)(void *), void *argument, void *object)
-{
-    at_image *image = argument == NULL ? at_image_at(object) : NULL;
-    if (image == NULL) {
-        return 0;
-    }
-    at_exit_function *added = at_alloc(sizeof *added);
-    if (added == NULL) {
-        return -1;
-    }
-    added->function = function;
-    added->next = atomic_load_explicit(&image->exit_functions, memory_order_relaxed);
-    /* Pairs with the acquire in at_image_run_exit_functions. */
-    while (!atomic_compare_exchange_weak_explicit(&image->exit_functions, &added->next,
-                                                  added, memory_order_release,
-                                                  memory_order_relaxed)) {
-    }
-    return 0;
-}
-
-void at_image_run_exit_functions(at_image *image)
-{
-    at_exit_function *each;
-    while ((each = atomic_exchange_explicit(&image->exit_functions, NULL,
-                                            memory_order_acquire)) != NULL) {
-        while (each != NULL) {
-            at_exit_function *next = each->next;
-            each->function(NULL);
-            at_free(each);
-            each = next;
-        }
-    }
-}
-
-/* jemalloc, of which libraries have their own (pyarrow), starts a thread that nothing
- * ends, and the image would have to be kept for it. It does the same work without, if
- * asked: in <PREFIX>MALLOC_CONF, where whoever set it has the last word. */
-static const char *without_background_thread(const char *name, const char *value)
-{
-    static const char suffix[] = "MALLOC_CONF";
-    const size_t length = strlen(name);
-    const bool is_asked = value == NULL && length >= sizeof suffix - 1 &&
-                          strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
-    return is_asked ? "background_thread:false" : value;
-}
-
-static const char *get_environment(const char *name)
-{
-    return without_background_thread(name, getenv(name));
-}
-
-static const char *get_environment_securely(const char *name)
-{
-    return without_background_thread(name, secure_getenv(name));
-}
-
 static const struct {
     const char *symbol;
     void *function;
 } replacements[] = {
     {"pthread_create", (void *)create_pthread},
     {"thrd_create", (void *)create_thrd},
-    {"__cxa_atexit", (void *)exit_with_image},
-    {"getenv", (void *)get_environment},
-    {"secure_getenv", (void *)get_environment_securely},
 };
 
 void *at_thread_replacement(const at_image *image, const char *symbol)

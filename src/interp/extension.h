@@ -76,8 +76,9 @@ void at_extensions_disown(int64_t interpreter_id);
 /* The interpreter is destroyed. Unmaps its images, or leaves them mapped for ever where
  * that is not safe; then its slot is free again unless something of it stays mapped.
  * `owner_thread_ended` says that every thread that ran the interpreter has ended
- * (joined), so that no thread-local destructor of an image is pending. A no-op for an ID that has no record.
- * ctx:  detached, never on a thread that ran the interpreter if `owner_thread_ended` */
+ * (joined), so that no thread-local destructor of an image is pending. A no-op for an
+ * ID that has no record. ctx:  detached, never on a thread that ran the interpreter if
+ * `owner_thread_ended` */
 void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended) AT_DETACHED;
 
 #endif

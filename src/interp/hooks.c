@@ -7,6 +7,7 @@
 #include "interp/compat.h"
 #include "interp/gilstate.h"
 #include "interp/module.h"
+#include "interp/registration.h"
 #include "interp/thunks.h"
 
 typedef struct hook {
@@ -37,6 +38,14 @@ static const hook hooks[] = {
 #endif
     {"PyOS_ReadlineFunctionPointer", &prompt_function, 0},
     {"PyOS_InputHook", &prompt_hook, 0},
+    {"PySys_AddAuditHook", (void *)at_hook_add_audit_hook, 0},
+    {"PyMem_SetAllocator", (void *)at_hook_set_allocator, 0},
+    {"PyObject_SetArenaAllocator", (void *)at_hook_set_arena_allocator, 0},
+    {"PyRefTracer_SetTracer", (void *)at_hook_set_ref_tracer, 0},
+    {"PyThread_tss_create", (void *)at_hook_tss_create, 0},
+    {"PyThread_tss_delete", (void *)at_hook_tss_delete, 0},
+    {"PyThread_create_key", (void *)at_hook_create_key, 0},
+    {"PyThread_delete_key", (void *)at_hook_delete_key, 0},
     {"dlopen", NULL, AT_THUNK_DLOPEN},
 };
 

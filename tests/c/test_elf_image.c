@@ -4,8 +4,10 @@
  * reachable from globals: no leak to a checker. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -347,6 +349,77 @@ static void jemalloc_starts_no_thread(void)
     CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
 }
 
+static void mappings_go_with_the_image(void)
+{
+    char path[4096], access[8];
+    at_image_space *kept = space_new(), *space = space_new();
+    at_image *other = load(kept, LIBRARY("libholder.so"));
+    void *others = ((void *(*)(void))symbol(other, "holder_map"))();
+    at_image *image = load(space, LIBRARY("libholder.so"));
+    void *(*map)(void) = (void *(*)(void))symbol(image, "holder_map");
+    void *mapped = map(), *given_back = map();
+    char *grown = ((void *(*)(void))symbol(image, "holder_map_aligned"))();
+    CHECK(others != NULL && mapped != NULL && given_back != NULL && grown != NULL);
+    int (*unmap)(void *) = (int (*)(void *))symbol(image, "holder_unmap");
+    CHECK(unmap(given_back) == 0);
+    /* Whoever has the address now keeps it. */
+    const size_t chunk_bytes = 1 << 20;
+    CHECK(mmap(given_back, chunk_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+               0) == given_back);
+    CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
+    CHECK(!mapping_of(mapped, path, access));
+    CHECK(!mapping_of(grown, path, access));
+    CHECK(!mapping_of(grown + 2 * chunk_bytes - 1, path, access));
+    CHECK(mapping_of(given_back, path, access) && mapping_of(others, path, access));
+    CHECK(munmap(given_back, chunk_bytes) == 0);
+    CHECK(!at_image_space_end(kept, AT_IMAGE_KEEP));
+    CHECK(mapping_of(others, path, access)); /* a thread may use it */
+}
+
+/* There are 1,024 for the process. */
+static void thread_keys_go_with_the_image(void)
+{
+    pthread_key_t key = 0;
+    for (int i = 0; i < 1200; i++) {
+        at_image_space *space = space_new();
+        at_image *image = load(space, LIBRARY("libholder.so"));
+        CHECK(call(image, "holder_create_keys") == 0);
+        if (i % 100 == 0) { /* deleted by the image, and somebody else's by now */
+            CHECK(call(image, "holder_delete_key") == 0);
+            CHECK(pthread_key_create(&key, NULL) == 0);
+        }
+        CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
+        CHECK(i % 100 != 0 || pthread_setspecific(key, &key) == 0);
+    }
+}
+
+static void image_stays_where_the_process_calls_it(void)
+{
+    at_image_space *handles = space_new(), *pinned = space_new(), *quiet = space_new();
+    at_image *image = load(handles, LIBRARY("libholder.so"));
+    CHECK(call(image, "holder_handle_signal") == 0);
+    CHECK(!at_image_space_end(handles, AT_IMAGE_UNMAP));
+    CHECK(raise(SIGUSR2) == 0);
+    image = load(pinned, LIBRARY("libholder.so"));
+    CHECK(at_image_pin(symbol(image, "holder_map")) && !at_image_pin(&quiet));
+    CHECK(!at_image_space_end(pinned, AT_IMAGE_UNMAP));
+    CHECK(call(image, "holder_ignore_signal") == 0); /* still there */
+    image = load(quiet, LIBRARY("libholder.so"));
+    CHECK(call(image, "holder_handle_signal") == 0);
+    CHECK(call(image, "holder_ignore_signal") == 0);
+    CHECK(at_image_space_end(quiet, AT_IMAGE_UNMAP));
+}
+
+static void environment_outlives_the_image(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libholder.so"));
+    CHECK(call(image, "holder_put_environment") == 0);
+    CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
+    const char *value = getenv("ATOLL_TEST_HOLDER");
+    CHECK(value != NULL && strcmp(value, "put") == 0);
+}
+
 static void policy_is_fixed_once_used(void)
 {
     CHECK(at_image_set_policy("libfoo", NULL) == AT_EBUSY);
@@ -494,6 +567,10 @@ int main(void)
     RUN(image_stays_under_a_cpp_thread);
     RUN(exit_functions_run_at_the_end);
     RUN(jemalloc_starts_no_thread);
+    RUN(mappings_go_with_the_image);
+    RUN(thread_keys_go_with_the_image);
+    RUN(image_stays_where_the_process_calls_it);
+    RUN(environment_outlives_the_image);
     RUN(policy_is_fixed_once_used);
     RUN(loads_from_many_threads);
     RUN(one_image_for_many_threads);

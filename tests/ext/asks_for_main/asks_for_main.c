@@ -29,8 +29,9 @@ SIN_FUNCTION(pending_done)
     return PyLong_FromLong(pending_count);
 }
 
-static PyMethodDef methods[] = {
-    SIN_METHOD(main_id, METH_NOARGS), SIN_METHOD(checks, METH_NOARGS),
-    SIN_METHOD(add_pending, METH_NOARGS), SIN_METHOD(pending_done, METH_NOARGS), SIN_END};
+static PyMethodDef methods[] = {SIN_METHOD(main_id, METH_NOARGS),
+                                SIN_METHOD(checks, METH_NOARGS),
+                                SIN_METHOD(add_pending, METH_NOARGS),
+                                SIN_METHOD(pending_done, METH_NOARGS), SIN_END};
 
 SIN_SINGLE_PHASE(asks_for_main, methods)

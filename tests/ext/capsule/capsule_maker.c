@@ -21,7 +21,8 @@ PyMODINIT_FUNC PyInit_capsule_maker(void)
 {
     PyObject *module = PyModule_Create(&capsule_maker_def);
     if (module != NULL &&
-        PyModule_Add(module, "api", PyCapsule_New((void *)add_one, "capsule_maker.api", NULL)) < 0) {
+        PyModule_Add(module, "api",
+                     PyCapsule_New((void *)add_one, "capsule_maker.api", NULL)) < 0) {
         Py_CLEAR(module);
     }
     return module;

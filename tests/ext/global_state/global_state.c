@@ -27,9 +27,9 @@ SIN_FUNCTION(inits)
     return PyLong_FromLong(init_count);
 }
 
-static PyMethodDef methods[] = {
-    SIN_METHOD(add, METH_NOARGS), SIN_METHOD(keep, METH_O),
-    SIN_METHOD(kept_object, METH_NOARGS), SIN_METHOD(inits, METH_NOARGS), SIN_END};
+static PyMethodDef methods[] = {SIN_METHOD(add, METH_NOARGS), SIN_METHOD(keep, METH_O),
+                                SIN_METHOD(kept_object, METH_NOARGS),
+                                SIN_METHOD(inits, METH_NOARGS), SIN_END};
 
 SIN_DEFINE(global_state, methods);
 

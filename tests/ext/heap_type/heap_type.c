@@ -1,5 +1,5 @@
-/* A heap type and an exception class in C globals, from a multi-phase module that says it
- * supports no second interpreter. */
+/* A heap type and an exception class in C globals, from a multi-phase module that says
+ * it supports no second interpreter. */
 #include "sin.h"
 
 static PyObject *node_type;
@@ -16,8 +16,8 @@ SIN_FUNCTION(fail)
     return NULL;
 }
 
-static PyMethodDef methods[] = {SIN_METHOD(make, METH_NOARGS), SIN_METHOD(fail, METH_NOARGS),
-                                SIN_END};
+static PyMethodDef methods[] = {SIN_METHOD(make, METH_NOARGS),
+                                SIN_METHOD(fail, METH_NOARGS), SIN_END};
 
 static PyType_Slot node_slots[] = {{0, NULL}};
 static PyType_Spec node_spec = {"heap_type.Node", 0, 0,
@@ -42,8 +42,8 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef def = {
-    PyModuleDef_HEAD_INIT, .m_name = "heap_type", .m_methods = methods, .m_slots = slots};
+static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "heap_type",
+                                 .m_methods = methods, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit_heap_type(void)
 {

@@ -33,7 +33,8 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* call(callback, times): from a thread of the extension; returns how many calls failed. */
+/* call(callback, times): from a thread of the extension; returns how many calls failed.
+ */
 SIN_FUNCTION(call)
 {
     job mine = {0};
@@ -42,13 +43,11 @@ SIN_FUNCTION(call)
     }
     pthread_t thread;
     int error;
-    Py_BEGIN_ALLOW_THREADS
-    error = pthread_create(&thread, NULL, work, &mine);
+    Py_BEGIN_ALLOW_THREADS error = pthread_create(&thread, NULL, work, &mine);
     if (error == 0) {
         error = pthread_join(thread, NULL);
     }
-    Py_END_ALLOW_THREADS
-    return PyLong_FromLong(error != 0 ? -error : mine.failures);
+    Py_END_ALLOW_THREADS return PyLong_FromLong(error != 0 ? -error : mine.failures);
 }
 
 typedef struct late {
@@ -79,7 +78,7 @@ SIN_FUNCTION(start)
     return PyLong_FromLong(error);
 }
 
-static PyMethodDef methods[] = {SIN_METHOD(call, METH_VARARGS), SIN_METHOD(start, METH_O),
-                                SIN_END};
+static PyMethodDef methods[] = {SIN_METHOD(call, METH_VARARGS),
+                                SIN_METHOD(start, METH_O), SIN_END};
 
 SIN_SINGLE_PHASE(own_thread, methods)

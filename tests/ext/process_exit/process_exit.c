@@ -1,4 +1,5 @@
-/* Cleans up with Py_AtExit, as if its interpreter were the only one; appends to a file. */
+/* Cleans up with Py_AtExit, as if its interpreter were the only one; appends to a file.
+ */
 #include "sin.h"
 
 #include <stdio.h>

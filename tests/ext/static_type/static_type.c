@@ -2,8 +2,7 @@
 #include "sin.h"
 
 typedef struct {
-    PyObject_HEAD
-    long value;
+    PyObject_HEAD long value;
 } point;
 
 static PyObject *point_value(PyObject *self, PyObject *unused)
@@ -11,7 +10,8 @@ static PyObject *point_value(PyObject *self, PyObject *unused)
     return PyLong_FromLong(((point *)self)->value++);
 }
 
-static PyMethodDef point_methods[] = {{"value", point_value, METH_NOARGS, NULL}, SIN_END};
+static PyMethodDef point_methods[] = {{"value", point_value, METH_NOARGS, NULL},
+                                      SIN_END};
 
 static PyTypeObject point_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "static_type.Point",
@@ -29,7 +29,8 @@ PyMODINIT_FUNC PyInit_static_type(void)
         return NULL;
     }
     PyObject *module = PyModule_Create(&static_type_def);
-    if (module != NULL && PyModule_AddObjectRef(module, "Point", (PyObject *)&point_type) < 0) {
+    if (module != NULL &&
+        PyModule_AddObjectRef(module, "Point", (PyObject *)&point_type) < 0) {
         Py_CLEAR(module);
     }
     return module;

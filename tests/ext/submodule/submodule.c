@@ -3,8 +3,8 @@
 
 SIN_DEFINE(submodule, NULL);
 
-static struct PyModuleDef inner_def = {PyModuleDef_HEAD_INIT, .m_name = "submodule.inner",
-                                       .m_size = -1};
+static struct PyModuleDef inner_def = {PyModuleDef_HEAD_INIT,
+                                       .m_name = "submodule.inner", .m_size = -1};
 
 PyMODINIT_FUNC PyInit_submodule(void)
 {

@@ -7,7 +7,8 @@ static int answer(PyObject *module)
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, answer}, {0, NULL}};
-static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "größe", .m_slots = slots};
+static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "größe",
+                                 .m_slots = slots};
 
 PyMODINIT_FUNC PyInitU_gre_6ka8i(void)
 {
