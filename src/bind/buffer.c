@@ -67,6 +67,46 @@ static void view_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+/* The memory is found from now on, or was not made. Steals `claim`; -1 with an
+ * exception set, also where one was before. */
+static int claim_end(PyObject *claim) AT_ATTACHED
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *closed = PyObject_CallMethod(claim, "close", NULL);
+    Py_DECREF(claim);
+    Py_XDECREF(closed);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    return closed != NULL && error == NULL ? 0 : -1;
+}
+
+static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED
+{
+    PyObject *claim = NULL;
+    if (name != NULL && *name != '\0') {
+        PyObject *module = PyImport_ImportModule("atoll._buffer");
+        claim = module != NULL ? PyObject_CallMethod(module, "claim", "s", name) : NULL;
+        Py_XDECREF(module);
+        if (claim == NULL) {
+            return NULL;
+        }
+    }
+    char label[256];
+    (void)snprintf(label, sizeof label, "atoll:%s", name != NULL ? name : "");
+    at_fault fault;
+    at_region *region = NULL;
+    /* An empty array still has an address. */
+    if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
+        at_raise_fault(&fault);
+    }
+    if (claim != NULL && claim_end(claim) < 0) {
+        at_shared_unref(region != NULL ? &region->shared : NULL);
+        return NULL;
+    }
+    return region;
+}
+
 /* A view over a region of its own. */
 static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char *name,
                       const char *format, size_t item_bytes, int dimension_count,
@@ -80,13 +120,9 @@ static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char
                                 shape[i]);
         }
     }
-    at_fault fault;
-    at_region *region;
-    char label[256];
-    (void)snprintf(label, sizeof label, "atoll:%s", name != NULL ? name : "");
-    /* An empty array still has an address. */
-    if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
-        return at_raise_fault(&fault);
+    at_region *region = region_make(name, size_bytes);
+    if (region == NULL) {
+        return NULL;
     }
     at_view *view;
     int result = at_view_new(kind, region, 0, format, item_bytes, dimension_count,

@@ -124,7 +124,7 @@ def test_release() -> None:
 
 def test_memory_is_freed() -> None:
     before = len(memory_files())
-    buffer = SharedBuffer(4096, name="test-freed")
+    buffer = SharedBuffer(4096, name=f"test-{os.getpid()}-freed")
     assert len(memory_files()) == before + 1
     kept = buffer[1:2]
     del buffer
@@ -232,3 +232,62 @@ def test_named_memory_of_a_process_that_is_killed() -> None:
     gc.collect()
     with pytest.raises(FileNotFoundError):
         open_shared(name)
+
+
+def test_a_name_is_had_once() -> None:
+    name = f"test-{os.getpid()}-once"
+    first = SharedBuffer(64, name=name)
+    with pytest.raises(FileExistsError, match=name):
+        SharedBuffer(64, name=name)
+    with pytest.raises(FileExistsError):
+        SharedArray(3, "int8", name=name)
+    assert len(open_shared(name)) == 64
+    del first
+    gc.collect()
+    assert SharedArray(3, "int8", name=name).shape == (3,)
+    with pytest.raises(ValueError, match="at most"):
+        SharedBuffer(64, name="n" * 181)
+    for each in (SharedBuffer(64, name=""), SharedBuffer(64, name="")):
+        assert len(each) == 64
+    with pytest.raises(FileNotFoundError):
+        open_shared("")
+
+
+CREATOR = """
+import sys
+from atoll import SharedBuffer
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    buffer = SharedBuffer(64, name=sys.argv[1])
+    print("made", flush=True)
+except FileExistsError:
+    print("found", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_of_several_creators_one_succeeds() -> None:
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATOR, f"test-{os.getpid()}-race"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+        )
+        for _ in range(4)
+    ]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    results = []
+    for child in children:
+        assert child.stdout is not None
+        results.append(child.stdout.readline())
+    for child in children:
+        child.communicate()
+    assert sorted(results) == ["found\n"] * 3 + ["made\n"]

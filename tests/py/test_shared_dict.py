@@ -68,7 +68,7 @@ def test_keys(key: Any) -> None:
     shared = SharedDict([(each, repr(each)) for each in KEYS])
     assert len(shared) == len(KEYS)
     assert shared[key] == repr(key)
-    assert key in shared.keys()
+    assert key in set(shared.keys())
     del shared[key]
     assert key not in shared and len(shared) == len(KEYS) - 1
 
