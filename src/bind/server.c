@@ -4,7 +4,7 @@
 
 #include "base/contexts.h"
 #include "bind/error.h"
-#include "bind/server_stats.h"
+#include "bind/server.h"
 #include "net/service.h"
 #include "net/tls.h"
 #include "serve/worker.h"
@@ -14,9 +14,14 @@ typedef struct service_object {
     PyObject_HEAD at_service *service; /* a reference */
 } service_object;
 
-static at_service *service_of(PyObject *self)
+at_service *at_server_service_of(PyObject *self)
 {
     return ((service_object *)self)->service;
+}
+
+static at_service *service_of(PyObject *self)
+{
+    return at_server_service_of(self);
 }
 
 static int64_t seconds_to_ns(double seconds)
@@ -301,26 +306,6 @@ static PyObject *service_number(PyObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(at_service_number(service_of(self)));
 }
 
-static PyObject *service_stats(PyObject *self, PyObject *unused)
-{
-    return at_server_reactors(service_of(self));
-}
-
-static PyObject *service_workers(PyObject *self, PyObject *unused)
-{
-    return at_server_workers(service_of(self));
-}
-
-static PyObject *service_restarts(PyObject *self, PyObject *unused)
-{
-    return at_server_restarts(service_of(self));
-}
-
-static PyObject *service_count_restart(PyObject *self, PyObject *why)
-{
-    return at_server_count_restart(service_of(self), why);
-}
-
 static PyMethodDef service_methods[] = {
     {"listen", service_listen, METH_VARARGS,
      "listen(host, port, backlog): listen on every address of that name."},
@@ -344,13 +329,26 @@ static PyMethodDef service_methods[] = {
     {"give_up", service_give_up, METH_VARARGS,
      "give_up(thread, retry_after): take the connections of a worker that is stuck "
      "away; (moved, answered 503, cut)."},
-    {"stats", service_stats, METH_NOARGS,
+    {"stats", at_server_reactors, METH_NOARGS,
      "What each reactor that lives has done: a list of dicts."},
-    {"workers", service_workers, METH_NOARGS,
+    {"workers", at_server_workers, METH_NOARGS,
      "What each worker has done, its predecessors included: a list of dicts."},
-    {"count_restart", service_count_restart, METH_O,
+    {"count_restart", at_server_count_restart, METH_O,
      "A worker was replaced: 'reload', 'spent', 'stuck' or 'died'."},
-    {"restarts", service_restarts, METH_NOARGS, "How many were, by reason."},
+    {"restarts", at_server_restarts, METH_NOARGS, "How many were, by reason."},
+    {"metrics", at_server_metrics, METH_NOARGS, "All of it for Prometheus, as str."},
+    {"set_overload", at_server_set_overload, METH_VARARGS,
+     "set_overload(queue_delay, running, connections): when to answer 503."},
+    {"set_control", at_server_set_control, METH_VARARGS,
+     "set_control(metrics, health, ready, workers): the server's own paths."},
+    {"listen_control", at_server_listen_control, METH_VARARGS,
+     "listen_control(host, port): have those paths there; port -1: host is the path of "
+     "a Unix socket."},
+    {"start_guard", at_server_start_guard, METH_NOARGS,
+     "Answer there from a thread that needs no GIL, and 503 for workers that are "
+     "stuck."},
+    {"control_addresses", at_server_control_addresses, METH_NOARGS,
+     "Where those paths are: [(host, port)]."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,6 @@
-/* The numbers of a service for Server.stats(); see server_stats.h. */
+/* The numbers of a service for Server.stats(); see server.h. */
 #define PY_SSIZE_T_CLEAN
-#include "bind/server_stats.h"
+#include "bind/server.h"
 
 #include <math.h>
 
@@ -24,8 +24,9 @@ static PyObject *number(uint64_t value)
     return PyLong_FromUnsignedLongLong(value);
 }
 
-PyObject *at_server_reactors(at_service *service)
+PyObject *at_server_reactors(PyObject *self, PyObject *unused)
 {
+    at_service *service = at_server_service_of(self);
     PyObject *list = PyList_New(0);
     at_reactor_stats stats;
     for (int i = 0; list != NULL && at_service_stats(service, i, &stats); i++) {
@@ -117,8 +118,9 @@ static PyObject *worker_dict(const at_worker_stats *stats)
     return entry;
 }
 
-PyObject *at_server_workers(at_service *service)
+PyObject *at_server_workers(PyObject *self, PyObject *unused)
 {
+    at_service *service = at_server_service_of(self);
     PyObject *list = PyList_New(0);
     at_worker_stats stats;
     for (int i = 0; list != NULL && i < AT_REACTORS_MAX; i++) {
@@ -134,8 +136,9 @@ PyObject *at_server_workers(at_service *service)
     return list;
 }
 
-PyObject *at_server_restarts(at_service *service)
+PyObject *at_server_restarts(PyObject *self, PyObject *unused)
 {
+    at_service *service = at_server_service_of(self);
     uint64_t counts[AT_RESTARTS];
     at_service_restarts(service, counts);
     PyObject *dict = PyDict_New();
@@ -147,8 +150,9 @@ PyObject *at_server_restarts(at_service *service)
     return dict;
 }
 
-PyObject *at_server_count_restart(at_service *service, PyObject *why)
+PyObject *at_server_count_restart(PyObject *self, PyObject *why)
 {
+    at_service *service = at_server_service_of(self);
     const char *text = PyUnicode_AsUTF8(why);
     if (text == NULL) {
         return NULL;

@@ -27,19 +27,6 @@ void at_account_begin(at_exchange *exchange, const at_h1_request *request)
     exchange->arrived_ns = exchange->begun_ns - waited_ns;
 }
 
-bool at_exchange_admit(at_exchange *exchange)
-{
-    at_connection *connection = exchange->connection;
-    if (connection == NULL || exchange->admitted) {
-        return true; /* whoever answers finds out */
-    }
-    exchange->admitted = true;
-    at_reactor *reactor = connection->reactor;
-    int64_t now_ns = reactor->hooks->queues ? at_clock_ns() : exchange->begun_ns;
-    at_count_time(reactor->counters, AT_HISTOGRAM_QUEUE, now_ns - exchange->arrived_ns);
-    return true;
-}
-
 void at_account_end(at_exchange *exchange)
 {
     at_connection *connection = exchange->connection;

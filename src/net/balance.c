@@ -10,7 +10,6 @@
 #include "sys/wakefd.h"
 
 enum {
-    LOOK_MS = 1,     /* between two looks, while there is work */
     SPARE_MAX = 128, /* connections that one look may move */
 };
 
@@ -24,6 +23,7 @@ struct at_balancer {
     at_newcomer *spare[SPARE_MAX]; /* memory for moves, since none is allocated under
                                     * the service's mutex */
     int spare_count;
+    int look_ms; /* between two looks, while there is work */
 };
 
 static void refill(at_balancer *balancer)
@@ -41,7 +41,7 @@ static bool look(at_balancer *balancer)
 {
     refill(balancer);
     return at_service_balance(balancer->service, balancer->spare,
-                              &balancer->spare_count);
+                              &balancer->spare_count, &balancer->look_ms);
 }
 
 /* Until a set is ready, or somebody wakes us. */
@@ -67,7 +67,7 @@ static void body(void *argument)
         }
         at_wakefd_clear(balancer->wake);
         if (!atomic_load(&balancer->stopping)) {
-            (void)at_poll_any(&balancer->wake, 1, LOOK_MS);
+            (void)at_poll_any(&balancer->wake, 1, balancer->look_ms);
             active = look(balancer);
         }
     }
@@ -80,6 +80,7 @@ at_balancer *at_balancer_new(at_service *service)
         return NULL;
     }
     balancer->service = service;
+    balancer->look_ms = 1;
     balancer->wake = at_wakefd_open(NULL);
     if (balancer->wake < 0 ||
         at_thread_start(&balancer->thread, "atoll-balance", body, balancer, NULL) < 0) {

@@ -362,6 +362,11 @@ void at_connection_event(at_connection *connection, unsigned ready)
         at_connection_close(connection, false);
         return;
     }
+    const unsigned ending = AT_POLL_HANGUP | AT_POLL_PEER_SHUT;
+    if (at_reactor_returns(connection) && !(ready & ending) &&
+        at_reactor_move_away(connection)) {
+        return;
+    }
     if (ready & AT_POLL_WRITABLE) {
         connection->blocked = false;
         flush(connection);
@@ -450,7 +455,7 @@ void at_connection_settle(at_connection *connection)
         return;
     }
     if (connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
-        !connection->readable && at_reactor_draining(connection->reactor)) {
+        !connection->readable && at_reactor_gives_away(connection)) {
         if (at_reactor_is_last(connection->reactor) || connection->peer_shut) {
             at_connection_finish(connection);
         } else if (rests(connection)) {

@@ -89,6 +89,8 @@ typedef struct at_connection {
     bool blocked;    /* the socket takes no more for now */
     bool progress;   /* bytes came or went since the deadline was set */
     bool scheduled;  /* in the reactor's list of connections to look at */
+    bool of_control; /* it came to the guard's own listener */
+    bool surplus;    /* there are too many: its request is answered 503 */
     bool is_new;     /* to this reactor: no request has come since it was attached */
     bool local_known;
     uint64_t requests; /* that came over it */
@@ -174,6 +176,13 @@ void *at_reactor_context(at_reactor *reactor);
 const at_service_limits *at_reactor_limits(at_reactor *reactor);
 char *at_reactor_scratch(at_reactor *reactor);
 bool at_reactor_draining(const at_reactor *reactor);
+
+/* Does a connection that rests belong elsewhere? True for a reactor that drains, and
+ * for one that only answers while the others cannot. */
+bool at_reactor_gives_away(const at_connection *connection);
+
+/* Is it here only while the workers were stuck, and they are not any more? */
+bool at_reactor_returns(const at_connection *connection);
 
 /* Must connections end here? Not where other reactors of the service go on. */
 bool at_reactor_is_last(const at_reactor *reactor);

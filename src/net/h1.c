@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "net/account.h"
 #include "net/connection.h"
+#include "net/front.h"
 #include "net/h2.h"
 #include "net/websocket.h"
 
@@ -151,14 +152,13 @@ static void begin(at_connection *connection, const at_h1_request *request)
         }
     }
     at_reactor_set_deadline(connection, AT_DEADLINE_NONE);
-    const at_hooks *hooks = at_reactor_hooks(reactor);
-    if (!hooks->queues && !at_exchange_admit(exchange)) {
+    if (!at_front_pass(exchange, request)) {
         return;
     }
     if (at_connection_is_asked(connection)) {
         at_reactor_let_answer(connection);
     }
-    hooks->request(at_reactor_context(reactor), exchange, request);
+    at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, request);
     (void)at_reactor_hold(connection); /* or it is closed, which the phase says */
 }
 

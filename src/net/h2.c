@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "net/account.h"
+#include "net/front.h"
 #include "net/h2_internal.h"
 #include "net/websocket.h"
 #include "sys/clock.h"
@@ -143,11 +144,9 @@ static void on_request(void *context, at_h2_stream *stream,
         }
     }
     exchange->over_h2->body_ended = !request->has_body;
-    const at_hooks *hooks = at_reactor_hooks(reactor);
-    if (!hooks->queues && !at_exchange_admit(exchange)) {
-        return;
+    if (at_front_pass(exchange, head)) {
+        at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, head);
     }
-    hooks->request(at_reactor_context(reactor), exchange, head);
 }
 
 static void on_body(void *context, at_h2_stream *stream, at_span piece)

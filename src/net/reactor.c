@@ -150,7 +150,9 @@ static void reactor_free(at_reactor *reactor)
     (void)pthread_mutex_destroy(&reactor->mutex);
     at_static_free(reactor->files);
     at_free(reactor->counters);
-    at_service_unref(reactor->service);
+    if (!reactor->is_guard) {
+        at_service_unref(reactor->service);
+    }
     at_free(reactor);
 }
 
@@ -206,14 +208,16 @@ static int put_files_between(at_reactor *reactor, at_fault *fault)
     return 0;
 }
 
-int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
-                    void *context, at_fault *fault)
+/* All but what tells a worker's reactor from the guard's. Returns 0 or an error. */
+static int open_common(at_reactor **out, at_service *service, const at_hooks *hooks,
+                       void *context, bool is_guard, at_fault *fault)
 {
     at_reactor *reactor = at_calloc(1, sizeof *reactor);
     if (reactor == NULL) {
         return at_fault_set(fault, AT_ENOMEM, "out of memory for a reactor");
     }
-    reactor->service = at_service_ref(service);
+    reactor->is_guard = is_guard;
+    reactor->service = is_guard ? service : at_service_ref(service);
     reactor->hooks = hooks;
     reactor->context = context;
     reactor->thread = at_thread_number();
@@ -226,21 +230,50 @@ int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks
     reactor->counters = at_calloc_aligned(64, sizeof *reactor->counters);
     int result = reactor->counters == NULL
                      ? at_fault_set(fault, AT_ENOMEM, "out of memory for counters")
-                     : put_files_between(reactor, fault);
-    if (result == 0) {
-        result = open_descriptors(reactor, fault);
+                     : open_descriptors(reactor, fault);
+    if (result < 0) {
+        reactor_free(reactor);
+        return result;
     }
-    if (result == 0) {
-        result = at_service_join(service, reactor);
-        if (result < 0) {
-            (void)at_fault_set(fault, result, "the service takes no more workers");
-        }
+    *out = reactor;
+    return 0;
+}
+
+int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
+                    void *context, at_fault *fault)
+{
+    at_reactor *reactor;
+    int result = open_common(&reactor, service, hooks, context, false, fault);
+    if (result < 0) {
+        return result;
+    }
+    result = put_files_between(reactor, fault);
+    if (result == 0 && (result = at_service_join(service, reactor)) < 0) {
+        (void)at_fault_set(fault, result, "the service takes no more workers");
     }
     if (result < 0) {
         reactor_free(reactor);
         return result;
     }
     reactor->listener_count = at_service_listeners(service, reactor->listeners);
+    at_reactor_listen_start(reactor);
+    *out = reactor;
+    return 0;
+}
+
+int at_reactor_open_guard(at_reactor **out, at_service *service, const at_hooks *hooks,
+                          void *context, const int *listeners, int count,
+                          at_fault *fault)
+{
+    assert(count <= AT_LISTENERS_MAX);
+    at_reactor *reactor;
+    int result = open_common(&reactor, service, hooks, context, true, fault);
+    if (result < 0) {
+        return result;
+    }
+    atomic_store(&reactor->worker, AT_WORKER_GUARD);
+    memcpy(reactor->listeners, listeners, (size_t)count * sizeof *listeners);
+    reactor->listener_count = count;
     at_reactor_listen_start(reactor);
     *out = reactor;
     return 0;
@@ -254,6 +287,9 @@ void at_reactor_close(at_reactor *reactor)
     assert(!reactor->in_batch);
     at_service_leave(reactor->service, reactor);
     at_reactor_listen_stop(reactor);
+    for (int i = 0; reactor->is_guard && i < reactor->listener_count; i++) {
+        at_socket_close(reactor->listeners[i]);
+    }
     at_reactor_move_all(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
@@ -387,6 +423,21 @@ bool at_reactor_is_open(at_reactor *reactor)
     return open;
 }
 
+bool at_reactor_gives_away(const at_connection *connection)
+{
+    const at_reactor *reactor = connection->reactor;
+    return reactor->draining || (reactor->is_guard && !connection->of_control);
+}
+
+bool at_reactor_returns(const at_connection *connection)
+{
+    const at_reactor *reactor = connection->reactor;
+    return reactor->is_guard && !connection->of_control &&
+           connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
+           at_connection_waiting(connection) == 0 &&
+           !at_service_is_swamped(reactor->service);
+}
+
 bool at_reactor_is_last(const at_reactor *reactor)
 {
     return reactor->draining && !at_service_has_other(reactor->service, reactor);
@@ -407,10 +458,18 @@ int at_reactor_thread(const at_reactor *reactor)
     return reactor->thread;
 }
 
+bool at_reactor_is_refusing(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->refusing, memory_order_relaxed);
+}
+
 int64_t at_reactor_stuck_ns(const at_reactor *reactor)
 {
     int64_t seen_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
-    return seen_ns != 0 ? at_clock_ns() - seen_ns : 0;
+    int64_t busy_ns = atomic_load_explicit(&reactor->busy_ns, memory_order_relaxed);
+    int64_t since_ns =
+        seen_ns == 0 || (busy_ns != 0 && busy_ns < seen_ns) ? busy_ns : seen_ns;
+    return since_ns != 0 ? at_clock_ns() - since_ns : 0;
 }
 
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)

@@ -25,6 +25,12 @@ typedef struct at_reactor at_reactor;
 int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault);
 
+/* The same for the guard (control.h): it takes the place of no worker, listens to
+ * `listeners`, which it closes in the end, and holds no reference to `service`. */
+int at_reactor_open_guard(at_reactor **reactor, at_service *service,
+                          const at_hooks *hooks, void *context, const int *listeners,
+                          int count, at_fault *fault);
+
 /* Say which worker it is, and of which interpreter (negative: of none that is known),
  * for those who look at it. Its counts go on where the last of that number stopped. */
 void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_id);
@@ -61,6 +67,8 @@ typedef struct at_newcomer {
     struct at_tls *tls; /* past its handshake; NULL where it is as it is, or new */
     at_address peer;
     uint64_t requests; /* that came over it, to another reactor */
+    bool of_control;   /* it came to the guard's own listener */
+    bool surplus;      /* there are too many connections: say so */
     bool moved;        /* it was another's: PROXY header and handshake are past */
     bool local_known;  /* `local` says where it came to */
     at_address local;
@@ -107,8 +115,12 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
 bool at_reactor_is_given_up(const at_reactor *reactor);
 
 /* It does not get on with its work, as far as the balancer sees. */
-bool at_reactor_is_open(at_reactor *reactor);           /* it takes connections */
-void at_reactor_see(at_reactor *reactor, bool waiting); /* something waits for it */
+bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */
+void at_reactor_poke(at_reactor *reactor);    /* let its owner begin a batch */
+
+/* Something has waited for it, or it has been busy with one batch, since the last look.
+ */
+void at_reactor_see(at_reactor *reactor, bool waiting, bool busy);
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck);
 bool at_reactor_is_stuck(const at_reactor *reactor);
 
@@ -119,8 +131,11 @@ void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats);
 int at_reactor_thread(const at_reactor *reactor);
 at_counters *at_reactor_counters(at_reactor *reactor);
 
-/* For how long something has waited that it has not looked at, as the balancer saw; 0:
- * nothing does. */
+/* For how long something has waited that it has not looked at, or it has been busy with
+ * one batch, as the balancer saw; 0: neither. */
 int64_t at_reactor_stuck_ns(const at_reactor *reactor);
+
+/* Did it refuse its last request for waiting too long? */
+bool at_reactor_is_refusing(const at_reactor *reactor);
 
 #endif

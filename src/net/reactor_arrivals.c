@@ -32,7 +32,7 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
     int descriptor = newcomer->descriptor;
     at_connection *connection = at_calloc(1, sizeof *connection);
     at_tls *tls = newcomer->tls;
-    bool moved = newcomer->moved;
+    bool moved = newcomer->moved || newcomer->of_control; /* nothing goes before */
     bool made = connection != NULL && (moved || make_tls(reactor, descriptor, &tls));
     const unsigned interest =
         AT_POLL_READABLE | AT_POLL_WRITABLE | AT_POLL_PEER_SHUT | AT_POLL_EDGE;
@@ -49,6 +49,8 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
                         : tls != NULL && !moved ? AT_PHASE_HANDSHAKE
                                                 : AT_PHASE_IDLE;
     connection->is_new = true;
+    connection->of_control = newcomer->of_control;
+    connection->surplus = newcomer->surplus;
     connection->reactor = reactor;
     connection->descriptor = descriptor;
     connection->peer = newcomer->peer;
@@ -96,6 +98,41 @@ void at_reactor_listen_stop(at_reactor *reactor)
     }
 }
 
+/* End the connection that has rested for longest, for one that wants something. */
+static bool make_room(at_reactor *reactor)
+{
+    at_connection *oldest = reactor->deadlines[AT_DEADLINE_IDLE].first;
+    if (oldest == NULL || oldest->phase != AT_PHASE_IDLE || !at_reactor_hold(oldest)) {
+        return false;
+    }
+    at_connection_finish(oldest);
+    return true;
+}
+
+/* A new connection: for the reactor that has fewest. Over the service's limit one that
+ * rests makes room; otherwise a few are told 503, and the rest nothing. */
+static void take_in(at_reactor *reactor, int descriptor, const at_address *peer)
+{
+    at_newcomer newcomer = {
+        .descriptor = descriptor, .peer = *peer, .of_control = reactor->is_guard};
+    at_fullness fullness =
+        reactor->is_guard ? AT_HAS_ROOM : at_service_fullness(reactor->service);
+    if (fullness != AT_HAS_ROOM && !make_room(reactor)) {
+        at_count(reactor->counters, AT_COUNT_REFUSED, 1);
+        if (fullness == AT_OVERFULL) {
+            at_socket_close(descriptor);
+            return;
+        }
+        newcomer.surplus = true;
+    }
+    if (reactor->is_guard || newcomer.surplus) {
+        at_reactor_reserve(reactor);
+        attach(reactor, &newcomer);
+    } else if (!at_service_hand_over(reactor->service, reactor, descriptor, peer)) {
+        attach(reactor, &newcomer);
+    }
+}
+
 void at_reactor_accept_batch(at_reactor *reactor, int listener)
 {
     for (int i = 0; i < ACCEPT_BATCH && reactor->listening; i++) {
@@ -114,10 +151,7 @@ void at_reactor_accept_batch(at_reactor *reactor, int listener)
             return;
         }
         at_count(reactor->counters, AT_COUNT_ACCEPTED, 1);
-        if (!at_service_hand_over(reactor->service, reactor, descriptor, &peer)) {
-            at_newcomer newcomer = {.descriptor = descriptor, .peer = peer};
-            attach(reactor, &newcomer);
-        }
+        take_in(reactor, descriptor, &peer);
     }
 }
 

@@ -31,6 +31,7 @@ struct at_reactor {
     bool listening;
     int64_t listen_again_ns; /* AT_NEVER unless descriptors had run out */
 
+    bool is_guard; /* fixed after init */
     bool in_batch, draining, drained_told;
     int64_t now_ns; /* of the present batch */
 
@@ -50,7 +51,8 @@ struct at_reactor {
     at_delay delay;
     atomic_int worker;        /* at_reactor_set_worker */
     atomic_llong interpreter; /* likewise */
-    atomic_uint running;      /* requests begun and not ended; writer: the owner */
+    atomic_bool refusing; /* requests that have waited too long; writer: the owner */
+    atomic_uint running;  /* requests begun and not ended; writer: the owner */
 
     atomic_ullong load; /* connections, those in the inbox included */
     atomic_bool drain_wanted;
@@ -65,6 +67,7 @@ struct at_reactor {
     atomic_bool busy;      /* writer: the owner */
     atomic_llong seen_ns; /* since when the balancer sees it waiting, or 0; writers: the
                            * balancer, and the owner, who clears it */
+    atomic_llong busy_ns; /* since when it sees it in one batch, or 0; writer: it */
     atomic_bool stuck;    /* writer: the balancer, and the owner, who clears it */
     at_poll_event *batch; /* guarded: mutex; the events, where there are several */
     unsigned batch_count; /* guarded: mutex */

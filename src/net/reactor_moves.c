@@ -209,13 +209,22 @@ void at_reactor_observe(at_reactor *reactor, at_reactor_look *look)
     look->open = at_reactor_is_open(reactor);
 }
 
-void at_reactor_see(at_reactor *reactor, bool waiting)
+void at_reactor_poke(at_reactor *reactor)
 {
-    int64_t since_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
-    if (waiting != (since_ns != 0)) {
-        atomic_store_explicit(&reactor->seen_ns, waiting ? at_clock_ns() : 0,
-                              memory_order_relaxed);
+    at_wakefd_set(reactor->wake);
+}
+
+static void note_since(atomic_llong *since_ns, bool is)
+{
+    if (is != (atomic_load_explicit(since_ns, memory_order_relaxed) != 0)) {
+        atomic_store_explicit(since_ns, is ? at_clock_ns() : 0, memory_order_relaxed);
     }
+}
+
+void at_reactor_see(at_reactor *reactor, bool waiting, bool busy)
+{
+    note_since(&reactor->seen_ns, waiting);
+    note_since(&reactor->busy_ns, busy);
 }
 
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck)

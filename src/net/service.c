@@ -25,6 +25,11 @@ static struct {
 
 static const int64_t SECOND_NS = 1000000000;
 
+enum {
+    LOOK_MS = 1,        /* between two looks of the balancer, while there is work */
+    LOOK_ALONE_MS = 50, /* with one worker there is nobody to help it: it is watched */
+};
+
 void at_service_limits_init(at_service_limits *limits)
 {
     *limits = (at_service_limits){
@@ -60,6 +65,7 @@ static void service_free(at_shared *thing)
     }
     (void)pthread_mutex_unlock(&known_services.mutex);
     at_balancer_stop(atomic_load(&service->balancer));
+    at_service_end_guard(service);
     for (int i = 0; i < service->listener_count; i++) {
         at_socket_close(service->listeners[i]);
     }
@@ -75,7 +81,7 @@ static const at_shared_kind service_kind = {"service", service_free};
 at_service *at_service_new(const at_service_limits *limits)
 {
     at_service *service = at_calloc(1, sizeof *service);
-    at_counters *past = at_calloc(AT_REACTORS_MAX, sizeof *past);
+    at_counters *past = at_calloc(AT_REACTORS_MAX + 1, sizeof *past);
     if (service == NULL || past == NULL) {
         at_free(service);
         at_free(past);
@@ -261,7 +267,7 @@ int at_service_join(at_service *service, at_reactor *reactor)
         count += service->reactors[i] != NULL;
     }
     (void)pthread_mutex_unlock(&service->mutex);
-    if (count > 1) {
+    if (count > 1 || service->guard != NULL) {
         watch(service);
     }
     return result;
@@ -537,10 +543,12 @@ static void deal(at_service *service, at_newcomer *list, at_reactor **idle,
     }
 }
 
-bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count)
+bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count,
+                        int *look_ms)
 {
-    at_reactor *idle[AT_REACTORS_MAX], *stuck[AT_REACTORS_MAX];
-    int idle_count = 0, stuck_count = 0, turn = 0;
+    at_reactor *idle[AT_REACTORS_MAX], *stuck[AT_REACTORS_MAX], *late[AT_REACTORS_MAX];
+    int idle_count = 0, stuck_count = 0, late_count = 0, open_count = 0, turn = 0;
+    int64_t most_ns = service->limits.queue_delay_ns;
     bool active = false;
     (void)pthread_mutex_lock(&service->mutex);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
@@ -551,9 +559,13 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         at_reactor_look look;
         at_reactor_observe(reactor, &look);
         bool moved_on = look.batches != service->seen[i];
-        at_reactor_see(reactor, look.waiting && !moved_on);
+        at_reactor_see(reactor, look.waiting && !moved_on, look.busy && !moved_on);
         service->seen[i] = look.batches;
         active = active || moved_on || look.waiting || look.busy;
+        open_count += look.open;
+        if (look.open && most_ns != 0 && at_reactor_stuck_ns(reactor) > most_ns) {
+            late[late_count++] = reactor;
+        }
         if (look.waiting && !moved_on) {
             at_reactor_set_stuck(reactor, true);
             stuck[stuck_count++] = reactor;
@@ -565,6 +577,10 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         deal(service, at_reactor_take_from(stuck[i], spare, spare_count), idle,
              idle_count, &turn);
     }
+    if (service->guard != NULL) {
+        at_service_relieve(service, late, late_count, open_count, spare, spare_count);
+    }
+    *look_ms = open_count > 1 ? LOOK_MS : LOOK_ALONE_MS;
     (void)pthread_mutex_unlock(&service->mutex);
     return active;
 }

@@ -46,6 +46,9 @@ typedef struct at_service_limits {
     at_trust forwarded;     /* whose Forwarded headers and PROXY lines are believed */
     bool forwarded_headers; /* are headers looked at */
     bool proxy_protocol;    /* every connection begins with the PROXY protocol */
+    int64_t queue_delay_ns; /* requests that wait longer are refused; see delay.h */
+    unsigned running_count; /* requests of a worker at a time; 0: any */
+    uint64_t connection_count; /* of the service; 0: any */
     int64_t linger_timeout_ns; /* after the last answer, for the client to close */
 } at_service_limits;
 
@@ -54,6 +57,40 @@ void at_service_limits_init(at_service_limits *limits);
 typedef struct at_service at_service;
 struct at_reactor;
 struct at_tls_context;
+
+struct at_control_paths;
+struct at_control_sources;
+
+/* The server's own paths, and who knows what is asked there (both copied); before the
+ * first reactor. See control.h. */
+void at_service_set_control(at_service *service, const struct at_control_paths *paths,
+                            const struct at_control_sources *sources);
+
+/* Bounds on all that is served at once; see at_service_limits. Before the first
+ * reactor.
+ */
+void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
+                             unsigned running_count, uint64_t connection_count);
+
+/* How many workers there shall be; until there were as many the server is not ready. */
+void at_service_expect(at_service *service, int workers);
+
+/* Listen for the control paths on a socket of their own, once or more; and start the
+ * guard, with those sockets or none.
+ * ctx:  detached; once
+ * errs: as at_service_listen(); as at_guard_new() */
+int at_service_listen_control(at_service *service, const char *host, int port,
+                              at_fault *fault) AT_DETACHED;
+int at_service_listen_control_unix(at_service *service, const char *path,
+                                   at_fault *fault);
+int at_service_start_guard(at_service *service, at_fault *fault);
+
+/* Where the control paths are, in order; false past the last. */
+bool at_service_control_address(const at_service *service, int index,
+                                at_address *address);
+
+/* The number of the guard among the workers, whose counts it has of its own. */
+enum { AT_WORKER_GUARD = 256 };
 
 /* What is public about one reactor. */
 typedef struct at_reactor_stats {
@@ -73,7 +110,7 @@ typedef struct at_worker_stats {
     int64_t interpreter_id; /* negative: none is known */
     int reactors;           /* two while one takes over from another */
     bool open;              /* it takes connections */
-    int64_t stuck_ns;       /* for how long something waits that it has not looked at */
+    int64_t stuck_ns;       /* at_reactor_stuck_ns */
     uint64_t connections;
     uint64_t running;
     at_tally tally;
@@ -191,15 +228,34 @@ void at_service_restarts(at_service *service, uint64_t counts[AT_RESTARTS]);
 
 enum { AT_LISTENERS_MAX = 16, AT_REACTORS_MAX = 256 };
 
+typedef enum at_fullness {
+    AT_HAS_ROOM,
+    AT_FULL,
+    AT_OVERFULL, /* not even for those who are only told so */
+} at_fullness;
+
+at_fullness at_service_fullness(at_service *service);
+
+/* NULL where there are none. */
+const struct at_control_paths *at_service_control_paths(const at_service *service);
+const struct at_control_sources *at_service_sources(const at_service *service);
+
+/* Does the guard listen to sockets of its own? */
+bool at_service_has_control(const at_service *service);
+
+/* Has every worker been stuck for longer than requests may wait? */
+bool at_service_is_swamped(const at_service *service);
+
 struct at_newcomer;
 
 /* ---- for the balancer (balance.h) ------------------------------------------ */
 
 /* Move connections from reactors that have not begun a batch since the last call,
- * though something waits for them, to those that have nothing to do. Gives whether
- * anything happens at all: otherwise there is no need to look again soon. */
+ * though something waits for them, to those that have nothing to do; and to the guard,
+ * where that lasts. Gives whether anything happens at all: otherwise there is no need
+ * to look again soon, which is after `*look_ms`. */
 bool at_service_balance(at_service *service, struct at_newcomer **spare,
-                        int *spare_count);
+                        int *spare_count, int *look_ms);
 
 /* The sets of the reactors, for at_poll_any. Gives how many there are. */
 int at_service_sets(at_service *service, int *descriptors);

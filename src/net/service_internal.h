@@ -7,6 +7,7 @@
 
 #include "base/shared.h"
 #include "net/balance.h"
+#include "net/control.h"
 #include "net/counters.h"
 #include "net/reactor.h"
 #include "net/service.h"
@@ -27,11 +28,32 @@ struct at_service {
     uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
     /* By the worker's number: what its reactors that have gone have counted. */
-    at_counters *past;              /* guarded: mutex; AT_REACTORS_MAX */
-    bool known[AT_REACTORS_MAX];    /* guarded: mutex; workers that were ever */
+    at_counters *past;               /* guarded: mutex; AT_REACTORS_MAX + 1 */
+    bool known[AT_REACTORS_MAX + 1]; /* guarded: mutex; workers that were ever */
+    at_control_paths paths;          /* fixed once the first reactor has joined */
+    at_control_sources sources;      /* likewise */
+    int control[AT_LISTENERS_MAX]; /* fixed once the guard is there, which owns them */
+    int control_count;
+    at_guard *guard;     /* fixed once the first reactor has joined; or NULL */
+    int expected;        /* guarded: mutex */
+    bool all_came;       /* guarded: mutex */
+    atomic_bool swamped; /* writer: the balancer, under the mutex */
     uint64_t restarts[AT_RESTARTS]; /* guarded: mutex */
     at_service *next;               /* guarded: known_services.mutex */
 };
+
+/* ---- service_guard.c ----------------------------------------------------------------
+ */
+
+void at_service_end_guard(at_service *service);
+
+/* ---- service_guard.c; caller holds the mutex --------------------------------------
+ */
+
+/* Where every worker is stuck, give what waits for them to the guard. `late`: those
+ * that have been for longer than requests may wait; `open`: how many there are. */
+void at_service_relieve(at_service *service, at_reactor **late, int late_count,
+                        int open_count, at_newcomer **spare, int *spare_count);
 
 /* ---- service_stats.c; caller holds the mutex ------------------------------------- */
 

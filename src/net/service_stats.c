@@ -6,7 +6,7 @@
 /* A worker's place among the past; reactors of no known worker share the first. */
 static int place_of(const at_reactor_stats *stats)
 {
-    return stats->worker >= 0 && stats->worker < AT_REACTORS_MAX ? stats->worker : 0;
+    return stats->worker >= 0 && stats->worker <= AT_WORKER_GUARD ? stats->worker : 0;
 }
 
 void at_service_add_past(at_service *service, at_reactor *reactor)
@@ -44,14 +44,17 @@ bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
 bool at_service_worker(at_service *service, int worker, at_worker_stats *stats)
 {
     *stats = (at_worker_stats){.worker = worker, .interpreter_id = -1};
-    if (worker < 0 || worker >= AT_REACTORS_MAX) {
+    if (worker < 0 || worker > AT_WORKER_GUARD) {
         return false;
     }
     (void)pthread_mutex_lock(&service->mutex);
     bool known = service->known[worker];
     at_counters_read(&service->past[worker], &stats->tally);
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = service->reactors[i];
+    for (int i = 0; i <= AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = i < AT_REACTORS_MAX ? service->reactors[i]
+                              : service->guard != NULL
+                                  ? at_guard_reactor(service->guard)
+                                  : NULL;
         if (reactor == NULL) {
             continue;
         }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import atoll
-from atoll._server import listening, worker
+from atoll._server import control, listening, worker
 from atoll._server.plan import Plan
 from atoll._server.settings import Settings
 
@@ -146,6 +146,8 @@ class Inside:
     def open(self) -> None:
         """Make the service and open its sockets."""
         self.service = listening.make_service(self.settings)
+        threads = self.plan.workers * self.plan.loops
+        control.set_up(self.service, self.settings, threads, self.sockets is None)
         if self.sockets is None:
             listening.open_sockets(self.service, self.settings)
         else:

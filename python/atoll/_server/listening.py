@@ -67,10 +67,12 @@ def adopt_sockets(service: Any, descriptors: Iterable[int]) -> None:
 
 
 def close_sockets(settings: Settings) -> None:
-    """Take away the Unix socket's name."""
-    if settings.uds:
-        with contextlib.suppress(OSError):
-            Path(settings.uds).unlink()
+    """Take away the Unix sockets' names."""
+    bind = settings.control_bind
+    for path in (settings.uds, bind[5:] if bind.startswith("unix:") else ""):
+        if path:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
 
 
 def set_tls(service: Any, settings: Settings) -> None:

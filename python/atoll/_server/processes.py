@@ -62,6 +62,8 @@ class Processes:
 
     def open(self) -> None:
         """Open the sockets, and see that the rest of the settings can be used."""
+        if self.settings.control_bind:
+            raise ValueError("--control-bind is for workers of one process")
         self.service = listening.make_service(self.settings)
         listening.open_sockets(self.service, self.settings)
         self._opened = True

@@ -61,6 +61,22 @@ class Settings:
         limit_head: Bytes of a request's head.
         limit_headers: Header fields of a request.
         limit_body: Bytes of a request's body; 0: no limit.
+        limit_concurrency: Requests and WebSockets of a worker at a time, the next is
+            answered 503; 0: any number.
+        max_connections: Connections of the server at a time: above it one that rests
+            makes room for a new one, or that is answered 503. 0: nine tenths of the
+            descriptors that the process may open.
+        max_queue_delay: Seconds that requests may wait for the application. Once all
+            that come to their turn have waited longer, for a tenth of a second, those
+            that have are answered 503; so are those that wait for workers that are all
+            stuck. 0: any time.
+        metrics_path: Path of metrics for Prometheus, or "".
+        health_path: Path that is answered 200 while the process lives, or "".
+        ready_path: Path that is answered 200 while requests are welcome, otherwise 503;
+            or "".
+        control_bind: Where these three paths are, and nothing else: "host:port" or
+            "unix:path"; they have defaults then: /metrics, /health, /ready. "": where
+            the application is.
         timeout_handshake: Seconds for a TLS handshake.
         http2: Offer HTTP/2 to clients over TLS.
         ssl_certfile: PEM files of certificates with their chains; the first is for
@@ -121,6 +137,13 @@ class Settings:
     limit_head: int = 65536
     limit_headers: int = 100
     limit_body: int = 0
+    limit_concurrency: int = 0
+    max_connections: int = 0
+    max_queue_delay: float = 10.0
+    metrics_path: str = ""
+    health_path: str = ""
+    ready_path: str = ""
+    control_bind: str = ""
     timeout_handshake: float = 10.0
     http2: bool = True
     ssl_certfile: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ class WorkerStats(TypedDict):
         thread: Native id of its thread; 0 while it has none.
         state: "serves", "drains" (no other has taken its place yet), or "absent".
         stuck: Seconds for which something has waited that the worker has not begun
-            with; 0.0 where it keeps up.
+            with, or for which it is busy with one thing; 0.0 where it keeps up.
         connections: That it has now.
         running: Requests and WebSockets that it has now.
         memory_bytes: What Python objects take in its interpreter; None where that is

@@ -409,6 +409,12 @@ class Supervisor:
                 settings.app,
                 self.plan.describe(),
             )
+        for host, port in self.host.service.control_addresses():
+            where = f"[{host}]" if ":" in host else host
+            logger.info(
+                "control on %s",
+                f"unix:{host}" if port < 0 else f"http://{where}:{port}",
+            )
         if self.on_ready is not None:
             self.on_ready(addresses)
 

@@ -168,6 +168,32 @@ def _option(
 @_option("--limit-head", "limit_head", "Bytes of a request's head.")
 @_option("--limit-headers", "limit_headers", "Header fields of a request.")
 @_option("--limit-body", "limit_body", "Bytes of a request's body; 0: no limit.")
+@_option(
+    "--limit-concurrency",
+    "limit_concurrency",
+    "Requests of a worker at a time, then 503; 0: any.",
+    type=click.IntRange(0),
+)
+@_option(
+    "--max-connections",
+    "max_connections",
+    "Connections at a time; 0: 90 % of the open files' limit.",
+    type=click.IntRange(0),
+)
+@_option(
+    "--max-queue-delay",
+    "max_queue_delay",
+    "Seconds a request may wait before 503; 0: any.",
+    type=click.FloatRange(0),
+)
+@_option("--metrics-path", "metrics_path", "Metrics for Prometheus, e.g. /metrics.")
+@_option("--health-path", "health_path", "Answered 200 while the process lives.")
+@_option("--ready-path", "ready_path", "Answered 200 while requests are welcome.")
+@_option(
+    "--control-bind",
+    "control_bind",
+    "Have these paths at host:port or unix:path instead.",
+)
 @_option("--timeout-handshake", "timeout_handshake", "Seconds for a TLS handshake.")
 @click.option("--http2/--no-http2", default=True, help="Offer HTTP/2 over TLS.")
 @click.option("--ssl-certfile", multiple=True, help="PEM file; again for other hosts.")

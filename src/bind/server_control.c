@@ -1,0 +1,122 @@
+/* Control of a service from Python: limits, the server's own paths, metrics. */
+#define PY_SSIZE_T_CLEAN
+#include "bind/server.h"
+
+#include <string.h>
+
+#include "bind/error.h"
+#include "elf/image.h"
+#include "interp/attach.h"
+#include "interp/heap.h"
+#include "net/control.h"
+
+static void tell_images(uint64_t *loaded, uint64_t *unmapped, uint64_t *copied,
+                        uint64_t *shared)
+{
+    at_image_stats stats = at_image_get_stats();
+    *loaded = stats.loaded_count;
+    *unmapped = stats.unmapped_count;
+    *copied = stats.bytes_copied;
+    *shared = stats.bytes_shared;
+}
+
+static const at_control_sources sources = {at_heap_bytes, tell_images};
+
+PyObject *at_server_metrics(PyObject *self, PyObject *unused)
+{
+    at_bytes text;
+    at_bytes_init(&text);
+    int result = at_metrics_write(at_server_service_of(self), &text);
+    PyObject *made = result < 0
+                         ? at_raise(result)
+                         : PyUnicode_DecodeUTF8(text.data, (Py_ssize_t)text.size, NULL);
+    at_bytes_fini(&text);
+    return made;
+}
+
+PyObject *at_server_set_overload(PyObject *self, PyObject *arguments)
+{
+    double delay_s;
+    unsigned running;
+    unsigned long long connections;
+    if (!PyArg_ParseTuple(arguments, "dIK:set_overload", &delay_s, &running,
+                          &connections)) {
+        return NULL;
+    }
+    int64_t delay_ns = delay_s > 0 && delay_s < 9e9 ? (int64_t)(delay_s * 1e9) : 0;
+    at_service_set_overload(at_server_service_of(self), delay_ns, running, connections);
+    Py_RETURN_NONE;
+}
+
+/* Copy a path; false with ValueError. */
+static bool take_path(char to[AT_CONTROL_PATH_BYTES], const char *from)
+{
+    size_t size = strlen(from);
+    if (size != 0 && (from[0] != '/' || size >= AT_CONTROL_PATH_BYTES)) {
+        PyErr_Format(PyExc_ValueError, "a path begins with '/' and is short: %s", from);
+        return false;
+    }
+    memcpy(to, from, size + 1);
+    return true;
+}
+
+PyObject *at_server_set_control(PyObject *self, PyObject *arguments)
+{
+    const char *metrics, *health, *ready;
+    int workers;
+    at_control_paths paths;
+    if (!PyArg_ParseTuple(arguments, "sssi:set_control", &metrics, &health, &ready,
+                          &workers) ||
+        !take_path(paths.metrics, metrics) || !take_path(paths.health, health) ||
+        !take_path(paths.ready, ready)) {
+        return NULL;
+    }
+    at_service *service = at_server_service_of(self);
+    at_service_set_control(service, &paths, &sources);
+    at_service_expect(service, workers);
+    Py_RETURN_NONE;
+}
+
+AT_UNCHECKED PyObject *at_server_listen_control(PyObject *self, PyObject *arguments)
+{
+    const char *host;
+    int port;
+    if (!PyArg_ParseTuple(arguments, "si:listen_control", &host, &port)) {
+        return NULL;
+    }
+    at_service *service = at_server_service_of(self);
+    at_fault fault;
+    PyThreadState *state = at_detach();
+    int result = port < 0 ? at_service_listen_control_unix(service, host, &fault)
+                          : at_service_listen_control(service, host, port, &fault);
+    at_attach(state);
+    if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_start_guard(PyObject *self, PyObject *unused)
+{
+    at_fault fault;
+    if (at_service_start_guard(at_server_service_of(self), &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_control_addresses(PyObject *self, PyObject *unused)
+{
+    at_service *service = at_server_service_of(self);
+    PyObject *list = PyList_New(0);
+    at_address address;
+    for (int i = 0; list != NULL && at_service_control_address(service, i, &address);
+         i++) {
+        PyObject *pair = Py_BuildValue("(si)", address.host, address.port);
+        if (pair == NULL || PyList_Append(list, pair) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(pair);
+    }
+    return list;
+}
