@@ -210,6 +210,10 @@ static int pop(at_channel *channel, void **item)
 
 int at_channel_try_recv(at_channel *channel, void **item)
 {
+    /* Who finds nothing mostly looks again: it leaves the tail to the senders. */
+    if (!at_ring_may_pop(&channel->ring)) {
+        return AT_EEMPTY;
+    }
     int result = pop(channel, item);
     if (result == 0) {
         at_wait_notify(channel->senders, 1);

@@ -14,6 +14,10 @@ enum {
      * that has become busy is noticed. */
     SPIN_LONGEST_NS = 20000,
     SPIN_SHORTEST_NS = 500,
+    /* Two sides that both sleep answer too slowly for either to find that spinning
+     * would do: so now and then a few waits in a row spin for longest. */
+    SPIN_TRIALS = 4,
+    SPIN_TRIALS_EVERY = 64,
     /* Attempts between two looks at the clock, and pauses between two attempts. */
     ATTEMPTS_PER_LOOK = 8,
     PAUSES_PER_ATTEMPT = 2,
@@ -44,6 +48,7 @@ void at_spin_init(at_spin *spin)
 {
     atomic_init(&spin->budget_ns, SPIN_LONGEST_NS);
     atomic_init(&spin->skipped, 0);
+    atomic_init(&spin->waits, 0);
 }
 
 /* ---- links ------------------------------------------------------------------ */
@@ -277,6 +282,16 @@ static void budget_learn(at_spin *spin, int64_t good_ns)
                           memory_order_relaxed);
 }
 
+static int64_t budget_of(at_spin *spin)
+{
+    unsigned waits = atomic_load_explicit(&spin->waits, memory_order_relaxed);
+    atomic_store_explicit(&spin->waits, waits + 1, memory_order_relaxed);
+    if (waits % SPIN_TRIALS_EVERY < SPIN_TRIALS) {
+        return SPIN_LONGEST_NS;
+    }
+    return atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
+}
+
 static int attempt_spinning(at_attempt *attempt, void *context, at_spin *spin)
 {
     int result = attempt(context);
@@ -284,7 +299,7 @@ static int attempt_spinning(at_attempt *attempt, void *context, at_spin *spin)
         return result;
     }
     int64_t begin_ns = at_clock_ns();
-    int64_t budget_ns = atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
+    int64_t budget_ns = budget_of(spin);
     int64_t spent_ns = 0;
     do {
         for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {

@@ -44,6 +44,7 @@ typedef struct at_wait_queue {
 typedef struct at_spin {
     atomic_int_fast32_t budget_ns; /* a hint: relaxed everywhere, as the next */
     atomic_uint skipped;           /* by at_spin_briefly(), since its last trial */
+    atomic_uint waits;
 } at_spin;
 
 /* The place of one waiter in one queue. */

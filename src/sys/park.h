@@ -44,8 +44,9 @@ static inline void at_park_relax(void)
 #endif
 }
 
-/* True where the calling thread may run on more than one CPU, so that spinning can be
- * worth it: the other side may be running at this moment.
+/* True where the calling thread and those that have asked of late together may run on
+ * more than one CPU, so that spinning can be worth it: the other side may be running at
+ * this moment.
  * ctx: any */
 bool at_park_can_spin(void);
 
