@@ -21,7 +21,7 @@ ALLOWED = {
     r"steps(\.\d+)?": "constants: a table of functions, relocated once",
     r"registry|all": "elf/: what is known of files, and all images, is the process's",
     r"arguments": "elf/load.c: what the program was started with",
-    r"held": "elf/holdings.c: mappings and keys are the process's",
+    r"held|keys": "elf/holdings.c, keys.c: mappings and keys are the process's",
     r"serials(\.\d+)?": "elf/rewrite.c: paths are never the same twice in a process",
     r"start_thread|(has_)?ended_key|once(\.\d+)?|rounds(\.\d+)?": (
         "elf/threads.c: one libstdc++, one thread key"

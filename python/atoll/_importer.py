@@ -24,6 +24,7 @@ import _imp
 import sys
 
 from atoll._atoll import (
+    extensions_ended,
     install_importer,
     load_builtin,
     load_extension,
@@ -139,8 +140,9 @@ def create_builtin(spec: "ModuleSpec") -> "ModuleType | None":
 def cover_interpreters(module: "ModuleType") -> None:
     """Make `_interpreters.create` install the importer in each new interpreter.
 
-    That is where `concurrent.interpreters` and `InterpreterPoolExecutor` get theirs. A
-    second call changes nothing.
+    That is where `concurrent.interpreters` and `InterpreterPoolExecutor` get theirs.
+    `_interpreters.destroy` and `decref`, which end it, let go of its images. A second
+    call changes nothing.
 
     Args:
         module: `_interpreters` of this interpreter.
@@ -161,6 +163,20 @@ def cover_interpreters(module: "ModuleType") -> None:
     create.__doc__ = native.__doc__
     create.__wrapped__ = native  # type: ignore[attr-defined]
     module.create = create  # type: ignore[attr-defined]
+    module.destroy = _letting_go(module.destroy)  # type: ignore[attr-defined]
+    module.decref = _letting_go(module.decref)  # type: ignore[attr-defined]
+
+
+def _letting_go(native: "Callable[..., None]") -> "Callable[..., None]":
+    """`_interpreters.destroy` or `decref`, with the images let go of afterwards."""
+
+    def end(id: int, *args: object, **kwargs: object) -> None:  # noqa: A002
+        native(id, *args, **kwargs)
+        extensions_ended(int(id))
+
+    end.__name__ = native.__name__
+    end.__doc__ = native.__doc__
+    return end
 
 
 def _close_at_exit() -> None:

@@ -65,21 +65,34 @@ static PyObject *prepare_close(PyObject *module, PyObject *timeout)
 }
 
 PyDoc_STRVAR(extensions_closed_doc,
-             "extensions_closed(interpreter_id, threads_ended, /)\n--\n\n"
-             "The interpreter is destroyed: let go of its images. `threads_ended` says "
-             "that every thread that ran it was joined.");
+             "extensions_closed(interpreter_id, /)\n--\n\n"
+             "The interpreter is destroyed: let go of its images.");
 
-static PyObject *extensions_closed(PyObject *module, PyObject *args) AT_UNCHECKED;
-static PyObject *extensions_closed(PyObject *module, PyObject *args)
+static PyObject *extensions_closed(PyObject *module, PyObject *id) AT_UNCHECKED;
+static PyObject *extensions_closed(PyObject *module, PyObject *id)
 {
-    long long interpreter_id;
-    int threads_ended;
-    if (!PyArg_ParseTuple(args, "Lp:extensions_closed", &interpreter_id,
-                          &threads_ended)) {
+    long long interpreter_id = PyLong_AsLongLong(id);
+    if (interpreter_id == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS at_extensions_closed(interpreter_id, threads_ended != 0);
+    Py_BEGIN_ALLOW_THREADS at_extensions_closed(interpreter_id);
     Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(extensions_ended_doc,
+             "extensions_ended(interpreter_id, /)\n--\n\n"
+             "The interpreter, which atoll did not create, may be destroyed: if it is, "
+             "let go of its images.");
+
+static PyObject *extensions_ended(PyObject *module, PyObject *id) AT_UNCHECKED;
+static PyObject *extensions_ended(PyObject *module, PyObject *id)
+{
+    long long interpreter_id = PyLong_AsLongLong(id);
+    if (interpreter_id == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    at_extensions_ended(interpreter_id);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(
@@ -133,7 +146,8 @@ static PyMethodDef functions[] = {
     {"load_extension", load_extension, METH_VARARGS, load_extension_doc},
     {"load_builtin", load_builtin, METH_O, load_builtin_doc},
     {"prepare_close_extensions", prepare_close, METH_O, prepare_close_doc},
-    {"extensions_closed", extensions_closed, METH_VARARGS, extensions_closed_doc},
+    {"extensions_closed", extensions_closed, METH_O, extensions_closed_doc},
+    {"extensions_ended", extensions_ended, METH_O, extensions_ended_doc},
     {"install_importer", install_importer, METH_O, install_importer_doc},
     {"set_image_policy", set_image_policy, METH_VARARGS, set_image_policy_doc},
     {"image_stats", image_stats, METH_NOARGS, image_stats_doc},

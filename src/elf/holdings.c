@@ -1,19 +1,17 @@
-/* Mappings and keys of images; see holdings.h.
+/* Mappings of images; see holdings.h.
  *
  * Mappings are spans in one sorted table for the process, without overlap, because an
  * allocator unmaps the ends of what it has mapped to get an aligned middle. `lock`
- * guards both tables. Nothing is called or allocated under it: room is made before.
+ * guards it. Nothing is called or allocated under it: room is made before.
  *
  * What goes is removed from the table before the system is asked, what comes is added
- * afterwards: in between, another thread may be given the same address or key.
+ * afterwards: in between, another thread may be given the same address.
  */
 #include "elf/holdings.h"
 
-#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <threads.h>
 
 #include "base/memory.h"
 #include "elf/space.h"
@@ -26,10 +24,9 @@ typedef struct span {
 
 static struct {
     pthread_mutex_t lock;
-    span *spans; /* guarded: lock, as the next three */
+    span *spans; /* guarded: lock, as the next two */
     size_t count;
     size_t capacity;
-    uint64_t keys[PTHREAD_KEYS_MAX]; /* the owner of each; 0 for none */
 } held = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- spans ---------------------------------------------------------------------- */
@@ -189,58 +186,6 @@ static void *remap(void *address, size_t old_bytes, size_t new_bytes, int flags,
     return mapped;
 }
 
-static void set_owner_of_key(pthread_key_t key, uint64_t owner)
-{
-    if (key < PTHREAD_KEYS_MAX) {
-        pthread_mutex_lock(&held.lock);
-        held.keys[key] = owner;
-        pthread_mutex_unlock(&held.lock);
-    }
-}
-
-void at_holding_add_key(const void *caller, pthread_key_t key)
-{
-    const uint64_t owner = at_image_owner_at(caller);
-    if (owner != 0) {
-        set_owner_of_key(key, owner);
-    }
-}
-
-void at_holding_remove_key(pthread_key_t key)
-{
-    set_owner_of_key(key, 0);
-}
-
-static int create_key(pthread_key_t *key, void (*destructor)(void *))
-{
-    int result = pthread_key_create(key, destructor);
-    if (result == 0) {
-        at_holding_add_key(__builtin_return_address(0), *key);
-    }
-    return result;
-}
-
-static int delete_key(pthread_key_t key)
-{
-    at_holding_remove_key(key);
-    return pthread_key_delete(key);
-}
-
-static int create_tss(tss_t *key, tss_dtor_t destructor)
-{
-    int result = tss_create(key, destructor);
-    if (result == thrd_success) {
-        at_holding_add_key(__builtin_return_address(0), *key); /* the same numbers */
-    }
-    return result;
-}
-
-static void delete_tss(tss_t key)
-{
-    at_holding_remove_key(key);
-    tss_delete(key);
-}
-
 static const struct {
     const char *symbol;
     void *function;
@@ -249,10 +194,6 @@ static const struct {
     {"mmap64", (void *)map},
     {"munmap", (void *)unmap},
     {"mremap", (void *)remap},
-    {"pthread_key_create", (void *)create_key},
-    {"pthread_key_delete", (void *)delete_key},
-    {"tss_create", (void *)create_tss},
-    {"tss_delete", (void *)delete_tss},
 };
 
 _Static_assert(sizeof(off_t) == sizeof(off64_t), "mmap and mmap64 are one function");
@@ -286,32 +227,12 @@ static bool take_span(uint64_t owner, span *taken)
     return found;
 }
 
-static bool take_key(uint64_t owner, pthread_key_t *key)
-{
-    pthread_mutex_lock(&held.lock);
-    while (*key < PTHREAD_KEYS_MAX && held.keys[*key] != owner) {
-        ++*key;
-    }
-    const bool found = *key < PTHREAD_KEYS_MAX;
-    if (found) {
-        held.keys[*key] = 0;
-    }
-    pthread_mutex_unlock(&held.lock);
-    return found;
-}
-
 void at_holdings_end(uint64_t owner, bool give_back)
 {
     span taken;
     while (take_span(owner, &taken)) {
         if (give_back) {
             (void)munmap((void *)taken.start, taken.end - taken.start);
-        }
-    }
-    pthread_key_t key = 0;
-    while (take_key(owner, &key)) {
-        if (give_back) {
-            (void)pthread_key_delete(key);
         }
     }
 }

@@ -11,10 +11,12 @@
 
 #include "base/memory.h"
 #include "elf/holdings.h"
+#include "elf/keys.h"
 #include "elf/load.h"
 #include "elf/process.h"
 #include "elf/relocate.h"
 #include "elf/search.h"
+#include "elf/threads.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -372,13 +374,21 @@ static bool is_quiet_after_destructors(const at_image_space *space, at_image *im
     return true;
 }
 
+/* What is asked first ends nothing; each of the others may end what the next asks for.
+ */
+static bool can_go(const at_image_space *space, at_image *images)
+{
+    return !at_process_has_handler_in(images) && at_thread_exits_run(space->threads) &&
+           is_quiet_after_destructors(space, images) && at_keys_disarm(space->number);
+}
+
 bool at_image_space_end(at_image_space *space, at_image_fate fate)
 {
     bool is_pinned;
     at_image *images = detach_images(space, &is_pinned);
-    const bool goes = images == NULL || (fate == AT_IMAGE_UNMAP && !is_pinned &&
-                                         is_quiet_after_destructors(space, images) &&
-                                         !at_process_has_handler_in(images));
+    const bool goes = images == NULL ||
+                      (fate == AT_IMAGE_UNMAP && !is_pinned && can_go(space, images));
+    at_keys_end(space->number, goes);
     at_holdings_end(space->number, goes);
     if (goes) {
         unmap(images);

@@ -41,7 +41,7 @@ typedef struct at_image_hooks {
 /* What becomes of the images of a space whose interpreter is gone. */
 typedef enum at_image_fate {
     AT_IMAGE_KEEP,  /* a thread may still stand in them: leave everything mapped */
-    AT_IMAGE_UNMAP, /* quiet, and no thread-local destructor of theirs is pending */
+    AT_IMAGE_UNMAP, /* no thread runs their code */
 } at_image_fate;
 
 typedef struct at_image_stats {
@@ -101,15 +101,16 @@ bool at_image_space_has_threads(const at_image_space *space);
  * space of it is not unmapped when it ends. Returns whether it does. ctx: any */
 bool at_image_pin(const void *address);
 
-/* End the space; its interpreter is gone and `fate` becomes of the images. Where a
- * thread that code of the space started still lives when the destructors have run, the
- * process calls it at a signal, or it is pinned, AT_IMAGE_KEEP does, whatever `fate`
- * says. With the images goes what their code holds of the process (holdings.h). Returns
+/* End the space; its interpreter is gone and `fate` becomes of the images.
+ * AT_IMAGE_KEEP does, whatever `fate` says, where code of them may be called again: a
+ * thread that they started still lives when their destructors have run, a thread-local
+ * object of theirs waits for the end of another thread, they handle a signal, or they
+ * are pinned. Thread-local objects of the calling thread are destroyed now. With the
+ * images goes what their code holds of the process (holdings.h, keys.h). Returns
  * whether no code of the images can run any more, so that what the hooks lead to may
  * go. The library's own destructors (DT_FINI, DT_FINI_ARRAY) and what it gave to
  * atexit() run for UNMAP, never for KEEP and never at the exit of the process. ctx:
- * detached; not on a thread that ever ran code of the space when AT_IMAGE_UNMAP owns:
- * frees the space */
+ * detached; no code of the space is below on the stack owns: frees the space */
 bool at_image_space_end(at_image_space *space, at_image_fate fate) AT_DETACHED;
 
 /* Libraries that must be private, or shared, against the policy: base names without the

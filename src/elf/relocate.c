@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "elf/holdings.h"
+#include "elf/keys.h"
 #include "elf/machine.h"
 #include "elf/process.h"
 #include "elf/threads.h"
@@ -121,7 +122,8 @@ static void *replacement_of(const at_image *image, const char *name)
 {
     void *target = at_thread_replacement(image, name);
     target = target != NULL ? target : at_process_replacement(name);
-    return target != NULL ? target : at_holding_replacement(name);
+    target = target != NULL ? target : at_holding_replacement(name);
+    return target != NULL ? target : at_key_replacement(name);
 }
 
 /* Where a reference to this symbol must go, or NULL to leave it. */

@@ -1,10 +1,10 @@
 /* The references of a loaded image, pointed where they must go.
  *
  * Three kinds differ from what the loader bound: the hooks (image.h), what elf/
- * replaces itself (threads.h, process.h, holdings.h), and STB_GNU_UNIQUE symbols. Those
- * are C++'s inline statics: one a process, says the loader. A copy has them weak
- * instead, and here they become one a space: the first image of the space that defines
- * the name has it, unless a shared library that the space uses does. */
+ * replaces itself (threads.h, process.h, holdings.h, keys.h), and STB_GNU_UNIQUE
+ * symbols. Those are C++'s inline statics: one a process, says the loader. A copy has
+ * them weak instead, and here they become one a space: the first image of the space
+ * that defines the name has it, unless a shared library that the space uses does. */
 #ifndef AT_ELF_RELOCATE_H
 #define AT_ELF_RELOCATE_H
 

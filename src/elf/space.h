@@ -30,10 +30,12 @@ typedef struct at_unique_table {
     size_t count;
 } at_unique_table;
 
-/* Threads that code of a space started. Outlives the space with the last of them. */
+/* Threads that code of a space started, and its thread-local objects on any thread.
+ * Outlives the space with the last of them. */
 typedef struct at_thread_count {
     atomic_size_t references;
     atomic_size_t alive; /* the release of the last pairs with the acquire of the end */
+    atomic_size_t thread_exit_count; /* thread-local destructors to run, the same way */
 } at_thread_count;
 
 /* What code of an image gave to atexit(). */

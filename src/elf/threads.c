@@ -167,6 +167,81 @@ static int create_thrd(thrd_t *thread, thrd_start_t function, void *argument)
     return result;
 }
 
+/* ---- thread-local destructors ---------------------------------------------------- */
+
+/* A thread-local object of C++ or Rust. The C library calls run_thread_exit at the end
+ * of the thread; the record is in the list of its thread until it has run. */
+typedef struct thread_exit {
+    struct thread_exit *next;
+    void (*destructor)(void *object); /* NULL once it ran */
+    void *object;
+    at_thread_count *threads;
+} thread_exit;
+
+static _Thread_local thread_exit *exits_here; /* the last first */
+
+int __cxa_thread_atexit_impl(void (*function)(void *), void *argument, void *object);
+
+static void run_now(thread_exit *exit)
+{
+    void (*destructor)(void *) = exit->destructor;
+    exit->destructor = NULL;
+    if (destructor != NULL) {
+        destructor(exit->object);
+        atomic_fetch_sub_explicit(&exit->threads->thread_exit_count, 1,
+                                  memory_order_release);
+    }
+}
+
+static void run_thread_exit(void *argument)
+{
+    thread_exit *exit = argument;
+    thread_exit **link = &exits_here;
+    while (*link != NULL && *link != exit) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = exit->next;
+    }
+    run_now(exit);
+    at_thread_count_unref(exit->threads);
+    at_free(exit);
+}
+
+/* __cxa_thread_atexit_impl, and libstdc++'s __cxa_thread_atexit. `module` lies in the
+ * image, which the C library would keep mapped until the thread ends: it gets ours. */
+static int at_thread_exit(void (*destructor)(void *), void *object, void *module)
+{
+    static const char here;
+    at_thread_count *threads = at_image_threads_at(module);
+    if (threads == NULL) {
+        return __cxa_thread_atexit_impl(destructor, object, module);
+    }
+    thread_exit *exit = at_calloc(1, sizeof *exit);
+    atomic_fetch_add_explicit(&threads->thread_exit_count, 1, memory_order_relaxed);
+    if (exit == NULL) {
+        /* Not seen to run, it waits for ever. */
+        at_thread_count_unref(threads);
+        return __cxa_thread_atexit_impl(destructor, object, module);
+    }
+    *exit = (thread_exit){exits_here, destructor, object, threads};
+    exits_here = exit;
+    return __cxa_thread_atexit_impl(run_thread_exit, exit, (void *)&here);
+}
+
+bool at_thread_exits_run(at_thread_count *threads)
+{
+    for (thread_exit *exit = exits_here; exit != NULL;) {
+        if (exit->threads == threads && exit->destructor != NULL) {
+            run_now(exit);
+            exit = exits_here; /* a destructor may have made another object */
+        } else {
+            exit = exit->next;
+        }
+    }
+    return atomic_load_explicit(&threads->thread_exit_count, memory_order_acquire) == 0;
+}
+
 /* ---- std::thread --------------------------------------------------------------- */
 
 /* A std::thread::_State as the C++ ABI lays it out (libstdc++ since GCC 6): a table
@@ -247,6 +322,8 @@ static const struct {
 } replacements[] = {
     {"pthread_create", (void *)create_pthread},
     {"thrd_create", (void *)create_thrd},
+    {"__cxa_thread_atexit", (void *)at_thread_exit},
+    {"__cxa_thread_atexit_impl", (void *)at_thread_exit},
 };
 
 void *at_thread_replacement(const at_image *image, const char *symbol)

@@ -24,18 +24,29 @@ static bool interpreter_exists(int64_t interpreter_id)
     return false;
 }
 
+void at_extensions_ended(int64_t interpreter_id) AT_UNCHECKED;
+void at_extensions_ended(int64_t interpreter_id)
+{
+    at_slot *slot = at_slot_find(interpreter_id);
+    if (slot != NULL && at_slot_take_disowned(slot, interpreter_id)) {
+        if (interpreter_exists(interpreter_id)) {
+            at_extensions_disown(interpreter_id);
+            return;
+        }
+        Py_BEGIN_ALLOW_THREADS at_extensions_closed(interpreter_id);
+        Py_END_ALLOW_THREADS
+    }
+}
+
 /* Retire the records of interpreters that ended without telling: those that others
- * created. Whether their threads ended is not known. */
+ * created, and ended by ways that the importer does not see. */
 static void retire_ended(void) AT_UNCHECKED;
 static void retire_ended(void)
 {
     int64_t ids[AT_SLOT_COUNT];
     size_t count = at_slot_list_disowned(ids);
     for (size_t i = 0; i < count; i++) {
-        if (!interpreter_exists(ids[i])) {
-            Py_BEGIN_ALLOW_THREADS at_extensions_closed(ids[i], false);
-            Py_END_ALLOW_THREADS
-        }
+        at_extensions_ended(ids[i]);
     }
 }
 
@@ -217,10 +228,13 @@ int at_extensions_anchor(PyThreadState *state)
 
 static void drop_anchor(at_slot *slot)
 {
-    if (slot->anchor != NULL) {
-        PyThreadState_Clear(slot->anchor);
-        PyThreadState_Delete(slot->anchor);
-        slot->anchor = NULL;
+    PyThreadState *anchor = slot->anchor;
+    slot->anchor = NULL;
+    /* CPython ends an interpreter that is left at the exit of the process with the
+     * thread state that it finds there, which is then its own to delete. */
+    if (anchor != NULL && anchor != PyThreadState_Get()) {
+        PyThreadState_Clear(anchor);
+        PyThreadState_Delete(anchor);
     }
 }
 
@@ -257,17 +271,15 @@ void at_extensions_disown(int64_t interpreter_id)
     }
 }
 
-void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended)
+void at_extensions_closed(int64_t interpreter_id)
 {
     at_slot *slot = at_slot_find(interpreter_id);
     if (slot == NULL) {
         return;
     }
     at_slot_close(slot);
-    /* A thread-local destructor of an image may be pending on a thread that ran the
-     * interpreter, and a thread that sleeps for ever stands in its code. */
-    bool quiet = owner_thread_ended && at_slot_inside_count(slot) == 0 &&
-                 atomic_load(&slot->hung_count) == 0;
+    /* A thread that sleeps for ever stands in the code of an image. */
+    bool quiet = at_slot_inside_count(slot) == 0 && atomic_load(&slot->hung_count) == 0;
     at_parsers_forget(slot->space);
     bool gone = at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
     at_slot_give(slot, !gone);

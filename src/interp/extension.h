@@ -12,7 +12,8 @@
  *   3. Py_EndInterpreter()                            (the caller)
  *   4. at_extensions_closed()                         from anywhere else
  * An interpreter that somebody else created does 2 from its atexit and disowns its
- * record; the record is retired when another one is made and its interpreter is gone.
+ * record. Whoever destroys it through `_interpreters` calls at_extensions_ended(); of
+ * others, the record is retired when another one is made.
  */
 #ifndef AT_INTERP_EXTENSION_H
 #define AT_INTERP_EXTENSION_H
@@ -73,12 +74,16 @@ int at_extensions_anchor(PyThreadState *state) AT_ATTACHED;
  * ctx: any */
 void at_extensions_disown(int64_t interpreter_id);
 
+/* The interpreter that somebody else created may have ended: if it did, what
+ * at_extensions_closed() does. ctx: attached, to any other interpreter; detaches */
+void at_extensions_ended(int64_t interpreter_id) AT_ATTACHED;
+
 /* The interpreter is destroyed. Unmaps its images, or leaves them mapped for ever where
- * that is not safe; then its slot is free again unless something of it stays mapped.
- * `owner_thread_ended` says that every thread that ran the interpreter has ended
- * (joined), so that no thread-local destructor of an image is pending. A no-op for an
- * ID that has no record. ctx:  detached, never on a thread that ran the interpreter if
- * `owner_thread_ended` */
-void at_extensions_closed(int64_t interpreter_id, bool owner_thread_ended) AT_DETACHED;
+ * that is not safe; then its slot is free again unless something of it stays mapped. A
+ * no-op for an ID that has no record.
+ * ctx:  detached; runs destructors of the libraries. Best on a thread that never ran
+ * the interpreter, when all that did are joined: thread-local objects that wait for the
+ * end of another thread keep the images */
+void at_extensions_closed(int64_t interpreter_id) AT_DETACHED;
 
 #endif

@@ -125,7 +125,7 @@ int at_interpreter_new(const char *name, at_bytes *path, at_bytes *start,
     }
     if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_FAILED) {
         at_thread_join(&interpreter->thread);
-        at_extensions_closed(interpreter->id, true);
+        at_extensions_closed(interpreter->id);
         failed =
             at_fault_set(fault, AT_EINVALID, "%.*s", (int)interpreter->report.size,
                          interpreter->report.size > 0 ? interpreter->report.data : "");
@@ -252,7 +252,7 @@ static void put_away(at_interpreter *interpreter) AT_DETACHED
     }
     at_thread_join(&interpreter->thread);
     if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSED) {
-        at_extensions_closed(interpreter->id, true);
+        at_extensions_closed(interpreter->id);
         (void)at_heap_drop(interpreter->id);
         at_runtime_remove(interpreter);
     }

@@ -1,8 +1,8 @@
 /* Registrations of images with the process; see registration.h. */
 #include "interp/registration.h"
 
-#include "elf/holdings.h"
 #include "elf/image.h"
+#include "elf/keys.h"
 
 /* The functions, not the caller, say whose they are: a hook that a library registers
  * for somebody else is in somebody else's memory. */
@@ -44,7 +44,7 @@ int at_hook_tss_create(Py_tss_t *key)
     const bool is_new = !PyThread_tss_is_created(key);
     int result = PyThread_tss_create(key);
     if (result == 0 && is_new) {
-        at_holding_add_key(__builtin_return_address(0), key->_key);
+        at_key_add(__builtin_return_address(0), key->_key);
     }
     return result;
 }
@@ -52,7 +52,7 @@ int at_hook_tss_create(Py_tss_t *key)
 void at_hook_tss_delete(Py_tss_t *key)
 {
     if (PyThread_tss_is_created(key)) {
-        at_holding_remove_key(key->_key);
+        at_key_remove(key->_key);
     }
     PyThread_tss_delete(key);
 }
@@ -65,14 +65,14 @@ int at_hook_create_key(void)
 {
     int key = PyThread_create_key();
     if (key >= 0) {
-        at_holding_add_key(__builtin_return_address(0), (pthread_key_t)key);
+        at_key_add(__builtin_return_address(0), (pthread_key_t)key);
     }
     return key;
 }
 
 void at_hook_delete_key(int key)
 {
-    at_holding_remove_key((pthread_key_t)key);
+    at_key_remove((pthread_key_t)key);
     PyThread_delete_key(key);
 }
 

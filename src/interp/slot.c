@@ -38,6 +38,15 @@ size_t at_slot_list_disowned(int64_t interpreter_ids[AT_SLOT_COUNT])
     return count;
 }
 
+bool at_slot_take_disowned(at_slot *slot, int64_t interpreter_id)
+{
+    (void)pthread_mutex_lock(&table_lock);
+    bool taken = slot->use == AT_SLOT_LIVE && slot->interpreter_id == interpreter_id &&
+                 atomic_exchange(&slot->disowned, false);
+    (void)pthread_mutex_unlock(&table_lock);
+    return taken;
+}
+
 static void slot_init(at_slot *slot, int64_t interpreter_id,
                       PyInterpreterState *interpreter)
 {

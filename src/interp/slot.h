@@ -61,6 +61,10 @@ at_slot *at_slot_find(int64_t interpreter_id);
 /* The IDs of the live slots that are disowned; returns how many. ctx: any */
 size_t at_slot_list_disowned(int64_t interpreter_ids[AT_SLOT_COUNT]);
 
+/* Make the slot of that interpreter the caller's to retire, if it is disowned still.
+ * False when another thread was quicker. ctx: any */
+bool at_slot_take_disowned(at_slot *slot, int64_t interpreter_id);
+
 /* A free slot, now live and the caller's to fill, or NULL when all are in use. The gate
  * is open and `space` NULL. ctx: any */
 at_slot *at_slot_take(int64_t interpreter_id, PyInterpreterState *interpreter);

@@ -1,7 +1,7 @@
-/* The table of thunks; see thunks.h. 512 slots, numbered in octal by three digits and a
- * leading 0, which pasting makes a C constant. */
+/* The table of thunks; see thunks.h. */
 #include "interp/thunks.h"
 
+#include "base/each.h"
 #include "interp/gilstate.h"
 #include "interp/hooks.h"
 #include "interp/slot.h"
@@ -54,31 +54,10 @@
         [AT_THUNK_DLOPEN] = (void *)dlopen_##n,                                        \
     },
 
-#define EACH_8(DO, n)                                                                  \
-    DO(n##0) DO(n##1) DO(n##2) DO(n##3) DO(n##4) DO(n##5) DO(n##6) DO(n##7)
-#define EACH_64(DO, n)                                                                 \
-    EACH_8(DO, n##0)                                                                   \
-    EACH_8(DO, n##1)                                                                   \
-    EACH_8(DO, n##2)                                                                   \
-    EACH_8(DO, n##3)                                                                   \
-    EACH_8(DO, n##4)                                                                   \
-    EACH_8(DO, n##5)                                                                   \
-    EACH_8(DO, n##6)                                                                   \
-    EACH_8(DO, n##7)
-#define EACH_512(DO)                                                                   \
-    EACH_64(DO, 0)                                                                     \
-    EACH_64(DO, 1)                                                                     \
-    EACH_64(DO, 2)                                                                     \
-    EACH_64(DO, 3)                                                                     \
-    EACH_64(DO, 4)                                                                     \
-    EACH_64(DO, 5)                                                                     \
-    EACH_64(DO, 6)                                                                     \
-    EACH_64(DO, 7)
-
 // clang-format off
-EACH_512(DEFINE)
+AT_EACH_512(DEFINE)
 
-static void *const rows[][AT_THUNK_COUNT] = {EACH_512(ROW)};
+static void *const rows[][AT_THUNK_COUNT] = {AT_EACH_512(ROW)};
 // clang-format on
 
 _Static_assert(sizeof rows / sizeof rows[0] == AT_SLOT_COUNT, "one row for each slot");

@@ -42,6 +42,6 @@ for _ in range(rounds):
     for thread in threads:
         thread.join()
     for interpreter in ids:
-        _atoll.extensions_closed(interpreter, True)
+        _atoll.extensions_closed(interpreter)
 if errors:
     sys.exit("\n".join(errors))

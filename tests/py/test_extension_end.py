@@ -121,3 +121,133 @@ subprocess.run(["sh", "-c", "echo $LEAVES_PUT"], env=None, check=True)
 """,
     )
     assert said == "here\n"
+
+
+STANDARD = """
+import threading
+import _interpreters
+atoll.enable()
+
+def run(code):
+    interpreter = _interpreters.create("isolated")
+    error = _interpreters.exec(interpreter, code)
+    assert error is None, error.errdisplay
+    return interpreter
+
+def written(reader):
+    os.set_blocking(reader, False)
+    try:
+        return len(os.read(reader, 100))
+    except BlockingIOError:
+        return 0
+
+class Thread:
+    '''One that runs what it is told, and lives until it is told to end.'''
+    def __init__(self):
+        self.todo, self.done = threading.Semaphore(0), threading.Semaphore(0)
+        self.work = self.result = None
+        self.thread = threading.Thread(target=self.main)
+        self.thread.start()
+    def main(self):
+        while True:
+            self.todo.acquire()
+            if self.work is None:
+                break
+            self.result = self.work()
+            self.done.release()
+    def call(self, work):
+        self.work = work
+        self.todo.release()
+        assert self.done.acquire(timeout=60)
+        return self.result
+    def end(self):
+        self.work = None
+        self.todo.release()
+        self.thread.join()
+
+reader, writer = os.pipe()
+"""
+
+
+def test_images_of_the_standard_librarys_interpreters_go():
+    child(
+        "thread_exit",
+        STANDARD
+        + """
+for count in range(1, 4):
+    interpreter = run(f"import thread_exit; thread_exit.write_at_exit({writer})")
+    assert written(reader) == 0
+    _interpreters.destroy(interpreter)
+    # The thread-local object of this thread went before its image.
+    assert (written(reader), unmapped()) == (1, count)
+counted = _interpreters.create("isolated", reqrefs=True)
+_interpreters.incref(counted)
+assert _interpreters.exec(counted, "import thread_exit") is None
+_interpreters.decref(counted)
+assert unmapped() == 4
+""",
+    )
+
+
+def test_image_stays_for_an_object_of_a_thread_that_lives():
+    child(
+        "thread_exit",
+        STANDARD
+        + """
+other = Thread()
+code = f"import thread_exit; thread_exit.write_at_exit({writer})"
+interpreter = other.call(lambda: run(code))
+_interpreters.destroy(interpreter)
+assert (written(reader), unmapped()) == (0, 0)
+other.end()
+assert (written(reader), unmapped()) == (1, 0)
+# Once its thread has ended there is nothing to stay for.
+other = Thread()
+interpreter = other.call(lambda: run(code))
+other.end()
+_interpreters.destroy(interpreter)
+assert (written(reader), unmapped()) == (1, 1)
+""",
+    )
+
+
+def test_thread_outlives_the_image_that_had_a_key_of_it():
+    child(
+        "leaves",
+        STANDARD
+        + """
+other = Thread()
+interpreter = other.call(lambda: run("import leaves; leaves.create_keys()"))
+_interpreters.destroy(interpreter)
+assert unmapped() == 1
+other.end()
+_interpreters.destroy(run("import leaves; leaves.create_keys()"))
+assert unmapped() == 2
+""",
+    )
+
+
+def test_exit_function_of_an_image_that_stays_does_not_run(tmp_path):
+    log = tmp_path / "log"
+    child(
+        "leaves",
+        f"""
+cycle("import leaves; leaves.write_at_exit({str(log)!r})")
+assert unmapped() == 1 and open({str(log)!r}).read() == "left\\n"
+cycle("import leaves; leaves.write_at_exit({str(log)!r}); leaves.handle_signal()")
+assert unmapped() == 1
+""",
+    )
+    assert log.read_text() == "left\n"
+
+
+def test_process_exits_with_an_interpreter_of_the_standard_library_alive():
+    said = child(
+        "thread_exit",
+        STANDARD
+        + """
+kept = run(f"import thread_exit; thread_exit.write_at_exit({writer})")
+print("at the exit")
+""",
+    )
+    assert said == "at the exit\n"

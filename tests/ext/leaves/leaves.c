@@ -2,6 +2,7 @@
 #include "sin.h"
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -70,10 +71,35 @@ SIN_FUNCTION(put_environment)
     return PyLong_FromLong(putenv(definition));
 }
 
+static char log_path[4096];
+
+static void write_log(void)
+{
+    FILE *file = fopen(log_path, "a");
+    if (file != NULL) {
+        (void)fputs("left\n", file);
+        (void)fclose(file);
+    }
+}
+
+SIN_FUNCTION(write_at_exit)
+{
+    const char *path = PyUnicode_AsUTF8(arg);
+    if (path == NULL) {
+        return NULL;
+    }
+    (void)snprintf(log_path, sizeof log_path, "%s", path);
+    return PyLong_FromLong(atexit(write_log));
+}
+
 static PyMethodDef methods[] = {
-    SIN_METHOD(map_heap, METH_NOARGS),        SIN_METHOD(create_keys, METH_NOARGS),
-    SIN_METHOD(register_fork, METH_NOARGS),   SIN_METHOD(handle_signal, METH_NOARGS),
-    SIN_METHOD(put_environment, METH_NOARGS), SIN_END,
+    SIN_METHOD(write_at_exit, METH_O),
+    SIN_METHOD(map_heap, METH_NOARGS),
+    SIN_METHOD(create_keys, METH_NOARGS),
+    SIN_METHOD(register_fork, METH_NOARGS),
+    SIN_METHOD(handle_signal, METH_NOARGS),
+    SIN_METHOD(put_environment, METH_NOARGS),
+    SIN_END,
 };
 
 SIN_SINGLE_PHASE(leaves, methods)
