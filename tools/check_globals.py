@@ -34,6 +34,8 @@ ALLOWED = {
     r"parsers": "interp/parsers.c: the list that it cleans is the process's",
     r"queues": "chan/queue.c: any interpreter finds a queue by its number",
     r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",
+    r"guardian": "sys/guardian.c: who tells of this process's death is one thread",
+    r"places": "chan/place.c: a page of shared memory is one thing in a process",
     r"peers": "chan/peer.c: who may wait for whom spans interpreters",
 }
 # "address flags section size name"; a const table of pointers lies in .data.rel.ro,

@@ -7,7 +7,16 @@ https://peps.python.org/pep-0734/ for what CPython gives and this package comple
 
 from typing import TYPE_CHECKING
 
-from atoll._atoll import Barrier, Condition, Event, Lock, RLock, Semaphore
+from atoll._atoll import (
+    AtomicInt,
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    Semaphore,
+)
 from atoll._buffer import SharedArray, SharedBuffer, open_shared, transfer
 from atoll._channel import Broadcast, Channel, Subscription, select
 from atoll._dict import SharedDict
@@ -33,7 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtollError",
+    "AtomicInt",
     "Barrier",
+    "BoundedSemaphore",
     "Broadcast",
     "BrokenBarrierError",
     "BrokenProcess",

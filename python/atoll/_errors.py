@@ -61,7 +61,12 @@ class BrokenBarrierError(AtollError, threading.BrokenBarrierError):
 
 
 class OwnerDeadError(AtollError, RuntimeError):
-    """Whoever held the lock or owned the other end died without letting go."""
+    """Whoever held the lock ended without letting go of it.
+
+    Its interpreter closed, or its process ended, by whatever cause. From `acquire()`
+    and `Condition.wait()` the lock comes with it: repair what it guards and call
+    `mark_consistent()`. From a `with` statement it does not.
+    """
 
 
 class NotShareableError(AtollError, TypeError):

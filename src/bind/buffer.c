@@ -13,6 +13,7 @@
 #include "base/contexts.h"
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/claim.h"
 #include "bind/dlpack.h"
 #include "bind/error.h"
 #include "bind/item_type.h"
@@ -67,30 +68,11 @@ static void view_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The memory is found from now on, or was not made. Steals `claim`; -1 with an
- * exception set, also where one was before. */
-static int claim_end(PyObject *claim) AT_ATTACHED
-{
-    PyObject *error = PyErr_GetRaisedException();
-    PyObject *closed = PyObject_CallMethod(claim, "close", NULL);
-    Py_DECREF(claim);
-    Py_XDECREF(closed);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
-    }
-    return closed != NULL && error == NULL ? 0 : -1;
-}
-
 static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED
 {
-    PyObject *claim = NULL;
-    if (name != NULL && *name != '\0') {
-        PyObject *module = PyImport_ImportModule("atoll._buffer");
-        claim = module != NULL ? PyObject_CallMethod(module, "claim", "s", name) : NULL;
-        Py_XDECREF(module);
-        if (claim == NULL) {
-            return NULL;
-        }
+    PyObject *claim;
+    if (at_bind_claim("atoll._buffer", name, &claim) < 0) {
+        return NULL;
     }
     char label[256];
     (void)snprintf(label, sizeof label, "atoll:%s", name != NULL ? name : "");
@@ -100,7 +82,7 @@ static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED
     if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
         at_raise_fault(&fault);
     }
-    if (claim != NULL && claim_end(claim) < 0) {
+    if (at_bind_claim_end(claim) < 0) {
         at_shared_unref(region != NULL ? &region->shared : NULL);
         return NULL;
     }
@@ -551,8 +533,10 @@ static at_shared *thing_of(PyObject *object) AT_ATTACHED
     return view != NULL ? &view->shared : NULL;
 }
 
-static const at_parcel_handle buffer_handle = {&at_view_buffer_kind, thing_of, wrap};
-static const at_parcel_handle array_handle = {&at_view_array_kind, thing_of, wrap};
+static const at_parcel_handle buffer_handle = {&at_view_buffer_kind, thing_of, wrap,
+                                               true};
+static const at_parcel_handle array_handle = {&at_view_array_kind, thing_of, wrap,
+                                              true};
 
 static int add(PyObject *module, PyType_Spec *spec,
                const at_parcel_handle *handle) AT_ATTACHED

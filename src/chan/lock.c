@@ -1,17 +1,48 @@
-/* Locks and conditions; see sync.h.
+/* Locks; see lock.h.
  *
- * The state word of a lock decides who has it; the rest is written by the holder. A
- * condition is a list of tickets under a mutex: to notify is to take tickets off the
- * list and mark them, so a waiter that gives up takes its own off and no notification
- * goes to one who has left.
+ * Letting go and the close of an interpreter may want the same lock at the same time.
+ * Who moves `holder` to NOBODY may change the word, and nobody else. Taking is the
+ * other way round: the word first, then `holder`, then a look whether the interpreter
+ * has begun to close, which sets `closing` before it looks at `holder`: so one of the
+ * two sees the other, and a lock is not left with an interpreter that is gone.
+ *
+ * Letting go while somebody sleeps keeps the sleepers' bit in the word, so that whoever
+ * takes the lock before the one that was woken wakes the next one in its turn; it is
+ * taken off when a wake has found nobody. Between processes the kernel stands in for
+ * one that is killed between the word and the wake, or between its being woken and its
+ * taking the lock (at_guardian_unsettle).
  */
+#include "chan/lock.h"
+
 #include <pthread.h>
+#include <stdatomic.h>
 
-#include "base/error.h"
 #include "base/memory.h"
-#include "chan/sync.h"
+#include "chan/sleep.h"
+#include "sys/clock.h"
+#include "sys/guardian.h"
 
-enum { FREE, HELD, OWNER_DIED };
+enum {
+    NS_PER_MS = 1000000,
+    /* The number of a holder whose word no other process sees. */
+    THIS_PROCESS = 1,
+    /* A process that was killed is gone within this, but for one that has become
+     * another program by exec(), which is no longer a holder either. */
+    DEATH_LASTS_NS = 100 * NS_PER_MS,
+};
+
+/* Who in this process has the lock: NOBODY, NO_PEER, or FIRST_PEER + an interpreter. */
+enum { NOBODY, NO_PEER, FIRST_PEER };
+
+/* What may lie in shared memory. */
+typedef struct lock_words {
+    atomic_uint word;
+    /* The rest is written by the holder. */
+    atomic_uint inconsistent; /* what it guards may be half done */
+    atomic_uint process_id;   /* or 0 when the holder's process is not the one to die */
+    atomic_uint depth;        /* of a recursive lock */
+    _Atomic(uint64_t) thread;
+} lock_words;
 
 typedef struct watch {
     at_membership membership;
@@ -19,30 +50,105 @@ typedef struct watch {
 } watch;
 
 struct at_lock {
-    at_shared shared;
-    bool recursive; /* fixed after init */
-    atomic_uint state;
-    /* writer: the holder. Read by the watch of a closing peer, and by at_lock_is_mine.
-     */
-    _Atomic(const at_peer *) holder_peer;
-    _Atomic(const void *) holder_thread;
-    unsigned depth; /* of a recursive lock; the holder's own */
+    at_placed placed; /* `place` is not used by a lock in the place of another */
+    bool recursive;   /* fixed after init, as the next */
+    at_place *place;
+    atomic_int_fast64_t holder; /* in this process; see above */
     at_spin spin;
-    at_wait_queue queue;
     pthread_mutex_t watch_mutex;
     watch *watches; /* guarded: watch_mutex */
 };
 
-/* Something that each live thread has another of. */
-static const void *this_thread(void)
+static int64_t key_of(const at_peer *peer)
 {
-    static _Thread_local char here;
-    return &here;
+    return peer != NULL ? FIRST_PEER + peer->interpreter_id : NO_PEER;
 }
 
-static void lock_free(at_shared *thing)
+static lock_words *words_of(const at_lock *lock)
 {
-    at_lock *lock = (at_lock *)thing;
+    return lock->place->words;
+}
+
+static bool is_shared(const at_lock *lock)
+{
+    return lock->place->scope == AT_PARK_SHARED;
+}
+
+/* What the word holds where this process has the lock. */
+static unsigned number_of(const at_lock *lock)
+{
+    return is_shared(lock) ? at_guardian_current() : THIS_PROCESS;
+}
+
+static bool is_ours(const at_lock *lock)
+{
+    unsigned holder = atomic_load(&words_of(lock)->word) & AT_WORD_HOLDER;
+    return holder != 0 && holder == number_of(lock);
+}
+
+/* Something that no other live thread has, and none of the process that died before. */
+static uint64_t thread_of(unsigned number)
+{
+    static _Thread_local char here;
+    return (uint64_t)(uintptr_t)&here ^ (uint64_t)number << 48;
+}
+
+/* ---- letting go -------------------------------------------------------------------
+ */
+
+/* To be the one who changes the word. */
+static bool claim(at_lock *lock, int64_t holder)
+{
+    int_fast64_t expected = holder;
+    return holder != NOBODY &&
+           atomic_compare_exchange_strong(&lock->holder, &expected, NOBODY);
+}
+
+static void wake_next(at_lock *lock, unsigned left)
+{
+    atomic_uint *word = &words_of(lock)->word;
+    if (at_park_wake(word, 1, lock->place->scope) == 0) {
+        unsigned idle = left | AT_WORD_SLEEPERS;
+        (void)atomic_compare_exchange_strong(word, &idle, left);
+    }
+}
+
+/* The claim has succeeded. `left` is 0 or AT_WORD_DIED. */
+static void set_free(at_lock *lock, unsigned left)
+{
+    atomic_uint *word = &words_of(lock)->word;
+    unsigned mine = number_of(lock);
+    atomic_store_explicit(&words_of(lock)->thread, 0, memory_order_relaxed);
+    if (atomic_compare_exchange_strong(word, &mine, left)) {
+        return; /* nobody sleeps */
+    }
+    if (is_shared(lock)) {
+        at_guardian_unsettle(word);
+    }
+    atomic_store(word, left | AT_WORD_SLEEPERS);
+    wake_next(lock, left);
+    if (is_shared(lock)) {
+        at_guardian_settle();
+    }
+}
+
+/* The claim has succeeded; the holder will not come back to it. */
+static void set_dead(at_lock *lock)
+{
+    atomic_store(&words_of(lock)->process_id, 0);
+    set_free(lock, AT_WORD_DIED);
+}
+
+static void holder_closing(at_membership *membership)
+{
+    at_lock *lock = (at_lock *)membership->thing;
+    if (is_ours(lock) && claim(lock, key_of(membership->peer))) {
+        set_dead(lock);
+    }
+}
+
+static void leave_watches(at_lock *lock)
+{
     while (lock->watches != NULL) {
         watch *first = lock->watches;
         lock->watches = first->next;
@@ -50,40 +156,65 @@ static void lock_free(at_shared *thing)
         at_shared_unref(&first->membership.peer->shared);
         at_free(first);
     }
-    at_wait_queue_fini(&lock->queue);
+}
+
+/* ---- life ---------------------------------------------------------------------------
+ */
+
+static void lock_free(at_shared *thing)
+{
+    at_lock *lock = (at_lock *)thing;
+    leave_watches(lock);
+    /* Nobody here can let go of it any more, and others may wait. */
+    if (is_shared(lock) && is_ours(lock) && claim(lock, atomic_load(&lock->holder))) {
+        set_dead(lock);
+    }
     (void)pthread_mutex_destroy(&lock->watch_mutex);
+    if (lock->place == &lock->placed.place) {
+        at_place_fini(lock->place);
+    }
     at_free(lock);
 }
 
 const at_shared_kind at_lock_kind = {"lock", lock_free};
 const at_shared_kind at_rlock_kind = {"rlock", lock_free};
 
-int at_lock_new(bool recursive, at_lock **made)
+static at_lock *lock_begin(bool recursive, at_place *place)
 {
     at_lock *lock = at_calloc(1, sizeof *lock);
-    if (lock == NULL) {
-        return AT_ENOMEM;
+    if (lock != NULL) {
+        at_shared_init(&lock->placed.shared,
+                       recursive ? &at_rlock_kind : &at_lock_kind);
+        lock->recursive = recursive;
+        lock->place = place != NULL ? place : &lock->placed.place;
+        at_spin_init(&lock->spin);
+        (void)pthread_mutex_init(&lock->watch_mutex, NULL);
     }
-    at_shared_init(&lock->shared, recursive ? &at_rlock_kind : &at_lock_kind);
-    lock->recursive = recursive;
-    at_spin_init(&lock->spin);
-    at_wait_queue_init(&lock->queue);
-    (void)pthread_mutex_init(&lock->watch_mutex, NULL);
+    return lock;
+}
+
+int at_lock_new(bool recursive, const at_origin *origin, at_lock **made,
+                at_fault *fault)
+{
+    at_lock *lock = lock_begin(recursive, NULL);
+    if (lock == NULL) {
+        return at_fault_set(fault, AT_ENOMEM, "out of memory");
+    }
+    at_place_facts facts = {AT_PLACE_LOCK, recursive, 0};
+    int result = at_place_init(lock->place, origin, &facts, sizeof(lock_words), fault);
+    if (result < 0) {
+        (void)pthread_mutex_destroy(&lock->watch_mutex);
+        at_free(lock);
+        return result;
+    }
     *made = lock;
     return 0;
 }
 
-/* ---- a holder that closes ------------------------------------------------------- */
-
-static void holder_closing(at_membership *membership)
+int at_lock_new_in(at_place *place, bool recursive, at_lock **made)
 {
-    at_lock *lock = (at_lock *)membership->thing;
-    const at_peer *peer = membership->peer;
-    unsigned held = HELD;
-    if (atomic_load(&lock->state) == HELD && atomic_load(&lock->holder_peer) == peer &&
-        atomic_compare_exchange_strong(&lock->state, &held, OWNER_DIED)) {
-        at_wait_notify(&lock->queue, 1);
-    }
+    *made = lock_begin(recursive, place);
+    return *made != NULL ? 0 : AT_ENOMEM;
 }
 
 int at_lock_watch(at_lock *lock, at_peer *peer)
@@ -93,7 +224,7 @@ int at_lock_watch(at_lock *lock, at_peer *peer)
         return AT_ENOMEM;
     }
     fresh->membership.peer = peer;
-    fresh->membership.thing = &lock->shared;
+    fresh->membership.thing = &lock->placed.shared;
     fresh->membership.closing = holder_closing;
     int result = 0;
     (void)pthread_mutex_lock(&lock->watch_mutex);
@@ -115,27 +246,57 @@ int at_lock_watch(at_lock *lock, at_peer *peer)
     return result;
 }
 
-/* ---- taking and letting go ------------------------------------------------------- */
+/* ---- taking
+ * --------------------------------------------------------------------------- */
+
+/* The word is ours: say for whom. 0, AT_EOWNERDEAD, or AT_EENDING without the lock. */
+static int taken(at_lock *lock, at_peer *peer, bool died)
+{
+    lock_words *words = words_of(lock);
+    atomic_store_explicit(&words->inconsistent, died, memory_order_relaxed);
+    atomic_store_explicit(&words->thread, thread_of(number_of(lock)),
+                          memory_order_relaxed);
+    atomic_store_explicit(&words->depth, 1, memory_order_relaxed);
+    if (!died) { /* else at_lock_settle_death has to know whose death it was */
+        atomic_store_explicit(&words->process_id, at_guardian_process(),
+                              memory_order_relaxed);
+    }
+    /* Sequentially consistent, as the look that follows: see above. */
+    atomic_store(&lock->holder, key_of(peer));
+    if (peer != NULL && atomic_load(&peer->closing)) {
+        if (claim(lock, key_of(peer))) {
+            set_free(lock, died ? AT_WORD_DIED : 0);
+        }
+        return AT_EENDING;
+    }
+    return died ? AT_EOWNERDEAD : 0;
+}
+
+/* `sleepers`: the bit, where the caller has slept and others may. */
+static int take(at_lock *lock, at_peer *peer, unsigned sleepers)
+{
+    lock_words *words = words_of(lock);
+    if (lock->recursive && at_lock_is_mine(lock)) {
+        atomic_fetch_add_explicit(&words->depth, 1, memory_order_relaxed);
+        return 0;
+    }
+    unsigned word = atomic_load_explicit(&words->word, memory_order_relaxed);
+    unsigned mine = is_shared(lock) ? at_guardian_number() : THIS_PROCESS;
+    if (mine == 0) { /* the child of a fork, without a thread to spare */
+        return AT_EUNSUPPORTED;
+    }
+    do {
+        if ((word & AT_WORD_HOLDER) != 0) {
+            return AT_EAGAIN;
+        }
+    } while (!atomic_compare_exchange_weak(
+        &words->word, &word, mine | sleepers | (word & AT_WORD_SLEEPERS)));
+    return taken(lock, peer, (word & AT_WORD_DIED) != 0);
+}
 
 int at_lock_try_acquire(at_lock *lock, at_peer *peer)
 {
-    if (lock->recursive && at_lock_is_mine(lock)) {
-        lock->depth++;
-        return 0;
-    }
-    unsigned state = FREE;
-    if (atomic_compare_exchange_strong(&lock->state, &state, HELD)) {
-        atomic_store(&lock->holder_peer, peer);
-        atomic_store(&lock->holder_thread, this_thread());
-        lock->depth = 1;
-        return 0;
-    }
-    if (state == OWNER_DIED &&
-        atomic_compare_exchange_strong(&lock->state, &state, FREE)) {
-        at_wait_notify(&lock->queue, 1);
-        return AT_EOWNERDEAD;
-    }
-    return AT_EAGAIN;
+    return take(lock, peer, 0);
 }
 
 typedef struct taking {
@@ -146,183 +307,151 @@ typedef struct taking {
 static int attempt_acquire(void *context)
 {
     taking *wanted = context;
-    return at_lock_try_acquire(wanted->lock, wanted->peer);
+    return take(wanted->lock, wanted->peer, 0);
+}
+
+/* Leaving without it: a wake that was meant for this thread is for the next one. */
+static void pass_on(at_lock *lock)
+{
+    atomic_uint *word = &words_of(lock)->word;
+    if ((atomic_load(word) & AT_WORD_HOLDER) == 0) {
+        at_park_wake(word, 1, lock->place->scope);
+    }
+}
+
+static int sleep_until_taken(at_lock *lock, const at_patience *patience) AT_DETACHED
+{
+    atomic_uint *word = &words_of(lock)->word;
+    unsigned sleepers = 0;
+    int result;
+    while ((result = take(lock, patience->peer, sleepers)) == AT_EAGAIN) {
+        unsigned seen = atomic_load(word);
+        if ((seen & AT_WORD_HOLDER) == 0 ||
+            ((seen & AT_WORD_SLEEPERS) == 0 &&
+             !atomic_compare_exchange_strong(word, &seen, seen | AT_WORD_SLEEPERS))) {
+            continue;
+        }
+        sleepers = AT_WORD_SLEEPERS;
+        int slept =
+            at_sleep_on(word, seen | AT_WORD_SLEEPERS, lock->place->scope, patience);
+        if (slept < 0) {
+            result =
+                slept == AT_ETIMEOUT ? take(lock, patience->peer, sleepers) : slept;
+            return result == AT_EAGAIN ? AT_ETIMEOUT : result;
+        }
+    }
+    return result;
 }
 
 int at_lock_acquire(at_lock *lock, const at_patience *patience)
 {
     taking wanted = {lock, patience->peer};
-    at_wait_link link = {.queue = &lock->queue};
-    return at_wait(&link, 1, attempt_acquire, &wanted, &lock->spin, patience);
+    int result = at_spin_for(&lock->spin, attempt_acquire, &wanted);
+    if (result == AT_EAGAIN) {
+        if (is_shared(lock)) {
+            at_guardian_unsettle(&words_of(lock)->word);
+        }
+        result = sleep_until_taken(lock, patience);
+        if (result < 0 && result != AT_EOWNERDEAD) {
+            pass_on(lock);
+        }
+        if (is_shared(lock)) {
+            at_guardian_settle();
+        }
+    }
+    if (result == AT_EOWNERDEAD) {
+        at_lock_settle_death(lock);
+    }
+    return result;
 }
 
-static void let_go(at_lock *lock)
+void at_lock_settle_death(at_lock *lock)
 {
-    atomic_store(&lock->holder_thread, NULL);
-    atomic_store(&lock->holder_peer, NULL);
-    unsigned held = HELD;
-    /* OWNER_DIED instead: our interpreter is closing, and the next was told so. */
-    if (atomic_compare_exchange_strong(&lock->state, &held, FREE)) {
-        at_wait_notify(&lock->queue, 1);
+    if (is_shared(lock)) {
+        unsigned ours = at_guardian_process();
+        unsigned dead = atomic_exchange(&words_of(lock)->process_id, ours);
+        if (dead != 0 && dead != ours) {
+            at_guardian_wait_end(dead, DEATH_LASTS_NS);
+        }
     }
 }
 
-int at_lock_release(at_lock *lock)
+int at_lock_mark_consistent(at_lock *lock)
 {
-    if (atomic_load(&lock->state) == FREE ||
-        (lock->recursive && !at_lock_is_mine(lock))) {
+    if (!at_lock_is_mine(lock)) {
         return AT_EPERMISSION;
     }
-    if (!lock->recursive || --lock->depth == 0) {
-        let_go(lock);
+    atomic_store(&words_of(lock)->inconsistent, false);
+    return 0;
+}
+
+/* ---- releasing
+ * ------------------------------------------------------------------------- */
+
+static unsigned left_by_holder(const at_lock *lock)
+{
+    bool inconsistent =
+        atomic_load_explicit(&words_of(lock)->inconsistent, memory_order_relaxed) != 0;
+    if (inconsistent && is_shared(lock)) {
+        atomic_store(&words_of(lock)->process_id,
+                     0); /* it lives: only the data is in doubt */
     }
+    return inconsistent ? AT_WORD_DIED : 0;
+}
+
+int at_lock_release(at_lock *lock, at_peer *peer)
+{
+    lock_words *words = words_of(lock);
+    int64_t holder = atomic_load(&lock->holder);
+    if (peer != NULL && atomic_load(&peer->closing) && holder != key_of(peer)) {
+        return 0; /* it was taken from us, and the next one was told */
+    }
+    if (!at_lock_is_mine(lock)) {
+        return AT_EPERMISSION;
+    }
+    if (lock->recursive && atomic_fetch_sub(&words->depth, 1) != 1) {
+        return 0;
+    }
+    if (!claim(lock, holder)) {
+        return AT_EPERMISSION; /* another thread releases it at this moment */
+    }
+    set_free(lock, left_by_holder(lock));
     return 0;
 }
 
 bool at_lock_is_held(const at_lock *lock)
 {
-    return atomic_load(&lock->state) == HELD;
+    return (atomic_load(&words_of(lock)->word) & AT_WORD_HOLDER) != 0;
 }
 
 bool at_lock_is_mine(const at_lock *lock)
 {
-    return at_lock_is_held(lock) &&
-           (!lock->recursive || atomic_load(&lock->holder_thread) == this_thread());
-}
-
-/* ---- conditions ------------------------------------------------------------------ */
-
-typedef struct ticket {
-    struct ticket *next; /* guarded: the condition's mutex */
-    atomic_bool notified;
-} ticket;
-
-struct at_condition {
-    at_shared shared;
-    at_lock *lock; /* a reference; fixed after init */
-    pthread_mutex_t mutex;
-    ticket *first; /* guarded: mutex, as the next */
-    ticket *last;
-    at_spin spin;
-    at_wait_queue queue;
-};
-
-static void condition_free(at_shared *thing)
-{
-    at_condition *condition = (at_condition *)thing;
-    at_shared_unref(&condition->lock->shared);
-    at_wait_queue_fini(&condition->queue);
-    (void)pthread_mutex_destroy(&condition->mutex);
-    at_free(condition);
-}
-
-const at_shared_kind at_condition_kind = {"condition", condition_free};
-
-int at_condition_new(at_lock *lock, at_condition **made)
-{
-    at_condition *condition = at_calloc(1, sizeof *condition);
-    if (condition == NULL) {
-        return AT_ENOMEM;
+    if (!is_ours(lock)) {
+        return false;
     }
-    at_shared_init(&condition->shared, &at_condition_kind);
-    condition->lock = (at_lock *)at_shared_ref(&lock->shared);
-    at_spin_init(&condition->spin);
-    at_wait_queue_init(&condition->queue);
-    (void)pthread_mutex_init(&condition->mutex, NULL);
-    *made = condition;
-    return 0;
+    return !lock->recursive ||
+           atomic_load_explicit(&words_of(lock)->thread, memory_order_relaxed) ==
+               thread_of(number_of(lock));
 }
 
-at_lock *at_condition_lock(at_condition *condition)
+unsigned at_lock_let_go(at_lock *lock)
 {
-    return condition->lock;
-}
-
-static void ticket_enter(at_condition *condition, ticket *mine)
-{
-    (void)pthread_mutex_lock(&condition->mutex);
-    if (condition->last != NULL) {
-        condition->last->next = mine;
-    } else {
-        condition->first = mine;
+    unsigned depth = atomic_load(&words_of(lock)->depth);
+    if (claim(lock, atomic_load(&lock->holder))) {
+        set_free(lock, left_by_holder(lock));
     }
-    condition->last = mine;
-    (void)pthread_mutex_unlock(&condition->mutex);
+    return depth;
 }
 
-/* Off the list, unless notified; true when it was notified. */
-static bool ticket_leave(at_condition *condition, ticket *mine)
+int at_lock_take_back(at_lock *lock, unsigned depth, at_peer *peer)
 {
-    (void)pthread_mutex_lock(&condition->mutex);
-    bool notified = atomic_load(&mine->notified);
-    ticket *previous = NULL;
-    for (ticket *one = condition->first; !notified && one != NULL; one = one->next) {
-        if (one == mine) {
-            *(previous != NULL ? &previous->next : &condition->first) = mine->next;
-            if (condition->last == mine) {
-                condition->last = previous;
-            }
-            break;
-        }
-        previous = one;
-    }
-    (void)pthread_mutex_unlock(&condition->mutex);
-    return notified;
-}
-
-static int attempt_notified(void *context)
-{
-    ticket *mine = context;
-    return atomic_load(&mine->notified) ? 0 : AT_EAGAIN;
-}
-
-int at_condition_wait(at_condition *condition, const at_patience *patience)
-{
-    at_lock *lock = condition->lock;
-    if (!at_lock_is_mine(lock)) {
-        return AT_EPERMISSION;
-    }
-    ticket mine = {0};
-    ticket_enter(condition, &mine);
-    unsigned depth = lock->depth;
-    let_go(lock);
-    at_wait_link link = {.queue = &condition->queue};
-    int result = at_wait(&link, 1, attempt_notified, &mine, &condition->spin, patience);
-    if (ticket_leave(condition, &mine)) {
-        result = 0;
-    }
-    /* Signals wait until the lock is held again: the caller relies on that. */
-    at_patience forever = {INT64_MAX, patience->peer};
-    int retaken;
+    at_patience forever = {AT_NEVER, peer};
+    int result;
     do {
-        retaken = at_lock_acquire(lock, &forever);
-    } while (retaken == AT_EINTERRUPTED);
-    if (retaken < 0) {
-        return retaken;
+        result = at_lock_acquire(lock, &forever);
+    } while (result == AT_EINTERRUPTED);
+    if (result == 0 || result == AT_EOWNERDEAD) {
+        atomic_store(&words_of(lock)->depth, depth);
     }
-    lock->depth = depth;
     return result;
-}
-
-int at_condition_notify(at_condition *condition, unsigned count)
-{
-    if (!at_lock_is_mine(condition->lock)) {
-        return AT_EPERMISSION;
-    }
-    (void)pthread_mutex_lock(&condition->mutex);
-    bool any = condition->first != NULL;
-    while (count-- != 0 && condition->first != NULL) {
-        ticket *first = condition->first;
-        condition->first = first->next;
-        if (condition->first == NULL) {
-            condition->last = NULL;
-        }
-        /* The last touch: its owner may leave from here on. */
-        atomic_store(&first->notified, true);
-    }
-    (void)pthread_mutex_unlock(&condition->mutex);
-    if (any) {
-        at_wait_notify_all(&condition->queue);
-    }
-    return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "chan/sleep.h"
 #include "chan/wait.h"
 
 /* Every peer of the process: peers come and go with interpreters, so a list will do. */
@@ -133,6 +134,7 @@ void at_channels_interpreter_closing(int64_t interpreter_id)
         return;
     }
     at_waiters_end(peer);
+    at_dozers_end(peer);
     for (at_membership *told; (told = take_membership(peer)) != NULL;) {
         at_shared *thing = told->thing;
         told->closing(told);

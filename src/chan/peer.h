@@ -30,6 +30,8 @@ typedef struct at_peer {
     atomic_bool closing;    /* set once, under mutex */
     pthread_mutex_t mutex;
     struct at_waiter *sleepers; /* guarded: mutex */
+    struct at_dozer *dozers;    /* guarded: mutex; those that sleep on words */
+    atomic_uint all_awake;      /* set by the last dozer of a closing peer */
     at_membership *memberships; /* guarded: mutex */
     struct at_peer *next;       /* guarded: the table's mutex */
 } at_peer;

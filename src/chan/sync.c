@@ -1,107 +1,187 @@
-/* Events, semaphores and barriers; see sync.h. */
+/* Events and semaphores; see sync.h.
+ *
+ * Each has a count of those who may be asleep, so that nobody pays for a wake that
+ * finds nobody: the waiter counts itself in and then looks, who changes the word looks
+ * at the count after that, all sequentially consistent. A process that is killed while
+ * it sleeps leaves the count too high, which costs wakes and nothing else.
+ */
 #include "chan/sync.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 
-#include "base/error.h"
 #include "base/memory.h"
+#include "chan/atomic.h"
+#include "chan/condition.h"
+#include "chan/sleep.h"
 
-/* ---- events --------------------------------------------------------------------- */
+typedef struct sync_words {
+    atomic_uint word;
+    atomic_uint sleepers;
+} sync_words;
+
+/* What events and semaphores are made of. */
+typedef struct sync {
+    at_placed placed;
+    sync_words *words; /* fixed after init */
+    at_spin spin;
+} sync;
 
 struct at_event {
-    at_shared shared;
-    atomic_bool set;
-    at_spin spin;
-    at_wait_queue queue;
+    sync sync;
 };
 
-static void event_free(at_shared *thing)
+struct at_semaphore {
+    sync sync;
+    unsigned limit; /* fixed after init */
+};
+
+static void sync_free(at_shared *thing)
 {
-    at_wait_queue_fini(&((at_event *)thing)->queue);
+    at_place_fini(&((at_placed *)thing)->place);
     at_free(thing);
 }
 
-const at_shared_kind at_event_kind = {"event", event_free};
+const at_shared_kind at_event_kind = {"event", sync_free};
+const at_shared_kind at_semaphore_kind = {"semaphore", sync_free};
+const at_shared_kind at_bounded_semaphore_kind = {"bounded semaphore", sync_free};
 
-int at_event_new(at_event **made)
+static int sync_new(size_t size_bytes, const at_shared_kind *kind,
+                    const at_place_facts *facts, const at_origin *origin, sync **made,
+                    at_fault *fault)
 {
-    at_event *event = at_calloc(1, sizeof *event);
-    if (event == NULL) {
-        return AT_ENOMEM;
+    sync *fresh = at_calloc(1, size_bytes);
+    if (fresh == NULL) {
+        return at_fault_set(fault, AT_ENOMEM, "out of memory");
     }
-    at_shared_init(&event->shared, &at_event_kind);
-    at_spin_init(&event->spin);
-    at_wait_queue_init(&event->queue);
-    *made = event;
+    int result =
+        at_place_init(&fresh->placed.place, origin, facts, sizeof(sync_words), fault);
+    if (result < 0) {
+        at_free(fresh);
+        return result;
+    }
+    at_shared_init(&fresh->placed.shared, kind);
+    at_spin_init(&fresh->spin);
+    fresh->words = fresh->placed.place.words;
+    *made = fresh;
     return 0;
+}
+
+static at_park_scope scope_of(const sync *self)
+{
+    return self->placed.place.scope;
+}
+
+static void wake(sync *self, int count)
+{
+    if (atomic_load(&self->words->sleepers) != 0) {
+        at_park_wake(&self->words->word, count, scope_of(self));
+    }
+}
+
+/* Attempt, spin, and sleep on the word while it is `expected`. */
+static int await(sync *self, unsigned expected, at_attempt *attempt, void *context,
+                 const at_patience *patience) AT_DETACHED
+{
+    int result = at_spin_for(&self->spin, attempt, context);
+    if (result != AT_EAGAIN) {
+        return result;
+    }
+    atomic_fetch_add(&self->words->sleepers, 1);
+    while ((result = attempt(context)) == AT_EAGAIN) {
+        result = at_sleep_on(&self->words->word, expected, scope_of(self), patience);
+        if (result < 0) {
+            break;
+        }
+    }
+    atomic_fetch_sub(&self->words->sleepers, 1);
+    return result;
+}
+
+/* ---- events ---------------------------------------------------------------------
+ *
+ * The word goes up with every set() and every clear() that changes something, and is
+ * odd while the event is set: a waiter sees that it was set, though it is no longer. */
+
+int at_event_new(const at_origin *origin, at_event **made, at_fault *fault)
+{
+    at_place_facts facts = {.content = AT_PLACE_EVENT};
+    return sync_new(sizeof **made, &at_event_kind, &facts, origin, (sync **)made,
+                    fault);
+}
+
+static bool set_to(at_event *event, bool set)
+{
+    atomic_uint *word = &event->sync.words->word;
+    unsigned seen = atomic_load(word);
+    while ((seen % 2 != 0) != set) {
+        if (atomic_compare_exchange_weak(word, &seen, seen + 1)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void at_event_set(at_event *event)
 {
-    atomic_store(&event->set, true);
-    at_wait_notify_all(&event->queue);
+    if (set_to(event, true)) {
+        wake(&event->sync, AT_PARK_ALL);
+    }
 }
 
 void at_event_clear(at_event *event)
 {
-    atomic_store(&event->set, false);
+    (void)set_to(event, false);
 }
 
 bool at_event_is_set(const at_event *event)
 {
-    return atomic_load(&event->set);
+    return atomic_load(&event->sync.words->word) % 2 != 0;
 }
+
+typedef struct event_wait {
+    at_event *event;
+    unsigned seen; /* when the wait began */
+} event_wait;
 
 static int attempt_event(void *context)
 {
-    return at_event_is_set(context) ? 0 : AT_EAGAIN;
+    event_wait *mine = context;
+    return atomic_load(&mine->event->sync.words->word) != mine->seen ? 0 : AT_EAGAIN;
 }
 
 int at_event_wait(at_event *event, const at_patience *patience)
 {
-    at_wait_link link = {.queue = &event->queue};
-    return at_wait(&link, 1, attempt_event, event, &event->spin, patience);
+    event_wait mine = {event, atomic_load(&event->sync.words->word)};
+    return mine.seen % 2 != 0
+               ? 0
+               : await(&event->sync, mine.seen, attempt_event, &mine, patience);
 }
 
-/* ---- semaphores -------------------------------------------------------------------
+/* ---- semaphores --------------------------------------------------------------------
  */
 
-struct at_semaphore {
-    at_shared shared;
-    int64_t limit; /* fixed after init */
-    atomic_int_fast64_t value;
-    at_spin spin;
-    at_wait_queue queue;
-};
-
-static void semaphore_free(at_shared *thing)
+int at_semaphore_new(unsigned value, bool bounded, const at_origin *origin,
+                     at_semaphore **made, at_fault *fault)
 {
-    at_wait_queue_fini(&((at_semaphore *)thing)->queue);
-    at_free(thing);
-}
-
-const at_shared_kind at_semaphore_kind = {"semaphore", semaphore_free};
-
-int at_semaphore_new(int64_t value, int64_t limit, at_semaphore **made)
-{
-    at_semaphore *semaphore = at_calloc(1, sizeof *semaphore);
-    if (semaphore == NULL) {
-        return AT_ENOMEM;
+    at_place_facts facts = {AT_PLACE_SEMAPHORE, bounded, value};
+    const at_shared_kind *kind =
+        bounded ? &at_bounded_semaphore_kind : &at_semaphore_kind;
+    int result = sync_new(sizeof **made, kind, &facts, origin, (sync **)made, fault);
+    if (result == 0) {
+        (*made)->limit = bounded ? value : AT_SEMAPHORE_MOST;
+        if (origin->page == NULL) {
+            atomic_store(&(*made)->sync.words->word, value);
+        }
     }
-    at_shared_init(&semaphore->shared, &at_semaphore_kind);
-    semaphore->limit = limit;
-    atomic_init(&semaphore->value, value);
-    at_spin_init(&semaphore->spin);
-    at_wait_queue_init(&semaphore->queue);
-    *made = semaphore;
-    return 0;
+    return result;
 }
 
 int at_semaphore_try_acquire(at_semaphore *semaphore)
 {
-    int_fast64_t value = atomic_load(&semaphore->value);
-    while (value > 0) {
-        if (atomic_compare_exchange_weak(&semaphore->value, &value, value - 1)) {
+    atomic_uint *word = &semaphore->sync.words->word;
+    unsigned value = atomic_load(word);
+    while (value != 0) {
+        if (atomic_compare_exchange_weak(word, &value, value - 1)) {
             return 0;
         }
     }
@@ -115,160 +195,89 @@ static int attempt_semaphore(void *context)
 
 int at_semaphore_acquire(at_semaphore *semaphore, const at_patience *patience)
 {
-    at_wait_link link = {.queue = &semaphore->queue};
-    return at_wait(&link, 1, attempt_semaphore, semaphore, &semaphore->spin, patience);
-}
-
-int at_semaphore_release(at_semaphore *semaphore, int64_t count)
-{
-    int_fast64_t value = atomic_load(&semaphore->value);
-    do {
-        if (count > semaphore->limit - value) {
-            return AT_ELIMIT;
-        }
-    } while (!atomic_compare_exchange_weak(&semaphore->value, &value, value + count));
-    at_wait_notify(&semaphore->queue,
-                   count < UINT32_MAX ? (unsigned)count : UINT32_MAX);
-    return 0;
-}
-
-/* ---- barriers ---------------------------------------------------------------------
- */
-
-struct at_barrier {
-    at_shared shared;
-    unsigned parties; /* fixed after init */
-    pthread_mutex_t mutex;
-    unsigned waiting;    /* guarded: mutex, as the next; of the present round */
-    uint64_t round;      /* goes up when all have come, and when it is reset */
-    uint64_t last_whole; /* the last round in which all came */
-    bool broken;
-    at_spin spin;
-    at_wait_queue queue;
-};
-
-static void barrier_free(at_shared *thing)
-{
-    at_barrier *barrier = (at_barrier *)thing;
-    at_wait_queue_fini(&barrier->queue);
-    (void)pthread_mutex_destroy(&barrier->mutex);
-    at_free(barrier);
-}
-
-const at_shared_kind at_barrier_kind = {"barrier", barrier_free};
-
-int at_barrier_new(unsigned parties, at_barrier **made)
-{
-    at_barrier *barrier = at_calloc(1, sizeof *barrier);
-    if (barrier == NULL) {
-        return AT_ENOMEM;
-    }
-    at_shared_init(&barrier->shared, &at_barrier_kind);
-    barrier->parties = parties;
-    barrier->round = 1;
-    at_spin_init(&barrier->spin);
-    at_wait_queue_init(&barrier->queue);
-    (void)pthread_mutex_init(&barrier->mutex, NULL);
-    *made = barrier;
-    return 0;
-}
-
-typedef struct arrival {
-    at_barrier *barrier;
-    uint64_t round;
-} arrival;
-
-static int attempt_barrier(void *context)
-{
-    arrival *mine = context;
-    at_barrier *barrier = mine->barrier;
-    (void)pthread_mutex_lock(&barrier->mutex);
-    int result = AT_EAGAIN;
-    if (barrier->round != mine->round) {
-        /* Rounds that did not become whole were reset under those who waited. */
-        result = barrier->last_whole >= mine->round ? 0 : AT_EBROKEN;
-    } else if (barrier->broken) {
-        result = AT_EBROKEN;
-    }
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    return result;
-}
-
-/* Returns 1 when the caller completed the round, 0 when it must wait for others. */
-static int arrive(at_barrier *barrier, arrival *mine, unsigned *place)
-{
-    (void)pthread_mutex_lock(&barrier->mutex);
-    int result = AT_EBROKEN;
-    if (!barrier->broken) {
-        *place = barrier->waiting++;
-        mine->round = barrier->round;
-        result = barrier->waiting == barrier->parties;
-        if (result) {
-            barrier->last_whole = barrier->round++;
-            barrier->waiting = 0;
-        }
-    }
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    return result;
-}
-
-int at_barrier_wait(at_barrier *barrier, unsigned *place, const at_patience *patience)
-{
-    arrival mine = {.barrier = barrier};
-    int arrived = arrive(barrier, &mine, place);
-    if (arrived < 0) {
-        return arrived;
-    }
-    if (arrived == 1) {
-        at_wait_notify_all(&barrier->queue);
+    int result = await(&semaphore->sync, 0, attempt_semaphore, semaphore, patience);
+    if (result == AT_ETIMEOUT && at_semaphore_try_acquire(semaphore) == 0) {
         return 0;
     }
-    at_wait_link link = {.queue = &barrier->queue};
-    int result = at_wait(&link, 1, attempt_barrier, &mine, &barrier->spin, patience);
-    if (result == 0 || result == AT_EBROKEN) {
+    /* A wake that was meant for this thread is for the next one. */
+    if (result < 0 && atomic_load(&semaphore->sync.words->word) != 0) {
+        wake(&semaphore->sync, 1);
+    }
+    return result;
+}
+
+int at_semaphore_release(at_semaphore *semaphore, unsigned count)
+{
+    atomic_uint *word = &semaphore->sync.words->word;
+    unsigned value = atomic_load(word);
+    do {
+        if (value > semaphore->limit || count > semaphore->limit - value) {
+            return AT_ELIMIT;
+        }
+    } while (!atomic_compare_exchange_weak(word, &value, value + count));
+    /* Between processes everybody is woken: one that is killed as it is woken must not
+     * take with it what others sleep for. */
+    bool is_shared = scope_of(&semaphore->sync) == AT_PARK_SHARED;
+    wake(&semaphore->sync, is_shared ? AT_PARK_ALL : (int)count);
+    return 0;
+}
+
+/* ---- from other processes
+ * ------------------------------------------------------------
+ */
+
+static int open_page(const at_place_facts *facts, const at_origin *origin,
+                     at_lock *lock, at_shared **thing, at_fault *fault)
+{
+    bool variant = facts->variant != 0;
+    switch (facts->content) {
+    case AT_PLACE_LOCK:
+        return at_lock_new(variant, origin, (at_lock **)thing, fault);
+    case AT_PLACE_CONDITION:
+        if ((lock != NULL) != at_condition_needs_lock(facts)) {
+            return at_fault_set(fault, AT_EINVALID,
+                                "a condition over another lock is sent, not opened");
+        }
+        return at_condition_new(lock, origin, (at_condition **)thing, fault);
+    case AT_PLACE_EVENT:
+        return at_event_new(origin, (at_event **)thing, fault);
+    case AT_PLACE_SEMAPHORE:
+        return at_semaphore_new((unsigned)facts->parameter, variant, origin,
+                                (at_semaphore **)thing, fault);
+    case AT_PLACE_BARRIER:
+        return at_barrier_new((unsigned)facts->parameter, origin, (at_barrier **)thing,
+                              fault);
+    default:
+        return at_atomic_new(0, origin, (at_atomic **)thing, fault);
+    }
+}
+
+int at_sync_adopt(int descriptor, at_lock *lock, at_shared **thing, at_fault *fault)
+{
+    at_page page;
+    int result = at_page_adopt(&page, descriptor, fault);
+    if (result < 0) {
         return result;
     }
-    at_barrier_abort(barrier);
-    return result == AT_ETIMEOUT ? AT_EBROKEN : result;
-}
-
-void at_barrier_abort(at_barrier *barrier)
-{
-    (void)pthread_mutex_lock(&barrier->mutex);
-    barrier->broken = true;
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    at_wait_notify_all(&barrier->queue);
-}
-
-void at_barrier_reset(at_barrier *barrier)
-{
-    (void)pthread_mutex_lock(&barrier->mutex);
-    if (barrier->waiting != 0) {
-        barrier->round++;
+    at_place_facts facts;
+    result = at_place_identify(&page, &facts, fault);
+    *thing = result == 0 ? at_place_find(&page) : NULL;
+    if (*thing != NULL) {
+        at_page_close(&page);
+        return 0;
     }
-    barrier->waiting = 0;
-    barrier->broken = false;
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    at_wait_notify_all(&barrier->queue);
-}
-
-unsigned at_barrier_parties(const at_barrier *barrier)
-{
-    return barrier->parties;
-}
-
-unsigned at_barrier_waiting(at_barrier *barrier)
-{
-    (void)pthread_mutex_lock(&barrier->mutex);
-    unsigned waiting = barrier->waiting;
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    return waiting;
-}
-
-bool at_barrier_is_broken(at_barrier *barrier)
-{
-    (void)pthread_mutex_lock(&barrier->mutex);
-    bool broken = barrier->broken;
-    (void)pthread_mutex_unlock(&barrier->mutex);
-    return broken;
+    at_origin origin = {.page = &page};
+    if (result == 0) {
+        result = open_page(&facts, &origin, lock, thing, fault);
+    }
+    if (result < 0) {
+        at_page_forget(&page); /* the descriptor stays the caller's */
+        return result;
+    }
+    at_shared *found = at_place_publish((at_placed *)*thing);
+    if (found != *thing) {
+        at_shared_unref(*thing);
+        *thing = found;
+    }
+    return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "chan/peer.h"
+#include "chan/sleep.h"
 #include "sys/clock.h"
 #include "sys/park.h"
 
@@ -292,7 +293,7 @@ static int64_t budget_of(at_spin *spin)
     return atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
 }
 
-static int attempt_spinning(at_attempt *attempt, void *context, at_spin *spin)
+int at_spin_for(at_spin *spin, at_attempt *attempt, void *context)
 {
     int result = attempt(context);
     if (result != AT_EAGAIN || spin == NULL || !at_park_can_spin()) {
@@ -371,7 +372,7 @@ static void waiter_unlink(at_waiter *waiter, at_wait_link *links, size_t count,
 int at_wait(at_wait_link *links, size_t count, at_attempt *attempt, void *context,
             at_spin *spin, const at_patience *patience)
 {
-    int result = attempt_spinning(attempt, context, spin);
+    int result = at_spin_for(spin, attempt, context);
     at_waiter waiter = {.peer = patience->peer};
     while (result == AT_EAGAIN) {
         waiter_link(&waiter, links, count);

@@ -66,6 +66,8 @@ typedef struct at_parcel_handle {
     /* A new object of the caller's interpreter for `thing`, of which it takes a
      * reference of its own; NULL with an exception set. */
     PyObject *(*wrap)(PyTypeObject *type, at_shared *thing);
+    /* Bytes for another process carry what __reduce__ makes of it; else nothing can. */
+    bool has_reduce;
 } at_parcel_handle;
 
 /* From now on exact instances of `type` travel by reference, in this interpreter. Every

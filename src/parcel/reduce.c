@@ -326,8 +326,10 @@ int at_packer_reduce(at_packer *packer, PyObject *object, bool again)
         return -1;
     }
     for (size_t i = 0; i < state->handle_count; i++) {
-        if (state->handles[i].type == Py_TYPE(object)) {
-            return pack_handle(packer, object, again, state->handles[i].handle);
+        const at_parcel_handle *handle = state->handles[i].handle;
+        if (state->handles[i].type == Py_TYPE(object) &&
+            !(packer->bytes_only && handle->has_reduce)) {
+            return pack_handle(packer, object, again, handle);
         }
     }
     int known = pack_known(packer, object);

@@ -52,9 +52,11 @@ int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
     }
 }
 
-void at_park_wake(atomic_uint *word, int count, at_park_scope scope)
+int at_park_wake(atomic_uint *word, int count, at_park_scope scope)
 {
-    (void)syscall(SYS_futex, word, operation(FUTEX_WAKE, scope), count, NULL, NULL, 0);
+    long woken =
+        syscall(SYS_futex, word, operation(FUTEX_WAKE, scope), count, NULL, NULL, 0);
+    return woken > 0 ? (int)woken : 0;
 }
 
 /* Bit `cpu % 64` for each CPU that the calling thread may run on; all of them where the

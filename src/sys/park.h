@@ -30,9 +30,9 @@ int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
                  at_park_scope scope) AT_DETACHED;
 
 /* Wake up to `count` of the threads that sleep on `word`. The word may be gone by now:
- * its address is only a name.
+ * its address is only a name. Returns how many were woken.
  * ctx: any */
-void at_park_wake(atomic_uint *word, int count, at_park_scope scope);
+int at_park_wake(atomic_uint *word, int count, at_park_scope scope);
 
 /* Tell the processor that this is a spin loop. */
 static inline void at_park_relax(void)

@@ -2,9 +2,12 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "chan/atomic.h"
+#include "chan/condition.h"
 #include "chan/sync.h"
 #include "check.h"
 #include "sys/clock.h"
+#include "sys/park.h"
 #include "sys/thread.h"
 
 enum { MILLISECOND = 1000000, ROUNDS = 3000, THREADS = 4 };
@@ -19,10 +22,13 @@ static at_patience briefly(void)
     return (at_patience){at_clock_deadline(2 * MILLISECOND), NULL};
 }
 
+/* Every test runs over private words and over a shared page. */
+static at_origin origin;
+
 static at_lock *lock_of(bool recursive)
 {
     at_lock *lock;
-    CHECK(at_lock_new(recursive, &lock) == 0);
+    CHECK(at_lock_new(recursive, &origin, &lock, NULL) == 0);
     return lock;
 }
 
@@ -34,18 +40,33 @@ static void unref(void *thing)
 static int makes_and_frees(void)
 {
     at_lock *lock;
-    int result = at_lock_new(true, &lock);
+    int result = at_lock_new(true, &origin, &lock, NULL);
     if (result < 0) {
         return result;
     }
-    at_condition *condition = NULL;
+    at_condition *over = NULL;
+    at_condition *alone = NULL;
+    at_barrier *barrier = NULL;
+    at_event *event = NULL;
+    at_semaphore *semaphore = NULL;
+    at_atomic *atomic = NULL;
     at_peer *peer;
-    result = at_condition_new(lock, &condition);
-    if (result == 0 && (result = at_peer_join(3, &peer)) == 0) {
+    if ((result = at_condition_new(lock, &origin, &over, NULL)) == 0 &&
+        (result = at_condition_new(NULL, &origin, &alone, NULL)) == 0 &&
+        (result = at_barrier_new(2, &origin, &barrier, NULL)) == 0 &&
+        (result = at_event_new(&origin, &event, NULL)) == 0 &&
+        (result = at_semaphore_new(2, true, &origin, &semaphore, NULL)) == 0 &&
+        (result = at_atomic_new(2, &origin, &atomic, NULL)) == 0 &&
+        (result = at_peer_join(3, &peer)) == 0) {
         result = at_lock_watch(lock, peer);
         unref(peer);
     }
-    unref(condition);
+    unref(atomic);
+    unref(semaphore);
+    unref(event);
+    unref(barrier);
+    unref(alone);
+    unref(over);
     unref(lock);
     return result;
 }
@@ -53,18 +74,18 @@ static int makes_and_frees(void)
 static void locks_alone(void)
 {
     at_lock *lock = lock_of(false);
-    CHECK(at_lock_release(lock) == AT_EPERMISSION);
+    CHECK(at_lock_release(lock, NULL) == AT_EPERMISSION);
     CHECK(at_lock_try_acquire(lock, NULL) == 0 && at_lock_is_held(lock));
     CHECK(at_lock_try_acquire(lock, NULL) == AT_EAGAIN);
     at_patience patience = briefly();
     CHECK(at_lock_acquire(lock, &patience) == AT_ETIMEOUT);
-    CHECK(at_lock_release(lock) == 0 && !at_lock_is_held(lock));
+    CHECK(at_lock_release(lock, NULL) == 0 && !at_lock_is_held(lock));
     unref(lock);
     lock = lock_of(true);
     CHECK(at_lock_try_acquire(lock, NULL) == 0 && at_lock_try_acquire(lock, NULL) == 0);
-    CHECK(at_lock_release(lock) == 0 && at_lock_is_mine(lock));
-    CHECK(at_lock_release(lock) == 0 && !at_lock_is_mine(lock));
-    CHECK(at_lock_release(lock) == AT_EPERMISSION);
+    CHECK(at_lock_release(lock, NULL) == 0 && at_lock_is_mine(lock));
+    CHECK(at_lock_release(lock, NULL) == 0 && !at_lock_is_mine(lock));
+    CHECK(at_lock_release(lock, NULL) == AT_EPERMISSION);
     unref(lock);
 }
 
@@ -96,7 +117,7 @@ static void count_locked(void *data)
     for (int i = 0; i < ROUNDS; i++) {
         CHECK(at_lock_acquire(all->lock, &patience) == 0);
         all->counter++;
-        CHECK(at_lock_release(all->lock) == 0);
+        CHECK(at_lock_release(all->lock, NULL) == 0);
     }
 }
 
@@ -117,21 +138,79 @@ static void lock_in_interpreter(void *data)
     all->result = at_lock_acquire(all->lock, &patience);
 }
 
-static void death_of_the_holder_is_told_once(void)
+static void death_of_an_interpreter_is_told(void)
 {
+    static int64_t ids = 100;
+    int64_t id = ids++;
     crowd all = {.lock = lock_of(false)};
     at_peer *peer;
-    CHECK(at_peer_join(9, &peer) == 0 && at_lock_watch(all.lock, peer) == 0);
+    CHECK(at_peer_join(id, &peer) == 0 && at_lock_watch(all.lock, peer) == 0);
     CHECK(at_lock_try_acquire(all.lock, peer) == 0);
     at_thread thread;
     CHECK(at_thread_start(&thread, "next", lock_in_interpreter, &all, NULL) == 0);
-    at_channels_interpreter_closing(9);
+    at_channels_interpreter_closing(id);
     at_thread_join(&thread);
-    CHECK(all.result == AT_EOWNERDEAD);
+    CHECK(all.result == AT_EOWNERDEAD && at_lock_is_held(all.lock));
+    /* What the closed one does late is without effect. */
+    CHECK(at_lock_release(all.lock, peer) == 0 && at_lock_is_held(all.lock));
+    /* It is in doubt until somebody says that it is not. */
+    CHECK(at_lock_release(all.lock, NULL) == 0 && !at_lock_is_held(all.lock));
+    CHECK(at_lock_try_acquire(all.lock, NULL) == AT_EOWNERDEAD);
+    at_lock_settle_death(all.lock);
+    CHECK(at_lock_mark_consistent(all.lock) == 0);
+    CHECK(at_lock_release(all.lock, NULL) == 0);
+    CHECK(at_lock_mark_consistent(all.lock) == AT_EPERMISSION);
+    /* And it takes nothing any more. */
+    CHECK(at_lock_try_acquire(all.lock, peer) == AT_EENDING);
     CHECK(at_lock_try_acquire(all.lock, NULL) == 0);
     CHECK(at_lock_watch(all.lock, peer) == 0); /* known, though it closes */
     unref(all.lock);
     unref(peer);
+}
+
+typedef struct closing {
+    at_lock *lock;
+    at_peer *peer;
+    atomic_bool begun;
+    int result;
+} closing;
+
+static void take_in_interpreter(void *data)
+{
+    closing *one = data;
+    at_patience patience = {AT_NEVER, one->peer};
+    atomic_store(&one->begun, true);
+    one->result = at_lock_acquire(one->lock, &patience);
+}
+
+/* Whatever the order of the taking and the closing, the lock is not lost, and the
+ * sleeper comes back. */
+static void a_closing_interpreter_keeps_nothing(void)
+{
+    static int64_t ids = 1000;
+    for (int round = 0; round < ROUNDS / 10; round++) {
+        closing one = {.lock = lock_of(round % 2 != 0)};
+        int64_t id = ids++;
+        CHECK(at_peer_join(id, &one.peer) == 0);
+        CHECK(at_lock_watch(one.lock, one.peer) == 0);
+        bool held = round % 3 == 0;
+        CHECK(!held || at_lock_try_acquire(one.lock, NULL) == 0);
+        at_thread thread;
+        CHECK(at_thread_start(&thread, "closing", take_in_interpreter, &one, NULL) ==
+              0);
+        while (!atomic_load(&one.begun)) {
+            at_park_relax();
+        }
+        at_channels_interpreter_closing(id);
+        at_thread_join(&thread);
+        CHECK(one.result == AT_EENDING || (one.result == 0 && !held));
+        CHECK(!held || at_lock_release(one.lock, NULL) == 0);
+        int next = at_lock_try_acquire(one.lock, NULL);
+        /* One that was refused may have had it for a moment. */
+        CHECK(next == AT_EOWNERDEAD || (next == 0 && one.result != 0));
+        unref(one.lock);
+        unref(one.peer);
+    }
 }
 
 /* Tokens go round: each thread waits for its turn and passes it on. */
@@ -145,18 +224,18 @@ static void pass_on(void *data)
             CHECK(at_condition_wait(all->condition, &patience) == 0);
         }
         all->counter--;
-        CHECK(at_lock_release(all->lock) == 0);
+        CHECK(at_lock_release(all->lock, NULL) == 0);
         CHECK(at_lock_acquire(all->lock, &patience) == 0);
         all->counter++;
         CHECK(at_condition_notify(all->condition, 1) == 0);
-        CHECK(at_lock_release(all->lock) == 0);
+        CHECK(at_lock_release(all->lock, NULL) == 0);
     }
 }
 
 static void conditions(void)
 {
     crowd all = {.lock = lock_of(true), .counter = 1};
-    CHECK(at_condition_new(all.lock, &all.condition) == 0);
+    CHECK(at_condition_new(all.lock, &origin, &all.condition, NULL) == 0);
     at_patience patience = briefly();
     CHECK(at_condition_wait(all.condition, &patience) == AT_EPERMISSION);
     CHECK(at_condition_notify(all.condition, 1) == AT_EPERMISSION);
@@ -164,7 +243,7 @@ static void conditions(void)
     CHECK(at_lock_try_acquire(all.lock, NULL) == 0);
     CHECK(at_condition_notify(all.condition, 1) == 0);
     CHECK(at_condition_wait(all.condition, &patience) == AT_ETIMEOUT);
-    CHECK(at_lock_release(all.lock) == 0 && at_lock_release(all.lock) == 0);
+    CHECK(at_lock_release(all.lock, NULL) == 0 && at_lock_release(all.lock, NULL) == 0);
     run(pass_on, &all);
     CHECK(all.counter == 1);
     unref(all.condition);
@@ -185,7 +264,7 @@ static void count_limited(void *data)
 static void semaphores(void)
 {
     crowd all = {0};
-    CHECK(at_semaphore_new(1, 1, &all.semaphore) == 0);
+    CHECK(at_semaphore_new(1, true, &origin, &all.semaphore, NULL) == 0);
     CHECK(at_semaphore_release(all.semaphore, 1) == AT_ELIMIT);
     CHECK(at_semaphore_try_acquire(all.semaphore) == 0);
     CHECK(at_semaphore_try_acquire(all.semaphore) == AT_EAGAIN);
@@ -211,7 +290,7 @@ static void set_event(void *data)
 static void events(void)
 {
     crowd all = {0};
-    CHECK(at_event_new(&all.event) == 0);
+    CHECK(at_event_new(&origin, &all.event, NULL) == 0);
     at_patience patience = briefly();
     CHECK(at_event_wait(all.event, &patience) == AT_ETIMEOUT);
     at_thread setter;
@@ -228,41 +307,108 @@ static void meet(void *data)
     crowd *all = data;
     at_patience patience = forever();
     for (int i = 0; i < ROUNDS / 10; i++) {
-        unsigned place;
-        CHECK(at_barrier_wait(all->barrier, &place, &patience) == 0 && place < THREADS);
-        if (place == 0) {
+        at_arrival arrival = {0};
+        CHECK(at_barrier_wait(all->barrier, &arrival, &patience) == 0);
+        CHECK(arrival.place < THREADS);
+        if (arrival.place == 0) {
             all->counter++; /* one of them, and the others wait below */
         }
-        CHECK(at_barrier_wait(all->barrier, &place, &patience) == 0);
+        arrival = (at_arrival){0};
+        CHECK(at_barrier_wait(all->barrier, &arrival, &patience) == 0);
     }
 }
 
 static void barriers(void)
 {
     crowd all = {0};
-    CHECK(at_barrier_new(THREADS, &all.barrier) == 0);
+    CHECK(at_barrier_new(THREADS, &origin, &all.barrier, NULL) == 0);
+    CHECK(at_barrier_parties(all.barrier) == THREADS);
     run(meet, &all);
     CHECK(all.counter == ROUNDS / 10);
-    unsigned place;
+    at_arrival arrival = {0};
     at_patience patience = briefly();
-    CHECK(at_barrier_wait(all.barrier, &place, &patience) == AT_EBROKEN);
+    CHECK(at_barrier_wait(all.barrier, &arrival, &patience) == AT_EBROKEN);
     CHECK(at_barrier_is_broken(all.barrier));
-    CHECK(at_barrier_wait(all.barrier, &place, &patience) == AT_EBROKEN);
+    arrival = (at_arrival){0};
+    CHECK(at_barrier_wait(all.barrier, &arrival, &patience) == AT_EBROKEN);
     at_barrier_reset(all.barrier);
     CHECK(!at_barrier_is_broken(all.barrier) && at_barrier_waiting(all.barrier) == 0);
     run(meet, &all);
     unref(all.barrier);
 }
 
-int main(void)
+static void count_atomically(void *data)
+{
+    at_atomic *atomic = data;
+    at_patience patience = forever();
+    for (int i = 0; i < ROUNDS; i++) {
+        int64_t old = atomic_fetch_add(at_atomic_value(atomic), 1);
+        (void)at_atomic_notify(atomic, AT_PARK_ALL);
+        int64_t seen;
+        CHECK(at_atomic_wait(atomic, old, &seen, &patience) == 0 && seen > old);
+    }
+}
+
+static void wait_for_change(void *data)
+{
+    at_atomic *atomic = data;
+    at_patience patience = forever();
+    int64_t seen = INT64_MIN;
+    int64_t end = INT64_MIN + (int64_t)THREADS * ROUNDS;
+    while (seen != end) {
+        CHECK(at_atomic_wait(atomic, seen, &seen, &patience) == 0);
+    }
+}
+
+static void atomics(void)
+{
+    at_atomic *atomic;
+    CHECK(at_atomic_new(INT64_MIN, &origin, &atomic, NULL) == 0);
+    at_patience patience = briefly();
+    int64_t seen;
+    CHECK(at_atomic_wait(atomic, INT64_MIN, &seen, &patience) == AT_ETIMEOUT);
+    CHECK(at_atomic_wait(atomic, 0, &seen, &patience) == 0 && seen == INT64_MIN);
+    CHECK(at_atomic_notify(atomic, 1) == 0);
+    at_thread watcher;
+    CHECK(at_thread_start(&watcher, "watcher", wait_for_change, atomic, NULL) == 0);
+    at_thread threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(at_thread_start(&threads[i], "adder", count_atomically, atomic, NULL) ==
+              0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        at_thread_join(&threads[i]);
+    }
+    at_thread_join(&watcher);
+    unref(atomic);
+}
+
+static void all_of_it(void)
 {
     RUN_FAILING(makes_and_frees);
     RUN(locks_alone);
     RUN(locks_exclude);
-    RUN(death_of_the_holder_is_told_once);
+    RUN(death_of_an_interpreter_is_told);
+    RUN(a_closing_interpreter_keeps_nothing);
     RUN(conditions);
     RUN(semaphores);
     RUN(events);
     RUN(barriers);
+    RUN(atomics);
+}
+
+int main(void)
+{
+    (void)printf("in this process\n");
+    all_of_it();
+    (void)printf("shared with processes\n");
+    origin.shared_as = "test";
+    at_lock *lock;
+    if (at_lock_new(false, &origin, &lock, NULL) == AT_EUNSUPPORTED) {
+        (void)printf("the system has no robust futexes\n");
+        return 77;
+    }
+    unref(lock);
+    all_of_it();
     return 0;
 }

@@ -11,6 +11,7 @@ import pytest
 
 from atoll import (
     Barrier,
+    BoundedSemaphore,
     BrokenBarrierError,
     Channel,
     Condition,
@@ -153,7 +154,7 @@ def test_event() -> None:
 
 
 def test_semaphore() -> None:
-    semaphore = Semaphore(2, bounded=True)
+    semaphore = BoundedSemaphore(2)
     assert semaphore.acquire() and semaphore.acquire()
     assert semaphore.acquire(blocking=False) is False
     assert semaphore.acquire(timeout=0.01) is False

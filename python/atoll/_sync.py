@@ -1,0 +1,74 @@
+"""Locks and their kin on their way to other processes: by pickle, and by name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from atoll import _atoll, _descriptor
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["claim", "open_named", "reduce"]
+
+LABEL = "atoll-sync:"
+
+
+def _adopt(descriptor: int, lock: Any) -> Any:
+    try:
+        return _atoll.sync_adopt(descriptor, lock)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _rebuild(descriptor: Any, lock: Any) -> Any:
+    return _adopt(descriptor.detach(), lock)
+
+
+def reduce(thing: Any) -> tuple[Any, ...]:
+    """For pickle.
+
+    Raises:
+        TypeError: The thing is one of this process: it was made without `shared=True`.
+    """
+    described = thing._describe()
+    if described is None:
+        name = type(thing).__name__
+        raise TypeError(
+            f"this {name} is shared by the interpreters and threads of one process "
+            f"alone; for other processes make it with {name}(shared=True)"
+        )
+    descriptor, lock = described
+    return _rebuild, (_descriptor.passed(descriptor), lock)
+
+
+def claim(name: str) -> socket.socket:
+    """Look that nothing is called `name`, and keep others from making it.
+
+    Returns:
+        What is to be closed once it is made.
+
+    Raises:
+        FileExistsError: Something has that name.
+    """
+    return _descriptor.claim(LABEL, name)
+
+
+def open_named(wanted: type[Any], name: str) -> Any:
+    """The `wanted` thing that some process made with `name=name`.
+
+    Raises:
+        FileNotFoundError: No process that may be looked into has it.
+        TypeError: The name is that of something else.
+    """
+    found = _descriptor.find(LABEL + name) if name else None
+    if found is None:
+        raise FileNotFoundError(f"no {wanted.__name__} is called {name!r}")
+    thing = _adopt(found, None)
+    if type(thing) is not wanted:
+        raise TypeError(
+            f"{name!r} is a {type(thing).__name__}, not a {wanted.__name__}"
+        )
+    return thing

@@ -1,0 +1,184 @@
+/* Places; see place.h. */
+#include "chan/place.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "sys/guardian.h"
+
+enum { HEAD_BYTES = 64, ALIGNMENT_BYTES = 64 };
+
+/* Of a page; "atoll" and the version of the layouts. */
+static const char mark[8] = {'a', 't', 'o', 'l', 'l', 's', 'y', 1};
+
+typedef struct head {
+    char mark[8];
+    at_place_facts facts;
+} head;
+
+_Static_assert(sizeof(head) <= HEAD_BYTES, "the words follow it");
+
+static struct {
+    pthread_mutex_t mutex;
+    bool watches_fork; /* guarded: mutex, as the next */
+    at_place *first;
+} places = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* ---- the table --------------------------------------------------------------------
+ */
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&places.mutex);
+}
+
+static void after_fork(void)
+{
+    (void)pthread_mutex_unlock(&places.mutex);
+}
+
+/* Caller holds the mutex. */
+static at_shared *find_locked(const at_page *page)
+{
+    for (at_place *one = places.first; one != NULL; one = one->next) {
+        if (memcmp(one->page.identity, page->identity, sizeof page->identity) == 0 &&
+            at_shared_try_ref(one->thing)) {
+            return one->thing;
+        }
+    }
+    return NULL;
+}
+
+at_shared *at_place_find(const at_page *page)
+{
+    (void)pthread_mutex_lock(&places.mutex);
+    at_shared *found = find_locked(page);
+    (void)pthread_mutex_unlock(&places.mutex);
+    return found;
+}
+
+at_shared *at_place_publish(at_placed *placed)
+{
+    at_place *place = &placed->place;
+    if (place->scope == AT_PARK_PRIVATE) {
+        return &placed->shared;
+    }
+    (void)pthread_mutex_lock(&places.mutex);
+    if (!places.watches_fork) {
+        places.watches_fork = pthread_atfork(before_fork, after_fork, after_fork) == 0;
+    }
+    at_shared *found = find_locked(&place->page);
+    if (found == NULL) {
+        place->thing = &placed->shared;
+        place->next = places.first;
+        places.first = place;
+    }
+    (void)pthread_mutex_unlock(&places.mutex);
+    return found != NULL ? found : &placed->shared;
+}
+
+static void forget(at_place *place)
+{
+    (void)pthread_mutex_lock(&places.mutex);
+    for (at_place **link = &places.first; *link != NULL; link = &(*link)->next) {
+        if (*link == place) {
+            *link = place->next;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&places.mutex);
+}
+
+/* ---- making -------------------------------------------------------------------------
+ */
+
+static bool is_guarded(const at_place_facts *facts)
+{
+    return facts->content == AT_PLACE_LOCK || facts->content == AT_PLACE_CONDITION;
+}
+
+size_t at_place_page_words(void)
+{
+    return at_page_bytes() - HEAD_BYTES;
+}
+
+int at_place_identify(const at_page *page, at_place_facts *facts, at_fault *fault)
+{
+    const head *begin = page->memory.data;
+    *facts = begin->facts;
+    if (memcmp(begin->mark, mark, sizeof mark) != 0 || facts->content < AT_PLACE_LOCK ||
+        facts->content > AT_PLACE_ATOMIC) {
+        return at_fault_set(fault, AT_EINVALID,
+                            "the shared memory holds no lock, event, semaphore, "
+                            "barrier or atomic int of this version of atoll");
+    }
+    return 0;
+}
+
+static int open_page(at_place *place, const at_origin *origin, at_fault *fault)
+{
+    if (origin->page != NULL) {
+        place->page = *origin->page;
+        return 0;
+    }
+    char label[256];
+    (void)snprintf(label, sizeof label, "atoll-sync:%s", origin->shared_as);
+    int result = at_page_open(&place->page, label, fault);
+    if (result == 0) {
+        head *begin = place->page.memory.data;
+        begin->facts = place->facts;
+        memcpy(begin->mark, mark, sizeof mark);
+    }
+    return result;
+}
+
+int at_place_init(at_place *place, const at_origin *origin, const at_place_facts *facts,
+                  size_t size_bytes, at_fault *fault)
+{
+    *place = (at_place){.facts = *facts};
+    if (origin->shared_as == NULL && origin->page == NULL) {
+        size_t whole =
+            (size_bytes + ALIGNMENT_BYTES - 1) & ~(size_t)(ALIGNMENT_BYTES - 1);
+        place->scope = AT_PARK_PRIVATE;
+        place->words = at_calloc_aligned(ALIGNMENT_BYTES, whole);
+        return place->words != NULL ? 0
+                                    : at_fault_set(fault, AT_ENOMEM, "out of memory");
+    }
+    if (is_guarded(facts) && at_guardian_number() == 0) {
+        return at_fault_set(fault, AT_EUNSUPPORTED,
+                            "the system cannot tell of the death of a lock's holder: "
+                            "set_robust_list() or a new thread was refused");
+    }
+    place->scope = AT_PARK_SHARED;
+    int result = open_page(place, origin, fault);
+    if (result < 0) {
+        *place = (at_place){0};
+        return result;
+    }
+    place->words = (char *)place->page.memory.data + HEAD_BYTES;
+    if (is_guarded(facts)) {
+        result = at_guardian_enter(&place->page, HEAD_BYTES, fault);
+    }
+    if (result < 0) {
+        if (origin->page == NULL) {
+            at_page_close(&place->page);
+        }
+        *place = (at_place){0};
+    }
+    return result;
+}
+
+void at_place_fini(at_place *place)
+{
+    if (place->scope == AT_PARK_PRIVATE) {
+        at_free(place->words);
+        return;
+    }
+    forget(place);
+    if (is_guarded(&place->facts)) {
+        at_guardian_leave(&place->page, HEAD_BYTES);
+    }
+    at_page_close(&place->page);
+}

@@ -1,0 +1,45 @@
+/* Sleeping on a word: how locks, conditions, events, semaphores, barriers and atomic
+ * ints wait.
+ *
+ * The word says itself whether there is something to wait for, and may lie in memory
+ * that processes share, where there can be no queue of waiters: one of them may die in
+ * the middle of it. So these sleep on the word, by the kernel's futex, and what a
+ * waiter leaves behind is nothing.
+ *
+ * The close of an interpreter ends the sleeps of its threads without changing the
+ * words, which say something else to others: every sleeper of the word is woken, and
+ * this until the interpreter's have left, since one of them may have been about to
+ * sleep.
+ */
+#ifndef AT_CHAN_SLEEP_H
+#define AT_CHAN_SLEEP_H
+
+#include "base/contexts.h"
+#include "chan/wait.h"
+#include "sys/park.h"
+
+/* Sleep while `*word == expected`.
+ * ctx:  detached
+ * errs: 0 says only that it is time to look again; AT_ETIMEOUT; AT_EINTERRUPTED after a
+ *       signal, and the caller may call again; AT_EENDING when the peer closes */
+int at_sleep_on(atomic_uint *word, unsigned expected, at_park_scope scope,
+                const at_patience *patience) AT_DETACHED;
+
+/* Attempt again and again, for as long as it has paid lately.
+ * ctx:  any; never sleeps
+ * errs: AT_EAGAIN, and the attempt's own */
+int at_spin_for(at_spin *spin, at_attempt *attempt, void *context);
+
+/* One thread's sleep, in the list of its peer; lies on its stack. */
+typedef struct at_dozer {
+    atomic_uint *word; /* only an address: the memory may be gone */
+    at_park_scope scope;
+    struct at_dozer *next; /* guarded: the peer's mutex, as the next */
+    struct at_dozer *previous;
+} at_dozer;
+
+/* Wake every sleeper of `peer`, which is closing, until all have left. For peer.c.
+ * ctx: any; waits for the threads to be scheduled, and for nothing else */
+void at_dozers_end(struct at_peer *peer);
+
+#endif
