@@ -169,13 +169,17 @@ class _Simple:
     reduced: tuple[Any, ...]
 
     def holds(self, function: types.FunctionType) -> bool:
+        if function.__code__ is not self.code or _has_more(function):
+            return False
+        # Plain loops: every task that runs a function of __main__ comes through here.
         namespace = function.__globals__
-        return (
-            function.__code__ is self.code
-            and not _has_more(function)
-            and all(namespace.get(name) is value for name, value in self.used)
-            and not any(name in namespace for name in self.unused)
-        )
+        for name, value in self.used:
+            if namespace.get(name) is not value:
+                return False
+        for name in self.unused:  # noqa: SIM110
+            if name in namespace:
+                return False
+        return True
 
 
 _FUNCTIONS_KEPT = 1024

@@ -294,7 +294,8 @@ AT_UNCHECKED static PyObject *collect(PyObject *self, PyObject *timeout)
     }
     at_task *task = NULL;
     PyThreadState *thread_state = at_detach();
-    int result = at_scheduler_collect(at_pool_scheduler(self), deadline_ns, &task);
+    int result = at_results_collect(at_scheduler_results(at_pool_scheduler(self)),
+                                    deadline_ns, &task);
     at_attach(thread_state);
     PyObject *list = PyList_New(0);
     if (result < 0 || list == NULL) {
@@ -311,6 +312,53 @@ AT_UNCHECKED static PyObject *collect(PyObject *self, PyObject *timeout)
         task = next;
     }
     return list;
+}
+
+/* lead(id, futures, timeout, results) -> bool: wait for the result of one task, and add
+ * it to the list `results`. In one call, with no bytecode between the taking and the
+ * adding where a signal handler could raise and the result be lost. False where it has
+ * not come, or `futures` does not have it any more; None where another thread leads. */
+AT_UNCHECKED static PyObject *lead(PyObject *self, PyObject *arguments)
+{
+    PyObject *number, *futures, *timeout, *results;
+    int64_t deadline_ns;
+    if (!PyArg_ParseTuple(arguments, "OO!OO!:lead", &number, &PyDict_Type, &futures,
+                          &timeout, &PyList_Type, &results) ||
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
+        return NULL;
+    }
+    uint64_t id = PyLong_AsUnsignedLongLong(number);
+    if (id == UINT64_MAX && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (at_results_lead(at_scheduler_results(at_pool_scheduler(self)), id) < 0) {
+        Py_RETURN_NONE;
+    }
+    int unfinished = PyDict_Contains(futures, number);
+    PyThreadState *thread_state = at_detach();
+    at_task *task = at_results_lead_wait(at_scheduler_results(at_pool_scheduler(self)),
+                                         unfinished > 0 ? deadline_ns : 0);
+    at_attach(thread_state);
+    PyObject *tuple = NULL;
+    int added = -1;
+    if (task != NULL && unfinished >= 0) {
+        tuple = result_tuple(task);
+        added = tuple != NULL ? PyList_Append(results, tuple) : -1;
+    }
+    Py_XDECREF(tuple);
+    if (task == NULL && unfinished >= 0) {
+        Py_RETURN_FALSE;
+    }
+    if (task != NULL) {
+        at_task_free(task);
+    }
+    return added < 0 ? NULL : Py_NewRef(Py_True);
+}
+
+AT_UNCHECKED static PyObject *lead_release(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    at_results_lead_release(at_scheduler_results(at_pool_scheduler(self)));
+    Py_RETURN_NONE;
 }
 
 AT_UNCHECKED static PyObject *notice(PyObject *self, PyObject *arguments)
@@ -429,7 +477,7 @@ AT_UNCHECKED static PyObject *scheduler_close(PyObject *self,
 
 AT_UNCHECKED static PyObject *nudge(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    at_scheduler_nudge(at_pool_scheduler(self));
+    at_results_nudge(at_scheduler_results(at_pool_scheduler(self)));
     Py_RETURN_NONE;
 }
 
@@ -459,6 +507,8 @@ static PyMethodDef scheduler_methods[] = {
      "finish_bytes(task, outcome, data)"},
     {"put_back", at_pool_put_back, METH_O, "put_back(task) -> bool"},
     {"collect", collect, METH_O, "collect(timeout) -> [(id, outcome, worker, value)]"},
+    {"lead", lead, METH_VARARGS, "lead(id, futures, timeout, results) -> bool or None"},
+    {"lead_release", lead_release, METH_NOARGS, "lead_release()"},
     {"notice", notice, METH_VARARGS, "notice(worker, object)"},
     {"cancel", cancel, METH_O, "cancel(id) -> bool"},
     {"cancel_all", cancel_all, METH_NOARGS, "cancel_all() -> int"},

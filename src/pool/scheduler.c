@@ -41,11 +41,7 @@ struct at_scheduler {
     atomic_uint word;         /* what sleepers park on; changed before a wake */
     atomic_uint room_waiters; /* submitters that wait for `queued` to fall */
     atomic_uint room_word;    /* what they park on; changed before a wake */
-    pthread_mutex_t result_lock;
-    at_task_list results;       /* guarded: result_lock */
-    atomic_bool nudged;         /* the collector is to return */
-    atomic_uint result_word;    /* what the collector parks on */
-    atomic_uint collector_idle; /* 1: it sleeps, or is about to */
+    at_results results;
     worker workers[];
 };
 
@@ -58,8 +54,7 @@ static void scheduler_free(at_shared *thing)
         pthread_mutex_destroy(&scheduler->workers[i].lock);
         pthread_mutex_destroy(&scheduler->workers[i].run_lock);
     }
-    at_task_list_fini(&scheduler->results);
-    pthread_mutex_destroy(&scheduler->result_lock);
+    at_results_fini(&scheduler->results);
     at_free(scheduler);
 }
 
@@ -86,8 +81,7 @@ at_scheduler *at_scheduler_new(unsigned worker_count)
     }
     at_shared_init(&scheduler->shared, &at_scheduler_kind);
     scheduler->worker_count = worker_count;
-    lock_init(&scheduler->result_lock);
-    at_task_list_init(&scheduler->results);
+    at_results_init(&scheduler->results);
     for (unsigned i = 0; i < worker_count; i++) {
         lock_init(&scheduler->workers[i].lock);
         lock_init(&scheduler->workers[i].run_lock);
@@ -287,17 +281,6 @@ int at_scheduler_take(at_scheduler *scheduler, unsigned number, int64_t deadline
     }
 }
 
-static void push_result(at_scheduler *scheduler, at_task *task)
-{
-    pthread_mutex_lock(&scheduler->result_lock);
-    at_task_list_push(&scheduler->results, task);
-    pthread_mutex_unlock(&scheduler->result_lock);
-    if (atomic_exchange(&scheduler->collector_idle, 0) != 0) {
-        atomic_fetch_add(&scheduler->result_word, 1);
-        at_park_wake(&scheduler->result_word, 1, AT_PARK_PRIVATE);
-    }
-}
-
 int at_scheduler_begin(at_scheduler *scheduler, const at_task *task)
 {
     worker *self = &scheduler->workers[task->worker];
@@ -333,7 +316,7 @@ int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outco
     task->payload = NULL;
     task->result = result;
     task->outcome = outcome;
-    push_result(scheduler, task);
+    at_results_push(&scheduler->results, task);
     at_message_unref(payload);
     return interrupted ? AT_EINTERRUPTED : 0;
 }
@@ -371,6 +354,11 @@ int at_scheduler_put_back(at_scheduler *scheduler, at_task *task)
     return at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL);
 }
 
+at_results *at_scheduler_results(at_scheduler *scheduler)
+{
+    return &scheduler->results;
+}
+
 int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *word)
 {
     at_task *task = at_alloc(sizeof *task);
@@ -378,49 +366,8 @@ int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *wo
         return AT_ENOMEM;
     }
     *task = (at_task){.outcome = AT_OUTCOME_NOTICE, .worker = number, .result = word};
-    push_result(scheduler, task);
+    at_results_push(&scheduler->results, task);
     return 0;
-}
-
-static at_task *take_results(at_scheduler *scheduler)
-{
-    pthread_mutex_lock(&scheduler->result_lock);
-    at_task *first = scheduler->results.first;
-    at_task_list_init(&scheduler->results);
-    pthread_mutex_unlock(&scheduler->result_lock);
-    return first;
-}
-
-int at_scheduler_collect(at_scheduler *scheduler, int64_t deadline_ns, at_task **tasks)
-{
-    for (;;) {
-        uint32_t word = atomic_load(&scheduler->result_word);
-        atomic_store(&scheduler->collector_idle, 1); /* pairs with push_result */
-        *tasks = take_results(scheduler);
-        int result = 0;
-        if (*tasks == NULL && atomic_exchange(&scheduler->nudged, false)) {
-            result = AT_EINTERRUPTED;
-        } else if (*tasks == NULL) {
-            result = at_park_wait(&scheduler->result_word, word, deadline_ns,
-                                  AT_PARK_PRIVATE);
-        }
-        atomic_store(&scheduler->collector_idle, 0);
-        if (*tasks != NULL) {
-            return 0;
-        }
-        if (result < 0) {
-            return result;
-        }
-    }
-}
-
-void at_scheduler_nudge(at_scheduler *scheduler)
-{
-    atomic_store(&scheduler->nudged, true);
-    if (atomic_exchange(&scheduler->collector_idle, 0) != 0) {
-        atomic_fetch_add(&scheduler->result_word, 1);
-        at_park_wake(&scheduler->result_word, 1, AT_PARK_PRIVATE);
-    }
 }
 
 int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id)
@@ -452,7 +399,7 @@ size_t at_scheduler_cancel_all(at_scheduler *scheduler)
             at_task *next = task->next;
             less_queued(scheduler, 1);
             task->outcome = AT_OUTCOME_CANCELLED;
-            push_result(scheduler, task);
+            at_results_push(&scheduler->results, task);
             task = next;
             count++;
         }

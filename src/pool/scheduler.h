@@ -2,8 +2,7 @@
  *
  * Each worker has a deque; a submitted task goes to the next worker's in turn, and a
  * worker whose own is empty steals the oldest of another. A worker without work looks
- * about for a moment (one at a time does), then parks. Results gather in one list,
- * which a collector takes as a whole: a batch costs it one wake-up.
+ * about for a moment (one at a time does), then parks. Results gather in results.h.
  *
  * A worker is a number: what runs on it (an interpreter's owner thread, a thread, a
  * thread that feeds a process) is its owner's affair, and it may be replaced while
@@ -23,6 +22,7 @@
 #include "base/contexts.h"
 #include "base/shared.h"
 #include "chan/message.h"
+#include "pool/results.h"
 #include "pool/task.h"
 
 enum { AT_POOL_WORKERS = 1024, AT_POOL_ANY_WORKER = -1 };
@@ -83,15 +83,8 @@ int at_scheduler_put_back(at_scheduler *scheduler, at_task *task);
  * ctx: any; owns: takes `word` on success; errs: AT_ENOMEM */
 int at_scheduler_notice(at_scheduler *scheduler, unsigned worker, at_message *word);
 
-/* Take every result there is, oldest first, waiting for the first one.
- * ctx:  detached
- * owns: the caller frees each with at_task_free()
- * errs: AT_ETIMEOUT, AT_EINTERRUPTED */
-int at_scheduler_collect(at_scheduler *scheduler, int64_t deadline_ns,
-                         at_task **tasks) AT_DETACHED;
-
-/* End the collector's wait, now or the next time, with AT_EINTERRUPTED. ctx: any */
-void at_scheduler_nudge(at_scheduler *scheduler);
+/* Where the results go. ctx: any; good as long as the scheduler is */
+at_results *at_scheduler_results(at_scheduler *scheduler);
 
 /* Take the task off its queue, if it has not begun.
  * ctx: any; errs: AT_ENOTFOUND */

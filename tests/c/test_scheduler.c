@@ -68,7 +68,8 @@ static void every_task_runs_once(void)
     size_t done = 0;
     while (done < SUBMITTERS * TASKS) {
         at_task *task;
-        CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+        CHECK(at_results_collect(at_scheduler_results(scheduler), AT_NEVER, &task) ==
+              0);
         while (task != NULL) {
             at_task *next = task->next;
             CHECK(task->outcome == AT_OUTCOME_VALUE);
@@ -135,7 +136,7 @@ static void cancelling(void)
     CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_ERROR, NULL) == 0);
     CHECK(at_scheduler_cancel_all(scheduler) == 3);
     CHECK(at_scheduler_queued(scheduler) == 0);
-    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    CHECK(at_results_collect(at_scheduler_results(scheduler), AT_NEVER, &task) == 0);
     size_t cancelled = 0;
     while (task != NULL) {
         at_task *next = task->next;
@@ -187,6 +188,75 @@ static void putting_back(void)
     at_shared_unref((at_shared *)scheduler); /* with a task and results in it */
 }
 
+static void *finish_main(void *task)
+{
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, message_of(7)) == 0);
+    return NULL;
+}
+
+static void *release_main(void *results)
+{
+    at_results_lead_release(results);
+    return NULL;
+}
+
+static void leading(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_results *results = at_scheduler_results(scheduler);
+    at_task *task, *other;
+    pthread_t thread;
+    for (uint64_t id = 1; id <= 4; id++) {
+        CHECK(at_scheduler_submit(scheduler, id, NULL, AT_POOL_ANY_WORKER) == 0);
+    }
+    /* What is there already, from between others. */
+    for (int i = 0; i < 3; i++) {
+        CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0);
+        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    }
+    CHECK(at_results_lead(results, 2) == 0);
+    CHECK(at_results_lead(results, 3) == AT_EBUSY);
+    task = at_results_lead_wait(results, AT_NEVER);
+    CHECK(task != NULL && task->id == 2);
+    at_task_free(task);
+    /* What comes while it waits. */
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 4);
+    CHECK(at_results_lead(results, 4) == 0);
+    CHECK(pthread_create(&thread, NULL, finish_main, task) == 0);
+    task = at_results_lead_wait(results, AT_NEVER);
+    CHECK(task != NULL && value_of(task->result) == 7);
+    at_task_free(task);
+    pthread_join(thread, NULL);
+    /* The collector has the others, and those alone. */
+    CHECK(at_results_collect(results, AT_NEVER, &task) == 0);
+    other = task->next;
+    CHECK(task->id == 1 && other->id == 3 && other->next == NULL);
+    at_task_free(task);
+    at_task_free(other);
+    /* Nothing comes: at the deadline, and when released before and while it waits. */
+    CHECK(at_results_lead(results, 5) == 0);
+    CHECK(at_results_lead_wait(results, at_clock_ns() + 1000) == NULL);
+    CHECK(at_results_lead(results, 5) == 0);
+    at_results_lead_release(results);
+    CHECK(at_results_lead_wait(results, AT_NEVER) == NULL);
+    CHECK(at_results_lead(results, 5) == 0);
+    CHECK(pthread_create(&thread, NULL, release_main, results) == 0);
+    CHECK(at_results_lead_wait(results, AT_NEVER) == NULL);
+    pthread_join(thread, NULL);
+    /* It led no more: the collector gets it. */
+    CHECK(at_scheduler_submit(scheduler, 5, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 5);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    CHECK(at_results_collect(results, AT_NEVER, &task) == 0 && task->id == 5);
+    at_task_free(task);
+    /* What came for a leader that has not waited yet goes with the rest. */
+    CHECK(at_scheduler_submit(scheduler, 6, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 6);
+    CHECK(at_results_lead(results, 6) == 0);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    at_shared_unref((at_shared *)scheduler);
+}
+
 static void abandoning(void)
 {
     scheduler = at_scheduler_new(1);
@@ -205,7 +275,7 @@ static void abandoning(void)
           AT_ECLOSED);
     CHECK(at_scheduler_current(scheduler, 0) == 2);
     CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
-    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    CHECK(at_results_collect(at_scheduler_results(scheduler), AT_NEVER, &task) == 0);
     CHECK(task->id == 2 && task->next == NULL);
     at_task_free(task);
     at_shared_unref((at_shared *)scheduler);
@@ -259,11 +329,13 @@ static void waiting_has_an_end(void)
     int64_t soon_ns = at_clock_deadline(1000000);
     CHECK(at_scheduler_take(scheduler, 0, soon_ns, &task) == AT_ETIMEOUT);
     soon_ns = at_clock_deadline(1000000);
-    CHECK(at_scheduler_collect(scheduler, soon_ns, &task) == AT_ETIMEOUT);
-    at_scheduler_nudge(scheduler);
-    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == AT_EINTERRUPTED);
+    CHECK(at_results_collect(at_scheduler_results(scheduler), soon_ns, &task) ==
+          AT_ETIMEOUT);
+    at_results_nudge(at_scheduler_results(scheduler));
+    CHECK(at_results_collect(at_scheduler_results(scheduler), AT_NEVER, &task) ==
+          AT_EINTERRUPTED);
     CHECK(at_scheduler_notice(scheduler, 0, NULL) == 0);
-    CHECK(at_scheduler_collect(scheduler, AT_NEVER, &task) == 0);
+    CHECK(at_results_collect(at_scheduler_results(scheduler), AT_NEVER, &task) == 0);
     CHECK(task->outcome == AT_OUTCOME_NOTICE && task->next == NULL);
     at_task_free(task);
     at_shared_unref((at_shared *)scheduler);
@@ -289,6 +361,7 @@ int main(void)
     RUN(stealing_and_pinning);
     RUN(cancelling);
     RUN(putting_back);
+    RUN(leading);
     RUN(abandoning);
     RUN(room);
     RUN(closing_and_stopping);

@@ -5,17 +5,19 @@ import itertools
 import os
 import sys
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from concurrent.futures._base import PENDING
 from typing import Any, Literal, Self
 
 from atoll import _atoll
 from atoll._errors import ClosedError, Full
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
-from atoll._pool.future import PoolFuture, finish_all
+from atoll._pool.future import PoolFuture, finish, finish_all
 from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
 from atoll._pool.maps import mapped, with_progress
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
@@ -28,6 +30,8 @@ __all__ = ["Broadcast", "BrokenProcess", "LostWorker", "Pool", "PoolFuture"]
 MODELS: dict[str, type[Model]] = {
     model.name: model for model in (InterpreterModel, ThreadModel, ProcessModel)
 }
+
+_LEAD_SECONDS = 0.05
 
 _pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
 
@@ -125,12 +129,14 @@ class Pool(Executor):
         self._numbers = itertools.count(1)
         self._next_id = self._numbers.__next__
         self._futures: dict[int, PoolFuture] = {}
+        self._led: list[tuple[int, int, int, Any]] = []  # results that waiters took
         self._lock = threading.Lock()
         self._shut = False
         self._broken: BaseException | None = None
         self._over = threading.Event()
         self._limits = Limits(self, replace_stuck)
-        if self._model_name == "threads":
+        self._in_place = self._model_name == "threads"
+        if self._in_place:
             self._start_objects()
         else:
             self._start_data()  # what cannot be sent is told now
@@ -362,7 +368,7 @@ class Pool(Executor):
             NotShareableError: It cannot be sent.
         """
         token = uuid.uuid4().hex
-        if self._model_name == "threads":
+        if self._in_place:
             _worker.keep(token, value)
             return Broadcast(token, value, self._release)
         with self._lock:
@@ -372,7 +378,7 @@ class Pool(Executor):
 
     def _release(self, token: str) -> None:
         self._broadcasts.pop(token, None)
-        if self._model_name == "threads":
+        if self._in_place:
             _worker.drop(token)
         elif not self._shut:
             self._everywhere(_worker.drop, token)
@@ -389,7 +395,7 @@ class Pool(Executor):
         future = self._futures.pop(task_id, None)
         self._model.forget(task_id)
         if future is not None:
-            finish_all([(future, None, exception)])
+            self._fail(future, exception)
 
     def stuck(self) -> list[int]:
         """The workers that were told to end their task and have not: they are in C."""
@@ -425,14 +431,10 @@ class Pool(Executor):
         self._scheduler.cancel_all()
         for worker in range(self._workers):
             self._scheduler.stop_worker(worker, True)
-        lost: list[tuple[PoolFuture, Any, BaseException | None]] = [
-            (future, None, error)
-            for task_id, future in list(self._futures.items())
-            if self._scheduler.running(task_id) < 0
-        ]
-        for future, _, _ in lost:
-            self._futures.pop(future._task_id, None)
-        finish_all(lost)
+        for task_id, future in list(self._futures.items()):
+            if self._scheduler.running(task_id) < 0:
+                self._futures.pop(task_id, None)
+                self._fail(future, error)
 
     # ---- results ---------------------------------------------------------------------
 
@@ -441,6 +443,8 @@ class Pool(Executor):
             while self._crew.alive or self._futures:
                 wait = self._limits.wait_seconds()
                 self._deliver(self._scheduler.collect(wait))
+                if self._led:
+                    self._deliver_led()
                 if wait is not None:
                     self._limits.expire()
         finally:
@@ -448,22 +452,80 @@ class Pool(Executor):
 
     def _deliver(self, batch: list[tuple[int, int, int, Any]]) -> None:
         finished: list[tuple[PoolFuture, Any, BaseException | None]] = []
-        pop = self._futures.pop
-        in_place = self._model_name == "threads"
+        pop, in_place = self._futures.pop, self._in_place
         for task_id, outcome, worker, value in batch:
             if outcome == NOTICE:
                 self._crew.noticed(worker, value)
                 continue
             future = pop(task_id, None)
-            error = None
-            if outcome != VALUE:
-                interrupted = future is not None and future._interrupt
-                value, error = None, error_of(outcome, value, interrupted)
-            elif in_place:
-                value, error = self._model.result(task_id, value)
+            result, error = self._outcome(task_id, outcome, value, future)
             if future is not None:
-                finished.append((future, value, error))
-        finish_all(finished)
+                finished.append((future, result, error))
+            if in_place:
+                self._model.forget(task_id)
+        if finished:
+            finish_all(finished)
+            self._scheduler.lead_release()  # who leads may wait for one of these
+
+    def _outcome(
+        self, task_id: int, outcome: int, value: Any, future: PoolFuture | None
+    ) -> tuple[Any, BaseException | None]:
+        if outcome == VALUE:
+            if self._in_place:
+                return self._model.result(task_id)
+            return value, None
+        return None, error_of(outcome, value, future is not None and future._interrupt)
+
+    def _fail(self, future: PoolFuture, exception: BaseException) -> None:
+        finish(future, None, exception)
+        self._scheduler.lead_release()
+
+    def _lead(self, future: PoolFuture, timeout: float | None) -> float | None:
+        """Wait for a result past the collector, but not for long; the time left.
+
+        The wait is one in C that a signal handler interrupts only when it comes while
+        the thread sleeps, so a longer one is the condition's.
+        """
+        began = time.monotonic()
+        until = began + _LEAD_SECONDS
+        if timeout is not None:
+            until = min(until, began + timeout)
+        number, futures, led = future._task_id, self._futures, self._led
+        try:
+            while future._state == PENDING:
+                wait = max(0.0, until - time.monotonic())
+                taken = self._scheduler.lead(number, futures, wait, led)
+                if taken:
+                    self._deliver_led()
+                if taken is None or wait == 0.0:
+                    break
+        except BaseException:
+            self._scheduler.nudge()  # what was taken, the collector delivers
+            raise
+        if timeout is None:
+            return None
+        return max(0.0, began + timeout - time.monotonic())
+
+    def _deliver_led(self) -> None:
+        # A signal handler may raise anywhere in here, on the main thread: a result
+        # stays in the list until its future has it, and can be delivered again.
+        while self._led:
+            try:
+                entry = self._led[0]
+            except IndexError:
+                break  # another thread had it too
+            task_id, outcome, _, value = entry
+            future = self._futures.get(task_id)
+            if future is not None:
+                finish(future, *self._outcome(task_id, outcome, value, future))
+                self._futures.pop(task_id, None)
+            self._model.forget(task_id)
+            try:
+                self._led.remove(entry)  # by its number, the first item
+            except ValueError:
+                pass
+        if self._shut:
+            self._scheduler.nudge()  # it may have been the last one
 
     # ---- start and end ---------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["PoolFuture", "finish_all"]
+__all__ = ["PoolFuture", "finish", "finish_all"]
 
 # Guards the making of conditions against the finishing of futures that have none yet.
 _lock = threading.Lock()
@@ -64,6 +64,11 @@ class PoolFuture(Future[Any]):
         # Finished already, as most are of whoever collects many: nobody to wait for.
         if self._state == FINISHED and self._exception is None:
             return self._result
+        # Where nobody else is told of it, the result comes straight to this thread.
+        if self._state == PENDING and self._made is None:
+            timeout = self._pool._lead(self, timeout)
+            if self._state == FINISHED and self._exception is None:
+                return self._result
         return super().result(timeout)
 
     def running(self) -> bool:
@@ -98,36 +103,58 @@ class PoolFuture(Future[Any]):
         raise InvalidStateError("a pool's future is run by the pool alone")
 
 
+def _set(future: PoolFuture, result: Any, exception: BaseException | None) -> bool:
+    """Finish a future, under the lock; True where somebody is to be told."""
+    if future._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+        return False
+    if exception is None:
+        future._result = result
+        future._state = FINISHED
+    elif type(exception) is CancelledError:
+        future._state = CANCELLED_AND_NOTIFIED
+    else:
+        future._exception = exception
+        future._state = FINISHED
+    return future._made is not None
+
+
+def _tell(future: PoolFuture) -> None:
+    with future._condition:
+        for waiter in future._waiters:
+            if future._state == CANCELLED_AND_NOTIFIED:
+                waiter.add_cancelled(future)
+            elif future._exception is not None:
+                waiter.add_exception(future)
+            else:
+                waiter.add_result(future)
+        future._condition.notify_all()
+    future._invoke_callbacks()  # type: ignore[attr-defined]
+
+
+def finish(future: PoolFuture, result: Any, exception: BaseException | None) -> None:
+    """Finish a future with a result or an exception; `CancelledError` is cancelled.
+
+    On any thread: no handler of a signal can leave the lock taken. The handler runs at
+    a jump backwards, and at the end of a loop's body CPython 3.13 leaves that jump out
+    of the `with` statement around the loop.
+    """
+    with _lock:
+        told = _set(future, result, exception)
+    if told:
+        _tell(future)
+
+
 def finish_all(
     batch: list[tuple[PoolFuture, Any, BaseException | None]],
 ) -> None:
-    """Finish futures with a result or an exception; `CancelledError` is cancelled.
+    """Finish many; not on the main thread, whose signal handlers may raise.
 
     What is finished already stays as it is.
     """
     watched = []
     with _lock:
         for future, result, exception in batch:
-            if future._state in (FINISHED, CANCELLED_AND_NOTIFIED):
-                continue
-            if exception is None:
-                future._result = result
-                future._state = FINISHED
-            elif type(exception) is CancelledError:
-                future._state = CANCELLED_AND_NOTIFIED
-            else:
-                future._exception = exception
-                future._state = FINISHED
-            if future._made is not None:
+            if _set(future, result, exception):
                 watched.append(future)
     for future in watched:
-        with future._condition:
-            for waiter in future._waiters:
-                if future._state == CANCELLED_AND_NOTIFIED:
-                    waiter.add_cancelled(future)
-                elif future._exception is not None:
-                    waiter.add_exception(future)
-                else:
-                    waiter.add_result(future)
-            future._condition.notify_all()
-        future._invoke_callbacks()  # type: ignore[attr-defined]
+        _tell(future)

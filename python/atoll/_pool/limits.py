@@ -13,7 +13,7 @@ import warnings
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
-from atoll._pool.future import PoolFuture, finish_all
+from atoll._pool.future import PoolFuture
 from atoll._pool.results import LostWorker
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Limits:
             if self._scheduler.cancel(task_id):
                 self._pool._drop(task_id, late)
                 continue
-            finish_all([(future, None, late)])
+            self._pool._fail(future, late)
             self.interrupt(future)
 
     # ---- cancelling ------------------------------------------------------------------

@@ -54,9 +54,9 @@ class Model:
     def forget(self, task_id: int) -> None:
         """The task is over, and its result is not wanted."""
 
-    def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
-        """The result of a task whose outcome is a value."""
-        return value, None
+    def result(self, task_id: int) -> tuple[Any, BaseException | None]:
+        """The value or exception of a task, where it was left here until `forget`."""
+        raise NotImplementedError
 
     def resident_bytes(self, worker: int) -> int | None:
         """Memory of the worker, where it has its own."""
@@ -171,8 +171,8 @@ class ThreadModel(Model):
     def leave(self, worker: int) -> None:
         del self._threads[worker]
 
-    def result(self, task_id: int, value: Any) -> tuple[Any, BaseException | None]:
-        return self._values.pop(task_id)
+    def result(self, task_id: int) -> tuple[Any, BaseException | None]:
+        return self._values.get(task_id, (None, None))
 
     def forget(self, task_id: int) -> None:
         self._calls.pop(task_id, None)

@@ -1,0 +1,132 @@
+"""Waiting for results of a pool: they come past the collector, and none is lost."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import atoll
+
+DEADLINE = 60
+
+
+@pytest.fixture(params=["interpreters", "threads", "processes"])
+def model(request):
+    return request.param
+
+
+def test_one_by_one_from_many_threads(model):
+    wrong = []
+
+    def use(first):
+        for number in range(first, first + 200):
+            if pool.submit(abs, -number).result(DEADLINE) != number:
+                wrong.append(number)
+
+    with atoll.Pool(2, model=model) as pool:
+        threads = [threading.Thread(target=use, args=(n * 1000,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+        assert wrong == [] and pool.stats()["unfinished"] == 0
+
+
+def test_many_threads_wait_for_one_task(model):
+    got = []
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(time.sleep, 0.1)
+        threads = [
+            threading.Thread(target=lambda: got.append(future.result(DEADLINE)))
+            for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    assert got == [None] * 5
+
+
+def test_exceptions_come_the_same_way(model):
+    with atoll.Pool(1, model=model) as pool:
+        for _ in range(20):
+            with pytest.raises(ZeroDivisionError):
+                pool.submit(divmod, 1, 0).result(DEADLINE)
+
+
+def test_a_callback_runs_elsewhere(model):
+    """Not on the thread that waits, which may hold a lock that the callback wants."""
+    lock, called = threading.Lock(), threading.Event()
+
+    def callback(future):
+        with lock:
+            called.set()
+
+    with atoll.Pool(1, model=model) as pool, lock:
+        future = pool.submit(time.sleep, 0.05)
+        future.add_done_callback(callback)
+        assert future.result(DEADLINE) is None
+    assert called.wait(DEADLINE)
+
+
+def test_it_ends_in_time(model):
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(time.sleep, 0.3)
+        for timeout in (0, 0.001, 0.1):
+            with pytest.raises(TimeoutError):
+                future.result(timeout)
+        assert future.result(DEADLINE) is None
+
+
+INTERRUPTED = """
+import random, signal, atoll
+
+class Enough(Exception):
+    pass
+
+def handler(number, frame):
+    raise Enough
+
+signal.signal(signal.SIGALRM, handler)
+choose = random.Random(3)
+raised = 0
+with atoll.Pool(1, model={model!r}) as pool:
+    for number in range(1000):
+        future = pool.submit(abs, -number)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, choose.uniform(1e-6, 2e-4))
+            future.result(60)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Enough:
+            raised += 1
+        assert future.result(60) == number
+    unfinished = pool.stats()["unfinished"]
+assert unfinished == 0, unfinished
+print("raised" if raised else "never raised")
+"""
+
+
+def test_a_signal_handler_that_raises_loses_no_result(model):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(model=model)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE * 3,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "raised\n"
+
+
+def test_control_c_ends_the_wait(model):
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(time.sleep, 1)
+        timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            future.result(DEADLINE)
+        timer.join()
+        assert future.result(DEADLINE) is None
