@@ -234,8 +234,8 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
         return at_channel_received(self, result, items[0]);
     }
     int more =
-        wanted > 1 ? at_channel_try_recv_many(self->channel, items + 1, wanted - 1) : 0;
-    return unpack_batch(self, items, 1 + (more > 0 ? (size_t)more : 0));
+        wanted > 1 ? at_channel_try_recv_more(self->channel, items + 1, wanted - 1) : 0;
+    return unpack_batch(self, items, 1 + (size_t)more);
 }
 
 AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)

@@ -181,7 +181,7 @@ int at_channel_send(at_channel *channel, void *item, const at_patience *patience
 
 /* The pop of one that is not waited for when it is slow. The mutex makes what it has
  * missed known before the first item behind the gap. */
-static int pop_lagging(at_channel *channel, void **items, size_t limit)
+static int pop_lagging(at_channel *channel, void **items, size_t limit, bool tells)
 {
     bool drops = channel->feed.slow == AT_SLOW_DROPS;
     (void)pthread_mutex_lock(&channel->lag_mutex);
@@ -191,7 +191,7 @@ static int pop_lagging(at_channel *channel, void **items, size_t limit)
     if (result == AT_ECLOSED && channel->missed != 0) {
         result = AT_ELAGGED;
     }
-    if (result == AT_ELAGGED) {
+    if (result == AT_ELAGGED && tells) {
         items[0] = (void *)channel->missed; /* NOLINT(performance-no-int-to-ptr) */
         channel->missed = 0;
     }
@@ -204,7 +204,7 @@ static int pop(at_channel *channel, void **item)
     if (channel->feed.slow == AT_SLOW_WAITS) {
         return at_ring_try_pop(&channel->ring, item);
     }
-    int result = pop_lagging(channel, item, 1);
+    int result = pop_lagging(channel, item, 1, true);
     return result == 1 ? 0 : result;
 }
 
@@ -222,17 +222,28 @@ int at_channel_try_recv(at_channel *channel, void **item)
     return result;
 }
 
-int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit)
+static int recv_many(at_channel *channel, void **items, size_t limit, bool tells)
 {
     int count = channel->feed.slow == AT_SLOW_WAITS
                     ? at_ring_try_pop_many(&channel->ring, items, limit)
-                    : pop_lagging(channel, items, limit);
+                    : pop_lagging(channel, items, limit, tells);
     if (count < 0) {
         return count;
     }
     at_wait_notify(channel->senders, (unsigned)count);
     receivers_pass_on(channel);
     return count;
+}
+
+int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit)
+{
+    return recv_many(channel, items, limit, true);
+}
+
+int at_channel_try_recv_more(at_channel *channel, void **items, size_t limit)
+{
+    int count = recv_many(channel, items, limit, false);
+    return count > 0 ? count : 0;
 }
 
 static int attempt_recv(void *context)

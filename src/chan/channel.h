@@ -113,6 +113,12 @@ int at_channel_recv(at_channel *channel, void **item,
  * errs: AT_EEMPTY, AT_ECLOSED when there is none */
 int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit);
 
+/* What is there behind an item that was just received, if anything is. What was missed
+ * is left to the next receive to tell.
+ * ctx:  any
+ * owns: the caller gets the items that it returns the count of */
+int at_channel_try_recv_more(at_channel *channel, void **items, size_t limit);
+
 /* Receive from the first of `count` channels that has something; `*chosen` is its
  * index. Where several have, `start` says which is looked at first, so that a caller
  * who varies it starves none. Closed and drained channels are passed over. ctx:

@@ -120,6 +120,18 @@ def test_drop_oldest_tells_how_many() -> None:
     assert subscription.recv() == 10
 
 
+def test_a_batch_ends_before_a_gap_or_the_end() -> None:
+    broadcast = Broadcast(3, slow="close")
+    subscription = broadcast.subscribe()
+    for number in range(4):
+        broadcast.send(number)
+    assert subscription.recv_many() == [0, 1, 2]
+    with pytest.raises(LaggedError):
+        subscription.recv_many()
+    with pytest.raises(ClosedError):
+        subscription.recv_many()
+
+
 def test_select_and_iteration_tell_it_as_well() -> None:
     broadcast = Broadcast(1, slow="drop_oldest")
     subscription = broadcast.subscribe()

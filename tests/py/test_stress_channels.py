@@ -16,4 +16,4 @@ def test_nothing_is_lost_doubled_or_hung() -> None:
         command, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "'lost': 0" in done.stdout
+    assert "'lost': 0" in done.stdout and "'broadcast': " in done.stdout

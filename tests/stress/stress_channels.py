@@ -9,6 +9,12 @@ in mid-send. What a sender was told was accepted must be received, once and in o
 Beside it a process maps a shared buffer, writes to it, and is killed; the buffer must
 be readable after that. Prints what was counted and ends with 1 where anything was lost,
 doubled, out of order, hung or leaked.
+
+Every third round is of a broadcast instead: two interpreters send, two more and a
+thread receive, and a guest subscribes, reads a little and is closed with its
+subscription in hand. Who is waited for must get everything, all in one order; who is
+not must get or be told of everything; nobody waits for the guest. A shared dict counts
+what was sent.
 """
 
 from __future__ import annotations
@@ -25,7 +31,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from atoll import Channel, ClosedError, Empty, Interpreter, SharedBuffer
+from atoll import (
+    Broadcast,
+    Channel,
+    ClosedError,
+    Empty,
+    Interpreter,
+    LaggedError,
+    SharedBuffer,
+    SharedDict,
+    Subscription,
+)
 
 HANG_SECONDS = 120.0
 # Senders may both wait for room in a channel other than the one looked at.
@@ -200,6 +216,127 @@ def one_round(
     return check(accepted, received)
 
 
+def publish(
+    name: int, seed: int, broadcast: Broadcast, count: int, table: SharedDict
+) -> int:
+    """Send up to `count`; how many were accepted."""
+    chance = random.Random(seed)
+    for number in range(count):
+        try:
+            obj = (name, number, payload(chance.randrange(6), number))
+            broadcast.send(obj, timeout=HANG_SECONDS)
+        except ClosedError:
+            return number
+        table.change("sent", lambda sent: sent + 1, 0)
+    return count
+
+
+def follow(seed: int, subscription: Subscription) -> tuple[list[tuple[int, int]], int]:
+    """Receive until the end: (sender, number) for each, and how many were missed."""
+    from atoll import select
+
+    chance = random.Random(seed)
+    got: list[tuple[int, int]] = []
+    missed = 0
+    while True:
+        how = chance.randrange(4)
+        try:
+            if how == 0:
+                taken = [subscription.recv(timeout=HANG_SECONDS)]
+            elif how == 1:
+                taken = subscription.recv_many(chance.choice((2, 50)), HANG_SECONDS)
+            elif how == 2:
+                taken = [select(subscription, timeout=HANG_SECONDS)[1]]
+            else:
+                taken = [next(subscription)]
+        except LaggedError as error:
+            missed += error.missed
+        except (ClosedError, StopIteration):
+            return got, missed
+        else:
+            got += [(name, number) for name, number, _ in taken]
+
+
+def visit(broadcast: Broadcast) -> None:
+    """Subscribe, read a little, and stop reading; the subscription stays."""
+    import builtins
+
+    subscription = broadcast.subscribe()
+    builtins.kept = (subscription, broadcast)  # type: ignore[attr-defined]
+    for _ in range(3):
+        try:
+            subscription.recv(timeout=LOOK_SECONDS)
+        except (TimeoutError, LaggedError):
+            pass
+
+
+def check_broadcast(
+    slow: str,
+    accepted: list[int],
+    received: list[tuple[list[tuple[int, int]], int]],
+) -> dict[str, int]:
+    """Count what went wrong."""
+    counts = {"broadcast": 0, "lost": 0, "doubled": 0, "disordered": 0}
+    for got, missed in received:
+        counts["broadcast"] += len(got)
+        counts["doubled"] += len(got) - len(set(got))
+        ended = slow == "close" and missed != 0  # got the beginning, and then no more
+        if not ended:
+            counts["lost"] += abs(sum(accepted) - len(got) - missed)
+        for name in range(len(accepted)):
+            numbers = [number for who, number in got if who == name]
+            counts["disordered"] += numbers != sorted(numbers)
+            if slow == "close":
+                counts["lost"] += numbers != list(range(len(numbers)))
+    if slow == "block":
+        counts["disordered"] += any(got != received[0][0] for got, _ in received)
+    return counts
+
+
+def broadcast_round(
+    chance: random.Random, interpreters: list[Interpreter], pool: ThreadPoolExecutor
+) -> dict[str, int]:
+    slow = chance.choice(("block", "drop_oldest", "close"))
+    broadcast = Broadcast(chance.choice((1, 3, 100)), slow=slow)  # type: ignore[arg-type]
+    table = SharedDict()
+    count = chance.choice((10, 300))
+    follower: Any = follow
+    followers = [
+        pool.submit(call, follower, chance.getrandbits(32), broadcast.subscribe())
+        for call in (
+            interpreters[2].call,
+            interpreters[3].call,
+            lambda function, *arguments: function(*arguments),
+        )
+    ]
+    senders = [
+        pool.submit(
+            interpreters[name].call,
+            publish,
+            name,
+            chance.getrandbits(32),
+            broadcast,
+            count,
+            table,
+        )
+        for name in range(2)
+    ]
+    if chance.random() < 0.3:
+        with Interpreter() as guest:
+            try:
+                guest.call(visit, broadcast)
+            except ClosedError:
+                pass
+    if chance.random() < 0.3:
+        broadcast.close()
+    accepted = [sender.result(HANG_SECONDS * 2) for sender in senders]
+    broadcast.close()
+    received = [each.result(HANG_SECONDS * 2) for each in followers]
+    counts = check_broadcast(slow, accepted, received)
+    counts["lost"] += abs(table.get("sent", 0) - sum(accepted))
+    return counts
+
+
 def resident_kib() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
@@ -223,7 +360,9 @@ def main() -> int:
         interpreters = [Interpreter() for _ in range(4)]
         while totals["rounds"] == 0 or time.monotonic() < until:
             faulthandler.dump_traceback_later(HANG_SECONDS * 3, exit=True)
-            for name, number in one_round(chance, interpreters, pool).items():
+            is_broadcast = totals["rounds"] % 3 == 2
+            run = broadcast_round if is_broadcast else one_round
+            for name, number in run(chance, interpreters, pool).items():
                 totals[name] = totals.get(name, 0) + number
             totals["rounds"] += 1
             if totals["rounds"] % 20 == 1:
