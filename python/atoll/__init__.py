@@ -32,6 +32,7 @@ from atoll._errors import (
     NotShareableError,
     OwnerDeadError,
     RemoteTraceback,
+    RequestTimeout,
 )
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
@@ -65,6 +66,7 @@ __all__ = [
     "Pool",
     "RLock",
     "RemoteTraceback",
+    "RequestTimeout",
     "Semaphore",
     "Server",
     "ServerStats",

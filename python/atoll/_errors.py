@@ -19,6 +19,7 @@ __all__ = [
     "NotShareableError",
     "OwnerDeadError",
     "RemoteTraceback",
+    "RequestTimeout",
 ]
 
 
@@ -100,4 +101,13 @@ class ClientDisconnectedError(AtollError, ConnectionError):
     """An application sends to a client that has closed its connection.
 
     ASGI asks for an `OSError` here, which frameworks take as the sign to stop.
+    """
+
+
+class RequestTimeout(BaseException):
+    """A request has taken longer than the server's `--request-timeout`.
+
+    Raised in the code that serves it. Like `asyncio.CancelledError` it is no
+    `Exception`, so that code which goes on after any failure does not go on after this
+    one.
     """

@@ -287,6 +287,15 @@ static PyObject *service_probe(PyObject *self, PyObject *unused)
     return list;
 }
 
+static PyObject *service_signal_thread(PyObject *self, PyObject *arguments)
+{
+    int thread, number;
+    if (!PyArg_ParseTuple(arguments, "ii:signal_thread", &thread, &number)) {
+        return NULL;
+    }
+    return PyBool_FromLong(at_service_signal_thread(service_of(self), thread, number));
+}
+
 static PyObject *service_give_up(PyObject *self, PyObject *arguments)
 {
     int thread, retry_after_s;
@@ -326,6 +335,8 @@ static PyMethodDef service_methods[] = {
      "Ask the worker of that native thread to finish; False: there is none."},
     {"probe", service_probe, METH_NOARGS,
      "Ask every worker whether it gets on: [(native thread, seconds of silence)]."},
+    {"signal_thread", service_signal_thread, METH_VARARGS,
+     "signal_thread(thread, number): send a signal to a worker's thread."},
     {"give_up", service_give_up, METH_VARARGS,
      "give_up(thread, retry_after): take the connections of a worker that is stuck "
      "away; (moved, answered 503, cut)."},

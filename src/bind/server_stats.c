@@ -34,9 +34,12 @@ PyObject *at_server_reactors(PyObject *self, PyObject *unused)
             continue;
         }
         const uint64_t *words = stats.tally.words;
+        int64_t memory =
+            stats.interpreter_id >= 0 ? at_heap_bytes(stats.interpreter_id) : 0;
         PyObject *entry = Py_BuildValue(
-            "{sisisKsKsKsK}", "worker", stats.worker, "thread", stats.thread,
-            "accepted", (unsigned long long)words[AT_COUNT_ACCEPTED], "connections",
+            "{sLsisisKsKsKsK}", "memory_bytes", (long long)(memory > 0 ? memory : 0),
+            "worker", stats.worker, "thread", stats.thread, "accepted",
+            (unsigned long long)words[AT_COUNT_ACCEPTED], "connections",
             (unsigned long long)stats.connections, "running",
             (unsigned long long)stats.running, "requests",
             (unsigned long long)words[AT_COUNT_REQUESTS]);

@@ -1,19 +1,14 @@
 /* A service: listeners and the table of reactors; see service.h. */
 #include "net/service.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "base/bytes.h"
 #include "base/memory.h"
-#include "http/h1_response.h"
 #include "net/balance.h"
 #include "net/reactor.h"
 #include "net/service_internal.h"
 #include "net/static.h"
 #include "net/tls.h"
-#include "sys/clock.h"
 
 /* Every service that lives, so that an interpreter can find one by its number: a number
  * is never used again, and holds no memory that could have gone. */
@@ -312,23 +307,10 @@ bool at_service_drain_one(at_service *service, int index)
     return found;
 }
 
-/* The reactor that was opened by that thread, or NULL. Caller holds the mutex. */
-static at_reactor *reactor_of(at_service *service, int thread)
-{
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = service->reactors[i];
-        if (reactor != NULL && at_reactor_thread(reactor) == thread &&
-            !at_reactor_is_given_up(reactor)) {
-            return reactor;
-        }
-    }
-    return NULL;
-}
-
 bool at_service_drain_thread(at_service *service, int thread)
 {
     (void)pthread_mutex_lock(&service->mutex);
-    at_reactor *reactor = reactor_of(service, thread);
+    at_reactor *reactor = at_service_reactor_of(service, thread);
     if (reactor != NULL) {
         at_reactor_post_drain(reactor);
     }
@@ -387,7 +369,8 @@ bool at_service_has_other(at_service *service, const at_reactor *self)
 
 /* Caller holds the mutex. One that has begun to drain since it was looked at refuses:
  * then to another. */
-static bool place(at_service *service, at_reactor *self, at_newcomer *newcomer)
+bool at_service_place_locked(at_service *service, at_reactor *self,
+                             at_newcomer *newcomer)
 {
     for (;;) {
         at_reactor *best = NULL;
@@ -410,98 +393,10 @@ static bool place(at_service *service, at_reactor *self, at_newcomer *newcomer)
 bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcomer)
 {
     (void)pthread_mutex_lock(&service->mutex);
-    bool placed = !service->draining && place(service, self, newcomer);
+    bool placed =
+        !service->draining && at_service_place_locked(service, self, newcomer);
     (void)pthread_mutex_unlock(&service->mutex);
     return placed;
-}
-
-/* ---- workers that are stuck ----------------------------------------------- */
-
-bool at_service_probe(at_service *service, int index, at_probe *probe)
-{
-    *probe = (at_probe){0};
-    if (index < 0 || index >= AT_REACTORS_MAX) {
-        return false;
-    }
-    (void)pthread_mutex_lock(&service->mutex);
-    at_reactor *reactor = service->reactors[index];
-    if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
-        probe->thread = at_reactor_thread(reactor);
-        probe->silent_ns = at_reactor_probe(reactor, at_clock_ns());
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    return true;
-}
-
-/* "503 Service Unavailable" without a body, which fits every method. */
-static int write_503(at_bytes *out, int retry_after_s)
-{
-    char seconds[16], date[AT_HTTP_DATE_BYTES];
-    int size = snprintf(seconds, sizeof seconds, "%d", retry_after_s);
-    at_http_date(date, time(NULL));
-    at_h1_header header = {{"retry-after", 11}, {seconds, (size_t)size}};
-    at_h1_response response = {
-        .status = 503,
-        .headers = &header,
-        .header_count = 1,
-        .date = {date, sizeof date},
-        .server = {"atoll", 5},
-    };
-    return at_h1_write_head(out, &response);
-}
-
-/* Memory for `count` moves, or for fewer. Gives how many. */
-static int make_spare(at_newcomer **spare, int count)
-{
-    int made = 0;
-    while (made < count && (spare[made] = at_alloc(sizeof **spare)) != NULL) {
-        made++;
-    }
-    return made;
-}
-
-/* Put each of the list where there is room for it. Caller holds the mutex. */
-static void settle_elsewhere(at_service *service, at_newcomer *list)
-{
-    while (list != NULL) {
-        at_newcomer *newcomer = list;
-        list = newcomer->next;
-        if (!place(service, NULL, newcomer)) {
-            at_newcomer_close(newcomer);
-        }
-    }
-}
-
-int at_service_give_up(at_service *service, int thread, int retry_after_s,
-                       at_given_up *result)
-{
-    enum { LATER = 64 }; /* connections that may come before it is given up */
-    *result = (at_given_up){0};
-    at_bytes answer;
-    at_bytes_init(&answer);
-    if (write_503(&answer, retry_after_s) < 0) {
-        return AT_ENOMEM;
-    }
-    (void)pthread_mutex_lock(&service->mutex);
-    at_reactor *reactor = reactor_of(service, thread);
-    size_t count = reactor != NULL ? at_reactor_load(reactor) + LATER : 0;
-    (void)pthread_mutex_unlock(&service->mutex);
-    at_newcomer **spare = at_calloc(count + 1, sizeof *spare);
-    int spare_count = spare != NULL ? make_spare(spare, (int)count) : 0;
-    (void)pthread_mutex_lock(&service->mutex);
-    reactor = reactor_of(service, thread);
-    if (reactor != NULL) {
-        at_span text = {answer.data, answer.size};
-        settle_elsewhere(
-            service, at_reactor_give_up(reactor, text, spare, &spare_count, result));
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    while (spare_count > 0) {
-        at_free(spare[--spare_count]);
-    }
-    at_free(spare);
-    at_bytes_fini(&answer);
-    return reactor != NULL ? 0 : AT_EINVALID;
 }
 
 /* ---- the balancer --------------------------------------------------------- */
@@ -537,7 +432,7 @@ static void deal(at_service *service, at_newcomer *list, at_reactor **idle,
         at_newcomer *newcomer = list;
         list = newcomer->next;
         if (at_reactor_post(idle[(*turn)++ % idle_count], newcomer) < 0 &&
-            !place(service, NULL, newcomer)) {
+            !at_service_place_locked(service, NULL, newcomer)) {
             at_newcomer_close(newcomer);
         }
     }

@@ -188,6 +188,10 @@ bool at_service_drain_one(at_service *service, int index);
  * ctx: any */
 bool at_service_drain_thread(at_service *service, int thread);
 
+/* Send a signal to the thread that has opened a reactor. False where there is none.
+ * ctx: any */
+bool at_service_signal_thread(at_service *service, int thread, int number);
+
 /* How long a worker has not answered. */
 typedef struct at_probe {
     int thread;        /* at_thread_number() of who opened the reactor; 0: none there */

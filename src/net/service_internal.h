@@ -55,6 +55,19 @@ void at_service_end_guard(at_service *service);
 void at_service_relieve(at_service *service, at_reactor **late, int late_count,
                         int open_count, at_newcomer **spare, int *spare_count);
 
+/* ---- service.c; caller holds the mutex --------------------------------------------
+ */
+
+/* As at_service_place. */
+bool at_service_place_locked(at_service *service, at_reactor *self,
+                             at_newcomer *newcomer);
+
+/* ---- service_stuck.c; caller holds the mutex --------------------------------------
+ */
+
+/* The reactor that was opened by that thread and was not given up, or NULL. */
+at_reactor *at_service_reactor_of(at_service *service, int thread);
+
 /* ---- service_stats.c; caller holds the mutex ------------------------------------- */
 
 /* The reactor goes: its counts become its worker's past. */

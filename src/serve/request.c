@@ -5,7 +5,7 @@
  * waits for nothing is done when the call returns. One that goes on waiting is kept
  * alive by the worker's list until its task is done.
  */
-#include "serve/worker.h"
+#include "serve/timeout.h"
 
 #include <string.h>
 
@@ -51,14 +51,23 @@ static void unlink_running(at_request *request)
 /* ---- the outcome
  * ------------------------------------------------------------------------ */
 
-static void answer_500(at_exchange *exchange)
+static void answer(at_exchange *exchange, int status, at_span text)
 {
     static const at_h1_header headers[] = {
         {{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
     };
     const char *why;
-    (void)at_exchange_respond(exchange, 500, headers, 1,
-                              (at_span){"Internal Server Error", 21}, false, &why);
+    (void)at_exchange_respond(exchange, status, headers, 1, text, false, &why);
+}
+
+static void answer_500(at_exchange *exchange)
+{
+    answer(exchange, 500, (at_span){"Internal Server Error", 21});
+}
+
+static void answer_503(at_exchange *exchange)
+{
+    answer(exchange, 503, (at_span){"Service Unavailable", 19});
 }
 
 /* The application has returned, or raised the exception that is set. */
@@ -68,8 +77,11 @@ static void settle_response(at_request *request)
     at_worker *worker = request->worker;
     bool failed = PyErr_Occurred() != NULL;
     bool cancelled = false;
+    bool timed_out = request->late_ns != 0;
     if (failed) {
         cancelled = PyErr_ExceptionMatches(worker->cancelled_class);
+        timed_out =
+            (timed_out && cancelled) || PyErr_ExceptionMatches(worker->timeout_class);
         if (cancelled) {
             PyErr_Clear();
         } else {
@@ -81,6 +93,9 @@ static void settle_response(at_request *request)
     }
     if (request->is_websocket && at_websocket_is_accepted(exchange) && !cancelled) {
         at_websocket_settle(request, failed);
+    } else if (timed_out && failed && !exchange->started && !request->is_websocket &&
+               exchange->connection != NULL) {
+        answer_503(exchange);
     } else if (exchange->connection == NULL || cancelled) {
         at_exchange_abort(exchange);
     } else if (!exchange->started) {
@@ -194,8 +209,14 @@ static PyObject *start_task(at_request *request)
 
 static void run(at_request *request)
 {
-    at_words *words = &request->worker->words;
+    at_worker *worker = request->worker;
+    at_words *words = &worker->words;
+    atomic_store_explicit(&worker->stepping, true, memory_order_relaxed);
     PyObject *task = start_task(request);
+    atomic_store_explicit(&worker->stepping, false, memory_order_relaxed);
+    if (atomic_load_explicit(&worker->interrupted, memory_order_relaxed)) {
+        at_timeout_withdraw(worker);
+    }
     PyObject *done =
         task != NULL ? PyObject_CallOneArg(request->worker->task_done, task) : NULL;
     if (done == NULL) {
@@ -237,9 +258,7 @@ void at_request_begin(at_worker *worker, at_exchange *exchange,
     exchange->user = request;
     request->is_websocket = exchange->websocket != NULL;
     request->close_code = AT_WS_CODE_LOST;
-    if (worker->on_access != NULL) {
-        request->begun_ns = at_clock_ns();
-    }
+    request->begun_ns = at_clock_ns();
     request->scope = at_scope_new(worker, exchange, head);
     if (request->scope != NULL) {
         run(request);

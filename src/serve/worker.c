@@ -3,6 +3,7 @@
 #include "serve/worker.h"
 
 #include "interp/attach.h"
+#include "serve/timeout.h"
 #include "sys/clock.h"
 
 /* ---- the reactor's hooks ------------------------------------------------------------
@@ -197,7 +198,8 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     worker->on_access = none_to_null(access);
     worker->gone_class = Py_NewRef(gone);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
-        take_asyncio(worker) < 0 || at_scope_prepare(worker, root_path) < 0 ||
+        take_asyncio(worker) < 0 || at_timeout_prepare(worker) < 0 ||
+        at_scope_prepare(worker, root_path) < 0 ||
         (worker->ready = at_awaitable_new(worker, AT_AWAIT_RESULT, Py_None, NULL)) ==
             NULL ||
         worker_open(worker, number) < 0) {
@@ -245,6 +247,9 @@ static PyObject *worker_run(PyObject *self, PyObject *unused)
     if (worker->in_run) {
         PyErr_SetString(PyExc_RuntimeError, "run() is running already");
         return NULL;
+    }
+    if (atomic_load_explicit(&worker->interrupted, memory_order_relaxed)) {
+        at_timeout_withdraw(worker); /* it was for what ran before */
     }
     worker->in_run = true;
     (void)Py_NewRef(self);
@@ -296,6 +301,23 @@ static PyObject *worker_close(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *worker_overdue(PyObject *self, PyObject *argument)
+{
+    double seconds = PyFloat_AsDouble(argument);
+    if (seconds == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return at_timeout_overdue((at_worker *)self, (int64_t)(seconds * 1e9));
+}
+
+static PyObject *worker_interrupt(PyObject *self, PyObject *anywhere)
+{
+    int truth = PyObject_IsTrue(anywhere);
+    return truth < 0
+               ? NULL
+               : PyBool_FromLong(at_timeout_interrupt((at_worker *)self, truth != 0));
+}
+
 static PyObject *worker_running(PyObject *self, void *unused)
 {
     return PyLong_FromSize_t(((at_worker *)self)->running_count);
@@ -316,6 +338,7 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->on_drained);
     Py_VISIT(worker->on_access);
     Py_VISIT(worker->gone_class);
+    Py_VISIT(worker->timeout_class);
     Py_VISIT(worker->task_type);
     Py_VISIT(worker->task_options);
     Py_VISIT(worker->cancelled_class);
@@ -363,6 +386,7 @@ static void worker_dealloc(PyObject *self)
     Py_CLEAR(worker->on_drained);
     Py_CLEAR(worker->on_access);
     Py_CLEAR(worker->gone_class);
+    Py_CLEAR(worker->timeout_class);
     Py_CLEAR(worker->task_type);
     Py_CLEAR(worker->task_done);
     Py_CLEAR(worker->task_exception);
@@ -399,6 +423,12 @@ static PyMethodDef worker_methods[] = {
      "Accept no more; on_drained is called when the last connection has gone."},
     {"abort", worker_abort, METH_NOARGS,
      "Cancel the requests that run and reset their connections."},
+    {"overdue", worker_overdue, METH_O,
+     "overdue(seconds): ([(task, scope)] of requests without a response after so long, "
+     "seconds to the next look)."},
+    {"interrupt", worker_interrupt, METH_O,
+     "interrupt(anywhere): raise RequestTimeout in the first step of a request that "
+     "runs on the loop's thread, or in whatever does; will it be raised?"},
     {"close", worker_close, METH_NOARGS, "Close every connection, and the worker."},
     {NULL, NULL, 0, NULL},
 };

@@ -9,6 +9,7 @@
  *   worker.c     the worker, the reactor's hooks, the words and types it keeps
  *   scope.c      a request's head -> the scope
  *   tls.c        what the tls extension says
+ *   timeout.c    requests that take too long
  *   request.c    the life of a request: task, outcome, errors
  *   receive.c    receive(), and what it awaits
  *   send.c       send(): messages -> the response
@@ -21,6 +22,7 @@
 #define AT_SERVE_WORKER_H
 
 #include <Python.h>
+#include <stdatomic.h>
 
 #include "net/reactor.h"
 #include "serve/spare.h"
@@ -110,13 +112,17 @@ typedef struct at_worker {
     at_reactor *reactor; /* NULL once closed */
     PyObject *app;
     PyObject *loop;
-    PyObject *state;      /* what lifespan left, or NULL */
-    PyObject *on_error;   /* (scope, exception or None, text) */
-    PyObject *on_drain;   /* () */
-    PyObject *on_drained; /* () */
-    PyObject *on_access;  /* (scope, status, bytes, seconds), or NULL */
-    PyObject *gone_class; /* what send() raises when the client has gone */
-    PyObject *task_type;  /* asyncio.Task */
+    PyObject *state;          /* what lifespan left, or NULL */
+    PyObject *on_error;       /* (scope, exception or None, text) */
+    PyObject *on_drain;       /* () */
+    PyObject *on_drained;     /* () */
+    PyObject *on_access;      /* (scope, status, bytes, seconds), or NULL */
+    PyObject *gone_class;     /* what send() raises when the client has gone */
+    PyObject *timeout_class;  /* atoll.RequestTimeout */
+    unsigned long loop_ident; /* threading.get_ident() of the loop's thread */
+    atomic_bool stepping;     /* the first step of a request runs */
+    atomic_bool interrupted;  /* an interrupt was sent, by another thread */
+    PyObject *task_type;      /* asyncio.Task */
     PyObject *cancelled_class;
     PyObject *task_options;   /* {"loop": loop, "eager_start": True} */
     PyObject *task_done;      /* Task.done */
@@ -173,6 +179,7 @@ typedef struct at_request {
     at_header_objects *headers; /* of http.response.start: inline_headers or memory */
     at_header_objects inline_headers[AT_INLINE_HEADERS];
     int64_t begun_ns;
+    int64_t late_ns; /* when it was last told to be overdue, or 0 */
 } at_request;
 
 /* What receive() and send() return: an awaitable, complete with collections.abc's

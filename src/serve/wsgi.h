@@ -18,6 +18,7 @@
  *   wsgi_input.c     wsgi.input
  *   wsgi_start.c     start_response()
  *   wsgi_run.c       the application's call and what it gives back
+ *   wsgi_timeout.c   calls that take too long
  *
  * Locks: `seat` guards the reactor with all exchanges, and every field so marked. It is
  * held for a batch, never for a wait, and never while the GIL is asked for; a thread
@@ -50,6 +51,11 @@ typedef struct at_wsgi_request {
     bool is_http_2;
     bool is_encrypted; /* the client came over TLS */
     int64_t begun_ns;
+    int64_t late_ns;                      /* when it was last interrupted, or 0 */
+    struct at_wsgi_request *running_next; /* guarded: seat */
+    unsigned long ident;                  /* of the thread that runs it */
+    bool over;                            /* the application has returned; the GIL's */
+    bool interrupted;                     /* likewise */
     at_address peer, local;
     at_h1_request head; /* its spans point into `bytes` */
     char bytes[];
@@ -124,12 +130,14 @@ typedef struct at_wsgi_worker {
     bool summoned;            /* a thread is on its way to lead; guarded: seat */
     bool ended;               /* the threads are to return; guarded: seat */
     size_t running_count;     /* guarded: seat */
+    at_wsgi_request *running; /* those that a thread runs; guarded: seat */
     atomic_uint milestone;    /* at_wsgi_milestone; the owner sleeps on it */
 
     PyObject *app;
     PyObject *on_error;  /* (environ or None, exception or None, text) */
     PyObject *on_access; /* (environ, status, bytes, seconds), or NULL */
     PyObject *gone_class;
+    PyObject *timeout_class; /* atoll.RequestTimeout */
     PyTypeObject *file_wrapper;
     PyObject *environ_template;
     PyObject *empty_bytes;
@@ -192,6 +200,17 @@ void at_wsgi_wait(at_wsgi_worker *worker, at_wsgi_request *request) AT_ATTACHED;
 void at_wsgi_request_free(at_wsgi_worker *worker, at_wsgi_request *request);
 
 /* ---- the others; NULL or -1 with an exception set ------------------------------- */
+
+/* wsgi_timeout.c */
+int at_wsgi_timeout_prepare(at_wsgi_worker *worker);
+/* The calling thread runs the request; it does no more. ctx: any; the seat is held */
+void at_wsgi_running_add(at_wsgi_worker *worker, at_wsgi_request *request);
+void at_wsgi_running_remove(at_wsgi_worker *worker, at_wsgi_request *request);
+/* The application has returned. */
+void at_wsgi_over(at_wsgi_request *request);
+/* Raise RequestTimeout in requests that have run for so long without a response, and
+ * after that time again. How many. */
+int at_wsgi_interrupt(at_wsgi_worker *worker, int64_t allowed_ns);
 
 /* wsgi_environ.c */
 int at_wsgi_environ_prepare(at_wsgi_worker *worker, PyObject *root_path,

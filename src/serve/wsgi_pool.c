@@ -151,7 +151,9 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     request->is_http_2 = exchange->over_h2 != NULL;
     request->is_encrypted = at_exchange_tls(exchange) != NULL;
     request->has_body = head->framing != AT_H1_NO_BODY;
-    request->begun_ns = worker->on_access != NULL ? at_clock_ns() : 0;
+    request->begun_ns = at_clock_ns();
+    request->late_ns = 0;
+    request->over = request->interrupted = false;
     request->peer = *at_exchange_peer(exchange);
     request->local = *at_exchange_local(exchange);
     exchange->user = request;
@@ -286,6 +288,7 @@ AT_UNCHECKED void at_wsgi_work(at_wsgi_worker *worker)
         }
         at_wsgi_request *request = pop_request(worker);
         if (request != NULL) {
+            at_wsgi_running_add(worker, request);
             call_others(worker);
             at_wsgi_rise(worker);
             at_wsgi_run(worker, request);
@@ -353,6 +356,7 @@ void at_wsgi_end(at_wsgi_worker *worker)
 
 void at_wsgi_request_free(at_wsgi_worker *worker, at_wsgi_request *request)
 {
+    at_wsgi_running_remove(worker, request);
     request->exchange->user = NULL;
     at_exchange_unref(request->exchange);
     worker->running_count--;

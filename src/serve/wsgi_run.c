@@ -222,8 +222,8 @@ static int close_result(at_wsgi_worker *worker, PyObject *result)
 /* ---- the outcome -----------------------------------------------------------------
  */
 
-static void answer_500(at_wsgi_call *call) AT_ATTACHED;
-static void answer_500(at_wsgi_call *call)
+static void answer(at_wsgi_call *call, int status, at_span text) AT_ATTACHED;
+static void answer(at_wsgi_call *call, int status, at_span text)
 {
     static const at_h1_header headers[] = {
         {{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
@@ -235,8 +235,7 @@ static void answer_500(at_wsgi_call *call)
         at_exchange_abort(exchange);
     } else {
         const char *why;
-        (void)at_exchange_respond(exchange, 500, headers, 1,
-                                  (at_span){"Internal Server Error", 21}, false, &why);
+        (void)at_exchange_respond(exchange, status, headers, 1, text, false, &why);
     }
     at_wsgi_rise(worker);
 }
@@ -336,11 +335,17 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
         return;
     }
     PyObject *environ = at_wsgi_environ_new(call);
-    if (environ == NULL || serve(call, environ) < 0) {
+    bool timed_out = false;
+    int served = environ != NULL ? serve(call, environ) : -1;
+    at_wsgi_over(request);
+    if (served < 0) {
+        timed_out = PyErr_ExceptionMatches(worker->timeout_class);
         at_wsgi_report(worker, environ, "in the application");
     }
     if (!call->complete) {
-        answer_500(call);
+        answer(call, timed_out ? 503 : 500,
+               timed_out ? (at_span){"Service Unavailable", 19}
+                         : (at_span){"Internal Server Error", 21});
     }
     if (worker->on_access != NULL && environ != NULL) {
         log_access(call, environ);

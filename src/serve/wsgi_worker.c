@@ -72,6 +72,7 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
     worker->gone_class = Py_NewRef(gone);
     worker->file_wrapper = (PyTypeObject *)Py_NewRef(wrapper);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
+        at_wsgi_timeout_prepare(worker) < 0 ||
         (worker->no_input = at_wsgi_input_new(worker, NULL)) == NULL ||
         at_wsgi_environ_prepare(worker, root_path, errors, threads, processes) < 0 ||
         worker_open(worker, number) < 0) {
@@ -150,6 +151,16 @@ static PyObject *worker_drain(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *worker_interrupt(PyObject *self, PyObject *argument)
+{
+    double seconds = PyFloat_AsDouble(argument);
+    if (seconds == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyLong_FromLong(
+        at_wsgi_interrupt((at_wsgi_worker *)self, (int64_t)(seconds * 1e9)));
+}
+
 static PyObject *worker_end(PyObject *self, PyObject *unused)
 {
     at_wsgi_end((at_wsgi_worker *)self);
@@ -176,6 +187,7 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->on_error);
     Py_VISIT(worker->on_access);
     Py_VISIT(worker->gone_class);
+    Py_VISIT(worker->timeout_class);
     Py_VISIT(worker->file_wrapper);
     Py_VISIT(worker->environ_template);
     Py_VISIT(worker->call_type);
@@ -212,6 +224,7 @@ static void worker_dealloc(PyObject *self)
     (void)worker_clear(self);
     Py_CLEAR(worker->on_error);
     Py_CLEAR(worker->gone_class);
+    Py_CLEAR(worker->timeout_class);
     Py_CLEAR(worker->file_wrapper);
     Py_CLEAR(worker->empty_bytes);
     Py_CLEAR(worker->no_input);
@@ -240,6 +253,9 @@ static PyMethodDef worker_methods[] = {
     {"wait_drained", worker_wait_drained, METH_O,
      "wait_drained(timeout): wait for the last connection to go; was it in time?"},
     {"drain", worker_drain, METH_NOARGS, "Accept no more, finish what runs."},
+    {"interrupt", worker_interrupt, METH_O,
+     "interrupt(seconds): raise RequestTimeout in requests without a response after so "
+     "long; in how many?"},
     {"end", worker_end, METH_NOARGS,
      "Reset what is left and let the threads return from work()."},
     {NULL, NULL, 0, NULL},

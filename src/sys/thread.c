@@ -133,6 +133,11 @@ void at_thread_rename(const char *name)
     (void)pthread_setname_np(pthread_self(), cut);
 }
 
+bool at_thread_signal(int thread, int number)
+{
+    return tgkill(getpid(), thread, number) == 0;
+}
+
 int at_thread_number(void)
 {
     return (int)gettid();

@@ -3,6 +3,7 @@
 #define AT_SYS_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/contexts.h"
@@ -48,6 +49,11 @@ void at_thread_unblock_signals(void);
 /* Call the calling thread `name` (cut to 15 bytes).
  * ctx: any */
 void at_thread_rename(const char *name);
+
+/* Send signal `number` to the thread of this process that the kernel calls `thread`.
+ * False: there is none.
+ * ctx: any */
+bool at_thread_signal(int thread, int number);
 
 /* The kernel's number for the calling thread.
  * ctx: any */

@@ -7,6 +7,7 @@
 import dataclasses
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class WorkerRecord:
         threads: Native ids of the threads that serve.
         started_at: `time.monotonic()`.
         requests_most: After so many requests it is replaced; 0: never.
+        lifetime: After so many seconds it is replaced; 0: never.
         restart_at: When it shall be started again; None: it shall not.
         delay: Seconds until then, when it ends the next time.
         failure: Why it could not start, for the user.
@@ -54,6 +56,7 @@ class WorkerRecord:
     threads: list[int] = dataclasses.field(default_factory=list)
     started_at: float = 0.0
     requests_most: int = 0
+    lifetime: float = 0.0
     restart_at: float | None = None
     delay: float = RESTART_FIRST_S
     failure: str | None = None
@@ -160,9 +163,10 @@ class Inside:
         return addresses
 
     def start(self, record: WorkerRecord) -> None:
-        """Give the worker a thread, and a pipe to report through."""
-        record.reader, writer = os.pipe()
-        os.set_blocking(record.reader, False)
+        """Give the worker a thread, and a socket to report and be asked through."""
+        above, below = socket.socketpair()
+        above.setblocking(False)
+        record.reader, writer = above.detach(), below.detach()
         name = self.name or f"worker {record.index}"
         if self.name and self.plan.workers > 1:
             name += f".{record.index}"
@@ -185,7 +189,7 @@ class Inside:
         record.handle.start()
 
     def _run(self, writer: int, arguments: tuple[Any, ...]) -> None:
-        """The body of a worker's thread; its end closes the pipe."""
+        """The body of a worker's thread; its end closes the socket."""
         try:
             if self.plan.place == "main":
                 worker.run(*arguments)

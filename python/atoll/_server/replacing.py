@@ -6,7 +6,8 @@ and an application that does not start any more is found out by the first.
 
 import random
 import time
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from atoll._server.settings import Settings
 
@@ -22,6 +23,7 @@ class Life(Protocol):
     ready: bool
     started_at: float
     requests_most: int
+    lifetime: float
 
 
 class Replacing[Worker]:
@@ -60,7 +62,12 @@ class Replacing[Worker]:
 
 
 class Lives:
-    """How long workers live: `max_requests` and `max_worker_lifetime`."""
+    """How long workers live, by requests, by time and by memory.
+
+    Args:
+        settings: `max_requests`, `max_worker_lifetime` with their jitters, and
+            `max_worker_memory`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -73,34 +80,62 @@ class Lives:
             return 0
         return settings.max_requests + random.randint(0, settings.max_requests_jitter)
 
-    def next_look(self, workers: "list[Any]") -> float | None:
+    def lifetime(self) -> float:
+        """For how many seconds a worker that starts now lives; 0: for ever."""
+        settings = self.settings
+        if not settings.max_worker_lifetime:
+            return 0.0
+        jitter = random.uniform(0, settings.max_worker_lifetime_jitter)
+        return settings.max_worker_lifetime + jitter
+
+    def next_look(self, workers: Sequence[Life]) -> float | None:
         """When `spent` shall be asked again (`time.monotonic()`); None: never."""
         moments = []
-        if self.settings.max_requests:
+        if self.settings.max_requests or self.settings.max_worker_memory:
             moments.append(self._looked_at + LOOK_S)
-        if self.settings.max_worker_lifetime:
-            moments += [
-                moment
-                for worker in workers
-                if worker.ready and (moment := self._end(worker)) > self._looked_at
-            ]
+        moments += [
+            end
+            for worker in workers
+            if worker.ready
+            and worker.lifetime
+            and (end := worker.started_at + worker.lifetime) > self._looked_at
+        ]
         return min(moments, default=None)
 
-    def spent(self, workers: "list[Any]", stats: list[dict[str, int]]) -> list[int]:
-        """Places of the workers that have had their time."""
+    def is_due(self, workers: Sequence[Life]) -> bool:
+        """Is it time to ask `spent`?"""
+        moment = self.next_look(workers)
+        return moment is not None and moment <= time.monotonic()
+
+    def spent(
+        self, workers: Sequence[Life], stats: Sequence[Mapping[str, int]]
+    ) -> list[int]:
+        """Places of the workers that have had their time.
+
+        Args:
+            workers: All of them.
+            stats: `_atoll.Service.stats()`.
+        """
         now = self._looked_at = time.monotonic()
-        served = {entry["thread"]: entry["requests"] for entry in stats}
+        by_thread = {entry["thread"]: entry for entry in stats}
         return [
             worker.index
             for worker in workers
             if worker.ready
-            and (
-                0
-                < worker.requests_most
-                <= sum(served.get(thread, 0) for thread in worker.threads)
-                or (self.settings.max_worker_lifetime and self._end(worker) <= now)
+            and self._is_spent(
+                worker, now, [by_thread[t] for t in worker.threads if t in by_thread]
             )
         ]
 
-    def _end(self, worker: Life) -> float:
-        return worker.started_at + self.settings.max_worker_lifetime
+    def _is_spent(
+        self, worker: Life, now: float, entries: list[Mapping[str, int]]
+    ) -> bool:
+        requests = sum(entry["requests"] for entry in entries)
+        # Threads of one interpreter share its objects.
+        memory = max((entry["memory_bytes"] for entry in entries), default=0)
+        most_bytes = self.settings.max_worker_memory * 1_000_000
+        return (
+            0 < worker.requests_most <= requests
+            or 0 < worker.lifetime <= now - worker.started_at
+            or 0 < most_bytes < memory
+        )

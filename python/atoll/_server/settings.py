@@ -49,6 +49,15 @@ class Settings:
             never.
         max_requests_jitter: At most so many more, by chance, for each worker.
         max_worker_lifetime: Seconds after which a worker is replaced; 0: never.
+        max_worker_lifetime_jitter: At most so many more, by chance, for each worker.
+        max_worker_memory: Megabytes of Python objects after which a worker is replaced,
+            looked at each second; 0: never. Only interpreters know, not the main one.
+        stuck_after: Seconds without a sign of life after which the log gets a worker's
+            Python stack; 0: never, as for the next two.
+        request_timeout: Seconds to the begin of a response; then the request gets a
+            `RequestTimeout`, or its task is cancelled, and the client 503.
+        replace_stuck_after: Seconds without a sign of life after which a worker is
+            replaced and its requests are answered 503.
         static: Folders of static files, "PREFIX=FOLDER" each.
         log_level: Name of a `logging` level, lower case.
         access_log: Log each request.
@@ -127,6 +136,11 @@ class Settings:
     max_requests: int = 0
     max_requests_jitter: int = 0
     max_worker_lifetime: float = 0.0
+    max_worker_lifetime_jitter: float = 0.0
+    max_worker_memory: int = 0
+    stuck_after: float = 10.0
+    request_timeout: float = 0.0
+    replace_stuck_after: float = 60.0
     access_log: bool = False
     timeout_head: float = 10.0
     timeout_body: float = 30.0

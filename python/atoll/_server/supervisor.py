@@ -26,6 +26,7 @@ from atoll._server.processes import Processes
 from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
 from atoll._server.stats import ServerStats, collect
+from atoll._server.vigil import Vigil
 from atoll._server.watching import Watcher
 
 logger = logging.getLogger("atoll.server")
@@ -36,6 +37,8 @@ RESTART_MOST_S = 30.0
 RESTART_FORGIVEN_S = 60.0
 #: Seconds beyond `timeout_drain` after which the end of a process is forced.
 KILL_AFTER_S = 10.0
+#: The same for a thread, which is only left: its lifespan and interpreter have so long.
+LEAVE_AFTER_S = 5.0
 
 
 class Supervisor:
@@ -82,6 +85,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._replacing: Replacing[WorkerRecord] = Replacing()
         self._lives = Lives(settings)
+        self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
+        self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
         self._exit_code = 0
@@ -127,6 +132,8 @@ class Supervisor:
             self._close()
             return 1
         self._warn()
+        if not self.plan.processes:  # each of them looks itself
+            self._vigil.service = self.host.service
         with self._signals() if signals else contextlib.nullcontext():
             self._watch(self._wake_read.fileno(), self._take_signals)
             if self.orders is not None:
@@ -167,7 +174,12 @@ class Supervisor:
         return Watcher(folders, settings.reload_include, self.reload)
 
     def _everyone(self) -> list[WorkerRecord]:
-        return [*self.workers, *self._replacing.others()]
+        """All that are waited for."""
+        return [
+            w
+            for w in (*self.workers, *self._replacing.others())
+            if w not in self._vigil.left
+        ]
 
     def _alive(self) -> bool:
         return any(w.running or w.restart_at is not None for w in self._everyone())
@@ -180,8 +192,13 @@ class Supervisor:
             for moment in (w.restart_at, w.kill_at)
             if moment is not None
         ]
-        if (moment := self._lives.next_look(self.workers)) is not None:
-            moments.append(moment)
+        for moment in (
+            self._lives.next_look(self.workers),
+            self._vigil.next_look(),
+            self._leave_at,
+        ):
+            if moment is not None:
+                moments.append(moment)
         timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
         for key, _ in self._selector.select(timeout):
             # An earlier event of this turn may have ended what this one is about.
@@ -195,7 +212,10 @@ class Supervisor:
                 worker.kill_at = None
                 logger.error("worker %d does not end: killed", worker.index)
                 self.host.kill(worker)
-        if not self._stopping:
+        self._vigil.look(self._everyone())
+        if self._leave_at is not None and self._leave_at <= now:
+            self._leave_the_rest()
+        if not self._stopping and self._lives.is_due(self.workers):
             self._see_who_is_spent()
 
     def _see_who_is_spent(self) -> None:
@@ -264,6 +284,20 @@ class Supervisor:
         self.host.drain_all([w for w in self._everyone() if w.running])
         for worker in self._everyone():
             self._set_kill(worker)
+            if self._vigil.is_stuck(worker):
+                self._vigil.give_up(worker)
+        if self.settings.timeout_drain and not self.plan.processes:
+            self._leave_at = (
+                time.monotonic() + self.settings.timeout_drain + LEAVE_AFTER_S
+            )
+
+    def _leave_the_rest(self) -> None:
+        """The time is over, and a thread cannot be ended from outside."""
+        self._leave_at = None
+        for worker in self._everyone():
+            if worker.running:
+                logger.error("worker %d does not end: it is left", worker.index)
+                self._vigil.left.append(worker)
 
     def _set_kill(self, worker: WorkerRecord) -> None:
         """A process gets this long to end, once it was asked to."""
@@ -296,6 +330,14 @@ class Supervisor:
             self.host.service.count_restart(counted)
         self._start_successor()
 
+    def _replace_stuck(self, worker: WorkerRecord) -> None:
+        if self._stopping:
+            return
+        if self.plan.place == "interpreter":
+            self._replace([worker.index], "is stuck", "stuck")
+        elif self.orders is not None:
+            self.orders.report(event="stuck")
+
     def _start_successor(self) -> None:
         """One at a time: the next starts when this one serves."""
         index = self._replacing.next()
@@ -311,7 +353,9 @@ class Supervisor:
         old.restart_at = None
         if old.running:
             self._replacing.retired.append(old)
-            if old.ready:
+            if self._vigil.is_stuck(old):
+                self._vigil.give_up(old)
+            elif old.ready:
                 self._finish(old)
             else:
                 old.drain_when_ready = True
@@ -327,6 +371,7 @@ class Supervisor:
     def _start(self, worker: WorkerRecord) -> None:
         worker.starts()
         worker.requests_most = self._lives.requests_most()
+        worker.lifetime = self._lives.lifetime()
         self.host.start(worker)
         self._watch(worker.reader, lambda: self._take_reports(worker))
         self._watch_death(worker)
@@ -358,6 +403,10 @@ class Supervisor:
             self._ready(worker)
         elif event == "failed":
             worker.failure = report["text"]
+        elif event == "stack":
+            self._vigil.answered(report["thread"], report["text"])
+        elif event == "stuck" and not self._stopping:
+            self._replace([worker.index], "is stuck", "stuck")
         elif event == "lost":
             # One of its threads has ended: so do the others, and it starts anew.
             worker.threads = report["threads"]
@@ -429,6 +478,7 @@ class Supervisor:
             self._selector.unregister(worker.death_fd)
             os.close(worker.death_fd)
             worker.death_fd = -1
+        self._vigil.ended(worker)
         how = self.host.reap(worker)
         worker.running, worker.ready, worker.kill_at = False, False, None
         self._take_leave(worker, worker.failure or how)

@@ -7,18 +7,20 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from atoll import _atoll
-from atoll._errors import ClientDisconnectedError
+from atoll._errors import ClientDisconnectedError, RequestTimeout
 from atoll._server import crew, logs, wsgi
 from atoll._server.interface import find_interface
 from atoll._server.lifespan import Lifespan, StartupFailedError
 from atoll._server.loading import AppError, as_asgi3, load_app, load_copies
 from atoll._server.settings import Settings
+from atoll._server.timeouts import Timeouts
+from atoll._server.witness import Witness
 
 logger = logging.getLogger("atoll.server")
 
@@ -39,16 +41,33 @@ def run(
         service: Number of the `_atoll.Service`.
         index: Number of its first thread that serves, from 0.
         name: Of this worker, for the log.
-        report_fd: Pipe to the supervisor, for JSON lines: {"event": "ready",
-            "threads": the native ids of those that serve}, {"event": "failed",
-            "text": why, with a traceback where there is one}, or {"event": "lost"}
-            where one of several threads has ended by itself.
+        report_fd: Socket to the supervisor, for its questions (`witness`) and for
+            reports, JSON lines: {"event": "ready", "threads": the native ids of those
+            that serve}, {"event": "failed", "text": why, with a traceback where there
+            is one}, or {"event": "lost"} where one of several threads has ended by
+            itself.
         loops: Event loops, each on a thread; or the same of WSGI.
         app: The application; None to import it.
     """
     settings = Settings(**settings_fields)
     logs.set_up(settings.log_level, name)
     report = _Reporter(report_fd)
+    witness = Witness(report_fd, report)
+    try:
+        _run(settings, service, index, loops, app, report, witness)
+    finally:
+        witness.close()
+
+
+def _run(
+    settings: Settings,
+    service: int,
+    index: int,
+    loops: int,
+    app: Callable[..., Any] | None,
+    report: "_Reporter",
+    witness: Witness,
+) -> None:
     try:
         if app is not None:
             apps = [app] * loops
@@ -63,10 +82,10 @@ def run(
         report(event="failed", text=app_traceback(error))
     else:
         if loops == 1:
-            _serve_alone(settings, service, index, apps[0], report)
+            _serve_alone(settings, service, index, apps[0], report, witness)
         else:
             serves = [
-                partial(_serve_on_thread, settings, service, index + i, one)
+                partial(_serve_on_thread, settings, service, index + i, one, witness)
                 for i, one in enumerate(apps)
             ]
             crew.serve(serves, report)
@@ -78,11 +97,12 @@ def _serve_alone(
     index: int,
     app: Callable[..., Any],
     report: "_Reporter",
+    witness: Witness,
 ) -> None:
     def ready() -> None:
         report(event="ready", threads=[threading.get_native_id()])
 
-    failure = _serve_on_thread(settings, service, index, app, ready)
+    failure = _serve_on_thread(settings, service, index, app, witness, ready)
     if failure is not None:
         report(event="failed", text=failure)
 
@@ -92,6 +112,7 @@ def _serve_on_thread(
     service: int,
     index: int,
     app: Callable[..., Any],
+    witness: Witness,
     ready: Callable[[], None],
 ) -> str | None:
     """Serve on this thread; `ready` is called once. Why it does not start, or None."""
@@ -100,7 +121,7 @@ def _serve_on_thread(
         if interface == "auto":
             interface = find_interface(app)
         if interface == "wsgi":
-            wsgi.serve(settings, service, index, app, ready)
+            wsgi.serve(settings, service, index, app, ready, witness)
             return None
         app = as_asgi3(app)
         loop = new_loop(settings.loop)
@@ -108,8 +129,8 @@ def _serve_on_thread(
         return app_traceback(error)
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(
-            _serve(settings, service, index, app, loop, ready)
+        return _run_loop(
+            loop, _serve(settings, service, index, app, loop, witness, ready)
         )
     finally:
         _close_loop(loop)
@@ -129,12 +150,27 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+def _run_loop(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, str | None]
+) -> str | None:
+    """`loop.run_until_complete()`, which a late interrupt does not end."""
+    task = loop.create_task(coroutine)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except RequestTimeout:
+            # Meant for a callback that had just come to its end (see timeout.c).
+            if task.done():
+                raise
+
+
 async def _serve(
     settings: Settings,
     service: int,
     index: int,
     app: Callable[..., Any],
     loop: asyncio.AbstractEventLoop,
+    witness: Witness,
     ready: Callable[[], None],
 ) -> str | None:
     lifespan = Lifespan(app, settings.lifespan)
@@ -158,6 +194,10 @@ async def _serve(
         gone_class=ClientDisconnectedError,
         index=index,
     )
+    witness.enter(worker.interrupt)
+    timeouts = None
+    if settings.request_timeout:
+        timeouts = Timeouts(worker, loop, settings.request_timeout)
     loop.add_reader(worker.fileno(), worker.run)
     ready()
     try:
@@ -165,6 +205,9 @@ async def _serve(
         worker.drain()
         await _drain(worker, drained, settings.timeout_drain)
     finally:
+        witness.leave()
+        if timeouts is not None:
+            timeouts.close()
         loop.remove_reader(worker.fileno())
         worker.close()
         await lifespan.shutdown()
@@ -248,12 +291,14 @@ def _is_own(filename: str) -> bool:
 
 
 class _Reporter:
-    """Writes JSON lines into the pipe to the supervisor."""
+    """Writes JSON lines to the supervisor; from any thread."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._lock = threading.Lock()
 
     def __call__(self, **fields: Any) -> None:
         line = json.dumps(fields).encode() + b"\n"
-        while line:
-            line = line[os.write(self.descriptor, line) :]
+        with self._lock:
+            while line:
+                line = line[os.write(self.descriptor, line) :]

@@ -15,11 +15,14 @@ from atoll._errors import ClientDisconnectedError
 from atoll._server import logs
 from atoll._server.plan import WSGI_THREADS, process_count
 from atoll._server.settings import Settings
+from atoll._server.witness import Witness
 
 logger = logging.getLogger("atoll.server")
 
 #: Seconds for an application's thread to come back after its client was cut off.
 ABANDON_S = 2.0
+#: Seconds between two looks at how long requests run, at least.
+LOOK_LEAST_S = 0.02
 
 
 class FileWrapper:
@@ -47,6 +50,7 @@ def serve(
     index: int,
     app: Callable[..., Any],
     ready: Callable[[], None],
+    witness: Witness,
 ) -> None:
     """Serve `app` on threads of this interpreter until the service drains.
 
@@ -56,6 +60,7 @@ def serve(
         index: Number of this worker, from 0.
         app: The WSGI application.
         ready: Called when the worker serves.
+        witness: Is told of the threads.
     """
     count = settings.threads or WSGI_THREADS
     worker = _atoll.WsgiWorker(
@@ -80,12 +85,19 @@ def serve(
     ]
     for thread in threads:
         thread.start()
+    timeout = settings.request_timeout
+    witness.enter(
+        lambda _: worker.interrupt(timeout) >= 0,
+        [thread.ident or 0 for thread in threads],
+    )
     ready()
-    worker.wait_drain(None)
+    while not worker.wait_drain(max(timeout / 8, LOOK_LEAST_S) if timeout else None):
+        worker.interrupt(timeout)
     worker.drain()
     if not worker.wait_drained(settings.timeout_drain or None):
         logger.warning("requests still run after %g s: cut off", settings.timeout_drain)
     worker.end()
+    witness.leave()
     end = time.monotonic() + ABANDON_S
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))

@@ -143,6 +143,19 @@ def _option(
 @_option("--max-requests", "max_requests", "Requests of a worker's life; 0: any.")
 @_option("--max-requests-jitter", "max_requests_jitter", "At most so many more.")
 @_option("--max-worker-lifetime", "max_worker_lifetime", "Seconds; 0: any.")
+@_option(
+    "--max-worker-lifetime-jitter",
+    "max_worker_lifetime_jitter",
+    "At most so many more.",
+)
+@_option("--max-worker-memory", "max_worker_memory", "MB of Python objects; 0: any.")
+@_option("--stuck-after", "stuck_after", "Seconds of silence to a stack in the log.")
+@_option("--request-timeout", "request_timeout", "Seconds to a response; 0: any.")
+@_option(
+    "--replace-stuck-after",
+    "replace_stuck_after",
+    "Seconds of silence to a worker's end; 0: any.",
+)
 @click.option("--access-log/--no-access-log", help="Log each request.")
 @_option("--uds", "uds", "Unix socket to listen on instead.")
 @_option("--fd", "fd", "Descriptor of a listening socket to use instead.")

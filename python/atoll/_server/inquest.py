@@ -1,0 +1,70 @@
+"""The stack of a thread whose GIL cannot be had: taken by a signal, from outside.
+
+While C code keeps an interpreter's GIL, nothing of Python can run in it. But CPython's
+`faulthandler` walks the stack of the thread that a signal interrupts, without the GIL:
+the thread stands still meanwhile, being the one that walks.
+"""
+
+import faulthandler
+import linecache
+import os
+import re
+import select
+import signal
+import threading
+from collections.abc import Callable
+
+#: One that nothing else uses: glibc has the first ones for itself.
+SIGNAL = signal.SIGRTMAX - 3
+#: Seconds for the thread to write its stack: one in an uninterruptible wait cannot.
+PATIENCE_S = 0.3
+
+_FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+
+
+class _Pipe:
+    """What the threads write into. Once there it stays: a thread may write late."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        faulthandler.register(SIGNAL, file=self.writer, all_threads=False)
+
+    def read(self, patience_s: float) -> bytes:
+        """What comes until nothing has come for so long."""
+        text = b""
+        while select.select([self.reader], [], [], patience_s)[0]:
+            text += os.read(self.reader, 65536)
+        return text
+
+
+_lock = threading.Lock()
+_pipe: _Pipe | None = None
+
+
+def take_stack(send: Callable[[int], bool]) -> str:
+    """Have a thread of this process write its Python stack.
+
+    Args:
+        send: Sends the signal of that number to the thread; False: it has gone.
+
+    Returns:
+        The frames, most recent call last, as `traceback` writes them; "" where there
+        was no answer.
+    """
+    global _pipe
+    with _lock:
+        if _pipe is None:
+            _pipe = _Pipe()
+        _pipe.read(0)
+        if not send(SIGNAL):
+            return ""
+        return _format(_pipe.read(PATIENCE_S).decode(errors="replace"))
+
+
+def _format(text: str) -> str:
+    lines = []
+    for name, number, function in reversed(_FRAME.findall(text)):
+        lines.append(f'  File "{name}", line {number}, in {function}\n')
+        if source := linecache.getline(name, int(number)).strip():
+            lines.append(f"    {source}\n")
+    return "".join(lines)

@@ -1,0 +1,137 @@
+"""A worker's witness: a thread that can say what the others do when they are stuck.
+
+The supervisor cannot see into another interpreter. So each worker has a thread that
+waits for its questions, without the GIL, and answers with the Python stack of a thread
+that serves, or raises an exception in it. Where C code keeps the GIL the witness keeps
+silent, and that is an answer too.
+
+The questions are JSON lines: {"ask": "stack" or "interrupt", "thread": native id}. The
+answers: {"event": "stack", "thread": native id, "text": the stack, most recent call
+last}, as `traceback` writes it, without the server's own frames.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+#: Frames of these are the server's and the loop's, where they stand outermost.
+_OWN_FOLDER = str(Path(__file__).parent)
+_LOOP_MODULES = frozenset(
+    {"asyncio.base_events", "asyncio.events", "asyncio.runners", "threading"}
+)
+
+
+class _Serving(NamedTuple):
+    """Threads that serve as one, and how they are interrupted."""
+
+    idents: tuple[int, ...]
+    interrupt: Callable[[bool], object] | None
+
+
+class Witness:
+    """Answers questions about threads that have entered.
+
+    Args:
+        control: Descriptor of the socket to the supervisor; borrowed.
+        report: Sends an answer.
+    """
+
+    def __init__(self, control: int, report: Callable[..., None]) -> None:
+        self._control = control
+        self._report = report
+        self._lock = threading.Lock()
+        self._serving: dict[int, _Serving] = {}
+        self._thread = threading.Thread(
+            target=self._answer, name="atoll-witness", daemon=True
+        )
+        self._thread.start()
+
+    def enter(
+        self,
+        interrupt: Callable[[bool], object] | None = None,
+        idents: Sequence[int] = (),
+    ) -> None:
+        """The calling thread serves from now on.
+
+        Args:
+            interrupt: Raises `RequestTimeout` in that thread: with True in whatever it
+                runs, with False only where that cannot hit anything else than a
+                request. None: it is not interrupted.
+            idents: Threads that serve in its place (`threading.get_ident()`).
+        """
+        idents = tuple(idents) or (threading.get_ident(),)
+        with self._lock:
+            self._serving[threading.get_native_id()] = _Serving(idents, interrupt)
+
+    def leave(self) -> None:
+        """The calling thread serves no more."""
+        with self._lock:
+            self._serving.pop(threading.get_native_id(), None)
+
+    def close(self) -> None:
+        """Answer no more questions."""
+        # A copy of the descriptor; the shutdown is the socket's, and ends the wait.
+        with socket.socket(fileno=os.dup(self._control)) as control:
+            control.shutdown(socket.SHUT_RD)
+        self._thread.join()
+
+    def _answer(self) -> None:
+        pending = b""
+        while data := os.read(self._control, 4096):
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                question = json.loads(line)
+                if question["ask"] == "stack":
+                    self._tell_stack(question["thread"])
+                else:
+                    self._interrupt(question["thread"])
+
+    def _who(self, native_id: int) -> "_Serving":
+        with self._lock:
+            return self._serving.get(native_id, _Serving((), None))
+
+    def _tell_stack(self, native_id: int) -> None:
+        texts = []
+        for ident in self._who(native_id).idents:
+            summary = traceback.StackSummary.extract(
+                (frame, frame.f_lineno) for frame in _frames(ident)
+            )
+            if text := "".join(summary.format()):
+                texts.append(text)
+        self._report(event="stack", thread=native_id, text="\n".join(texts))
+
+    def _interrupt(self, native_id: int) -> None:
+        serving = self._who(native_id)
+        if serving.interrupt is None or serving.interrupt(False):
+            return
+        # Between two callbacks the loop's own frames are all there is: then there is
+        # nothing to interrupt. Nothing moves here while this thread has the GIL.
+        if _frames(serving.idents[0]):
+            serving.interrupt(True)
+
+
+def _frames(ident: int) -> list[FrameType]:
+    """Of that thread, outermost first, without the server's own."""
+    frame = sys._current_frames().get(ident)
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    while frames and _is_own(frames[-1]):
+        frames.pop()
+    return frames[::-1]
+
+
+def _is_own(frame: FrameType) -> bool:
+    return (
+        frame.f_code.co_filename.startswith((_OWN_FOLDER, "<frozen "))
+        or frame.f_globals.get("__name__") in _LOOP_MODULES
+        or (frame.f_globals.get("__name__") or "").startswith("atoll._remote")
+    )

@@ -1,0 +1,120 @@
+/* Workers of a service that are stuck; see service.h and reactor_stuck.c. */
+#include <stdio.h>
+#include <time.h>
+
+#include "base/bytes.h"
+#include "base/memory.h"
+#include "http/h1_response.h"
+#include "net/reactor.h"
+#include "net/service_internal.h"
+#include "sys/clock.h"
+#include "sys/thread.h"
+
+at_reactor *at_service_reactor_of(at_service *service, int thread)
+{
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && at_reactor_thread(reactor) == thread &&
+            !at_reactor_is_given_up(reactor)) {
+            return reactor;
+        }
+    }
+    return NULL;
+}
+
+bool at_service_signal_thread(at_service *service, int thread, int number)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    /* The thread lives while its reactor is there: the number cannot be another's. */
+    bool sent = at_service_reactor_of(service, thread) != NULL &&
+                at_thread_signal(thread, number);
+    (void)pthread_mutex_unlock(&service->mutex);
+    return sent;
+}
+
+bool at_service_probe(at_service *service, int index, at_probe *probe)
+{
+    *probe = (at_probe){0};
+    if (index < 0 || index >= AT_REACTORS_MAX) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *reactor = service->reactors[index];
+    if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
+        probe->thread = at_reactor_thread(reactor);
+        probe->silent_ns = at_reactor_probe(reactor, at_clock_ns());
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return true;
+}
+
+/* "503 Service Unavailable" without a body, which fits every method. */
+static int write_503(at_bytes *out, int retry_after_s)
+{
+    char seconds[16], date[AT_HTTP_DATE_BYTES];
+    int size = snprintf(seconds, sizeof seconds, "%d", retry_after_s);
+    at_http_date(date, time(NULL));
+    at_h1_header header = {{"retry-after", 11}, {seconds, (size_t)size}};
+    at_h1_response response = {
+        .status = 503,
+        .headers = &header,
+        .header_count = 1,
+        .date = {date, sizeof date},
+        .server = {"atoll", 5},
+    };
+    return at_h1_write_head(out, &response);
+}
+
+/* Memory for `count` moves, or for fewer. Gives how many. */
+static int make_spare(at_newcomer **spare, int count)
+{
+    int made = 0;
+    while (made < count && (spare[made] = at_alloc(sizeof **spare)) != NULL) {
+        made++;
+    }
+    return made;
+}
+
+/* Put each of the list where there is room for it. Caller holds the mutex. */
+static void settle_elsewhere(at_service *service, at_newcomer *list)
+{
+    while (list != NULL) {
+        at_newcomer *newcomer = list;
+        list = newcomer->next;
+        if (!at_service_place_locked(service, NULL, newcomer)) {
+            at_newcomer_close(newcomer);
+        }
+    }
+}
+
+int at_service_give_up(at_service *service, int thread, int retry_after_s,
+                       at_given_up *result)
+{
+    enum { LATER = 64 }; /* connections that may come before it is given up */
+    *result = (at_given_up){0};
+    at_bytes answer;
+    at_bytes_init(&answer);
+    if (write_503(&answer, retry_after_s) < 0) {
+        return AT_ENOMEM;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    at_reactor *reactor = at_service_reactor_of(service, thread);
+    size_t count = reactor != NULL ? at_reactor_load(reactor) + LATER : 0;
+    (void)pthread_mutex_unlock(&service->mutex);
+    at_newcomer **spare = at_calloc(count + 1, sizeof *spare);
+    int spare_count = spare != NULL ? make_spare(spare, (int)count) : 0;
+    (void)pthread_mutex_lock(&service->mutex);
+    reactor = at_service_reactor_of(service, thread);
+    if (reactor != NULL) {
+        at_span text = {answer.data, answer.size};
+        settle_elsewhere(
+            service, at_reactor_give_up(reactor, text, spare, &spare_count, result));
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    while (spare_count > 0) {
+        at_free(spare[--spare_count]);
+    }
+    at_free(spare);
+    at_bytes_fini(&answer);
+    return reactor != NULL ? 0 : AT_EINVALID;
+}

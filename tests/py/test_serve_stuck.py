@@ -1,0 +1,283 @@
+"""Workers that do not get on: told of, interrupted, replaced; requests that take too
+long; lives that are over."""
+
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from serving import serving
+
+from atoll._server.pulse import Pulse
+from atoll._server.replacing import Lives
+from atoll._server.settings import Settings
+
+APP = """
+import asyncio, ctypes, os, time, threading
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    path = scope["path"]
+    if path == "/spin":
+        spin_for_ever()
+    elif path == "/spin-later":
+        await asyncio.sleep(0.01)
+        spin_for_ever()
+    elif path == "/sleep":
+        time.sleep(3600)
+    elif path == "/gil":  # PyDLL keeps the GIL
+        ctypes.PyDLL(None).open(b"fifo", 0)  # until somebody writes to it
+    elif path == "/wait":
+        await wait_for_ever()
+    elif path == "/grow":
+        app.kept.append([str(i) * 10 for i in range(200_000)])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    body = str(threading.get_native_id()).encode()
+    await send({"type": "http.response.body", "body": body})
+
+app.kept = []
+
+def spin_for_ever():
+    while True:
+        pass
+
+async def wait_for_ever():
+    await asyncio.Event().wait()
+"""
+APP = (
+    APP.replace("app.kept = []\n", "")
+    .replace("app.kept", "kept")
+    .replace("import asyncio", "kept = []\nimport asyncio", 1)
+)
+QUICK = ("--stuck-after", "0.4", "--replace-stuck-after", "1.2")
+
+
+@pytest.mark.parametrize("path", ["/spin", "/spin-later"])
+def test_a_stuck_worker_is_told_of_and_replaced(tmp_path: Path, path: str) -> None:
+    with serving(tmp_path, APP, "--workers", "2", *QUICK) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck, server.connect() as other:
+            assert other.get()[0] == 200
+            stuck.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            server.wait_for("has given no sign of life for")
+            server.wait_for(r'main.py", line \d+, in spin_for_ever')
+            server.wait_for("worker . is stuck")
+            server.wait_for(
+                "was stuck: . of its connections went to others, 1 requests were "
+                "answered 503, 0 connections were cut"
+            )
+            status, headers, _ = stuck.answer()
+            assert status == 503
+            assert headers["retry-after"] == "1"
+            assert headers["connection"] == "close"
+            assert stuck.rest() == b""
+            assert other.get()[0] == 200  # it moved, if it was there
+        # RequestTimeout ends the loop in it, and with that its interpreter.
+        server.wait_for("RequestTimeout")
+        assert server.stop() == 0
+        assert "is left" not in server.log
+
+
+def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with serving(tmp_path, APP, "--workers", "2", *QUICK) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck, server.connect() as other:
+            stuck.send(b"GET /gil HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for("C code keeps its GIL")
+            server.wait_for(r'main.py", line \d+, in app')
+            assert stuck.answer()[0] == 503
+            assert other.get()[0] == 200
+        (tmp_path / "fifo").write_bytes(b"")  # returns when the other end was open
+        assert server.stop() == 0
+        assert "is left" not in server.log
+
+
+def test_one_that_never_returns_is_left_and_the_process_ends(tmp_path: Path) -> None:
+    with serving(tmp_path, APP, *QUICK, "--timeout-drain", "1") as server:
+        with server.connect() as stuck:
+            stuck.send(b"GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert stuck.answer()[0] == 503
+        with server.connect() as other:
+            assert other.get()[0] == 200
+        server.wait_for("its interpreter is left as it is")
+        assert server.stop() == 0, server.log
+
+
+def test_a_stop_leaves_what_is_stuck(tmp_path: Path) -> None:
+    options = ("--timeout-drain", "0.5", "--replace-stuck-after", "0")
+    with serving(tmp_path, APP, *options, check=False) as server:
+        with server.connect() as stuck:
+            stuck.send(b"GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+            with server.connect() as other:
+                other.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert server.stop(signal.SIGTERM) == 0, server.log
+        server.wait_for("worker 0 does not end: it is left")
+
+
+def test_a_request_that_waits_too_long(tmp_path: Path) -> None:
+    options = ("--request-timeout", "0.3")
+    with serving(tmp_path, APP, *options) as server, server.connect() as raw:
+        status, _, body = raw.get("/wait")
+        assert (status, body) == (503, b"Service Unavailable")
+        server.wait_for("GET /wait: no response after 0.3 s, cancelled")
+        server.wait_for(r'main.py", line \d+, in wait_for_ever')
+        assert raw.get("/")[0] == 200  # the connection goes on
+
+
+@pytest.mark.parametrize("path", ["/spin", "/spin-later"])
+@pytest.mark.parametrize("loop", ["asyncio", "auto"])
+def test_a_request_that_keeps_the_loop_too_long(
+    tmp_path: Path, path: str, loop: str
+) -> None:
+    options = ("--request-timeout", "0.3", "--loop", loop)
+    with serving(tmp_path, APP, *options) as server, server.connect() as raw:
+        first = raw.get("/")[2]
+        assert raw.get(path)[0] == 503
+        server.wait_for("RequestTimeout")
+        assert raw.get("/")[2] == first  # the worker is the same
+
+
+def test_wsgi_requests_that_take_too_long(tmp_path: Path) -> None:
+    source = """
+        import time
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/spin":
+                while True:
+                    time.sleep(0.001)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"ok"]
+    """
+    with serving(tmp_path, source, "--request-timeout", "0.3") as server:
+        with server.connect() as raw:
+            for _ in range(5):  # more than there are threads
+                status, _, body = raw.get("/spin")
+                assert (status, body) == (503, b"Service Unavailable")
+                assert raw.get("/")[0] == 200
+        server.wait_for("RequestTimeout")
+
+
+def test_a_wsgi_worker_whose_threads_are_all_stuck(tmp_path: Path) -> None:
+    source = """
+        import threading
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/lock":
+                wait_for_ever()
+            start_response("200 OK", [])
+            return [b"ok"]
+        def wait_for_ever():
+            lock = threading.Lock()
+            while True:
+                lock.acquire(timeout=0.01)
+    """
+    options = ("--workers", "2", "--threads", "1", *QUICK)
+    with serving(tmp_path, source, *options) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck:
+            stuck.send(b"GET /lock HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for(r'main.py", line \d+, in wait_for_ever')
+            assert stuck.answer()[0] == 503
+        with server.connect() as other:
+            assert other.get()[0] == 200
+
+
+def test_a_worker_that_dies_gives_its_connections_to_others(tmp_path: Path) -> None:
+    source = """
+        import asyncio, os, threading
+        async def app(scope, receive, send):
+            if scope["path"] == "/die":
+                asyncio.get_running_loop().stop()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            body = str(threading.get_native_id()).encode()
+            await send({"type": "http.response.body", "body": body})
+    """
+    with serving(tmp_path, source, "--workers", "2") as server:
+        server.wait_for("all 2 workers serve")
+        clients = [server.connect() for _ in range(6)]
+        places = [client.get()[2] for client in clients]
+        assert len(set(places)) == 2
+        clients[0].get("/die")
+        server.wait_for("worker . ended")
+        for client in clients[1:]:
+            assert client.get()[0] == 200
+            client.socket.close()
+        server.wait_for("another starts in")
+
+
+def test_memory_ends_a_worker(tmp_path: Path) -> None:
+    options = ("--workers", "2", "--max-worker-memory", "60")
+    with serving(tmp_path, APP, *options) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as raw:
+            for _ in range(6):
+                assert raw.get("/grow")[0] == 200
+            server.wait_for("worker . has had its time")
+            server.wait_for("worker .: a new one serves")
+            assert raw.get("/")[0] == 200
+
+
+def test_lifetime_ends_a_worker(tmp_path: Path) -> None:
+    options = ("--max-worker-lifetime", "0.5", "--max-worker-lifetime-jitter", "0.5")
+    with serving(tmp_path, APP, *options) as server, server.connect() as raw:
+        first = raw.get()[2]
+        server.wait_for("worker 0: a new one serves")
+        done = threading.Event()
+        for _ in range(6000):
+            if raw.get()[2] != first:
+                break
+            done.wait(0.01)
+        else:
+            raise AssertionError(server.log)
+
+
+def test_jitter_is_for_each_worker() -> None:
+    settings = Settings(
+        app="", max_worker_lifetime=10.0, max_worker_lifetime_jitter=5.0
+    )
+    lives = Lives(settings)
+    ends = [lives.lifetime() for _ in range(100)]
+    assert all(10 <= end <= 15 for end in ends)
+    assert len(set(ends)) > 1
+
+
+def test_pulse_orders_each_thing_at_its_time() -> None:
+    pulse = Pulse(
+        Settings(app="", stuck_after=2, request_timeout=1, replace_stuck_after=4)
+    )
+    assert pulse.interval_s == 0.25
+
+    def orders(now: float, silent_s: float) -> list[str]:
+        looked = pulse.look(now, [(7, silent_s), (8, 0.0)])
+        assert all(order.thread == 7 for order in looked)
+        return [order.what for order in looked]
+
+    assert orders(0, 0.5) == []
+    assert orders(1, 1.0) == ["interrupt"]
+    assert orders(2, 1.5) == []
+    assert orders(3, 2.5) == ["stack", "interrupt"]
+    assert orders(4, 4.0) == ["interrupt", "replace"]
+    assert orders(5, 4.2) == []
+    assert orders(6, 0.0) == []  # it was alive after all
+    assert orders(7, 2.5) == ["stack", "interrupt"]
+
+
+def test_pulse_that_asks_nobody() -> None:
+    settings = Settings(app="", stuck_after=0, replace_stuck_after=0)
+    assert Pulse(settings).next_look() is None
+
+
+def test_help_names_the_limits(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from atoll.cli import main
+
+    text = CliRunner().invoke(main, ["serve", "--help"]).output
+    for option in ("stuck-after", "request-timeout", "replace-stuck-after"):
+        assert re.search(rf"--{option}\b", text)
