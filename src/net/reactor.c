@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "net/connection.h"
+#include "net/control.h"
 #include "net/reactor_internal.h"
 #include "net/static.h"
 #include "sys/clock.h"
@@ -279,6 +280,22 @@ int at_reactor_open_guard(at_reactor **out, at_service *service, const at_hooks 
     return 0;
 }
 
+/* The worker has ended by itself: nobody will answer the requests that it has. */
+static void answer_requests(at_reactor *reactor)
+{
+    enum { RETRY_AFTER_NS = 1000000000 };
+    at_connection *connection = reactor->connections;
+    while (connection != NULL) {
+        at_connection *after = connection->after;
+        if (at_reactor_hold(connection) && at_connection_is_asked(connection)) {
+            connection->keep_alive = false;
+            at_control_refuse(connection->exchange, RETRY_AFTER_NS,
+                              "the worker has ended\n");
+        }
+        connection = after;
+    }
+}
+
 void at_reactor_close(at_reactor *reactor)
 {
     if (reactor == NULL) {
@@ -291,6 +308,7 @@ void at_reactor_close(at_reactor *reactor)
         at_socket_close(reactor->listeners[i]);
     }
     at_reactor_move_all(reactor);
+    answer_requests(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
     at_service_keep_counts(reactor->service, reactor); /* of the abort */
@@ -302,7 +320,8 @@ void at_reactor_abort(at_reactor *reactor)
     while (reactor->connections != NULL) {
         at_connection *connection = reactor->connections;
         if (at_reactor_hold(connection)) {
-            at_connection_close(connection, true);
+            /* Its last answer is under way, where it lingers. */
+            at_connection_close(connection, connection->phase != AT_PHASE_LINGER);
         } else if (connection->phase != AT_PHASE_CLOSED) {
             at_reactor_put_shells_away(reactor);
         }

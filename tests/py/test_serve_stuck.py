@@ -194,6 +194,7 @@ def test_a_worker_that_dies_gives_its_connections_to_others(tmp_path: Path) -> N
         async def app(scope, receive, send):
             if scope["path"] == "/die":
                 asyncio.get_running_loop().stop()
+                await asyncio.Event().wait()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             body = str(threading.get_native_id()).encode()
             await send({"type": "http.response.body", "body": body})
@@ -203,7 +204,9 @@ def test_a_worker_that_dies_gives_its_connections_to_others(tmp_path: Path) -> N
         clients = [server.connect() for _ in range(6)]
         places = [client.get()[2] for client in clients]
         assert len(set(places)) == 2
-        clients[0].get("/die")
+        status, headers, body = clients[0].get("/die")
+        assert (status, body) == (503, b"the worker has ended\n")
+        assert headers["retry-after"] == "1"
         server.wait_for("worker . ended")
         for client in clients[1:]:
             assert client.get()[0] == 200
