@@ -236,6 +236,25 @@ static PyObject *service_addresses(PyObject *self, PyObject *unused)
     return list;
 }
 
+static PyObject *service_retire(PyObject *self, PyObject *unused)
+{
+    at_service_retire(service_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *service_join_passage(PyObject *self, PyObject *arguments)
+{
+    int receiving, sending;
+    if (!PyArg_ParseTuple(arguments, "ii:join_passage", &receiving, &sending)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_join_passage(service_of(self), receiving, sending, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *service_descriptors(PyObject *self, PyObject *unused)
 {
     int descriptors[AT_LISTENERS_MAX];
@@ -327,6 +346,10 @@ static PyMethodDef service_methods[] = {
      "again with new certificates."},
     {"mount", service_mount, METH_VARARGS,
      "mount(prefix, folder): serve the folder's files below that prefix."},
+    {"join_passage", service_join_passage, METH_VARARGS,
+     "join_passage(receiving, sending): share connections with other processes."},
+    {"retire", service_retire, METH_NOARGS,
+     "Ask every worker to finish while other processes go on."},
     {"descriptors", service_descriptors, METH_NOARGS,
      "The listening sockets' descriptors; they stay the service's."},
     {"addresses", service_addresses, METH_NOARGS, "Where it listens: [(host, port)]."},

@@ -456,7 +456,7 @@ void at_connection_settle(at_connection *connection)
     }
     if (connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
         !connection->readable && at_reactor_gives_away(connection)) {
-        if (at_reactor_is_last(connection->reactor) || connection->peer_shut) {
+        if (at_reactor_is_last(connection) || connection->peer_shut) {
             at_connection_finish(connection);
         } else if (rests(connection)) {
             if (at_reactor_move_away(connection)) {

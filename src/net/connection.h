@@ -184,8 +184,8 @@ bool at_reactor_gives_away(const at_connection *connection);
 /* Is it here only while the workers were stuck, and they are not any more? */
 bool at_reactor_returns(const at_connection *connection);
 
-/* Must connections end here? Not where other reactors of the service go on. */
-bool at_reactor_is_last(const at_reactor *reactor);
+/* Must the connection end here? Not where other reactors that can have it go on. */
+bool at_reactor_is_last(const at_connection *connection);
 
 at_h1_request *at_reactor_request(at_reactor *reactor);
 

@@ -127,7 +127,7 @@ static void begin(at_connection *connection, const at_h1_request *request)
     exchange->http_1_0 = request->version_minor == 0;
     connection->exchange = exchange;
     connection->phase = AT_PHASE_ACTIVE;
-    connection->keep_alive = request->keep_alive && !at_reactor_is_last(reactor);
+    connection->keep_alive = request->keep_alive && !at_reactor_is_last(connection);
     connection->framing = request->framing;
     connection->body_left = request->content_length;
     connection->body_ended =
@@ -572,8 +572,8 @@ int at_h1_exchange_respond(at_exchange *exchange, int status,
         .server = {"atoll", 5},
         .is_head = exchange->head_request,
         .is_http_10 = exchange->http_1_0,
-        .keep_alive = connection->keep_alive && !unread &&
-                      !at_reactor_is_last(connection->reactor),
+        .keep_alive =
+            connection->keep_alive && !unread && !at_reactor_is_last(connection),
     };
     if (exchange->head_request && piece.size == 0) {
         response.body_bytes = -1; /* the application left the body out by itself */

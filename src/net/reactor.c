@@ -457,9 +457,11 @@ bool at_reactor_returns(const at_connection *connection)
            !at_service_is_swamped(reactor->service);
 }
 
-bool at_reactor_is_last(const at_reactor *reactor)
+bool at_reactor_is_last(const at_connection *connection)
 {
-    return reactor->draining && !at_service_has_other(reactor->service, reactor);
+    const at_reactor *reactor = connection->reactor;
+    return reactor->draining &&
+           !at_service_has_other(reactor->service, reactor, connection->tls == NULL);
 }
 
 void at_reactor_reserve(at_reactor *reactor)

@@ -111,37 +111,51 @@ static bool make_room(at_reactor *reactor)
 
 /* A new connection: for the reactor that has fewest. Over the service's limit one that
  * rests makes room; otherwise a few are told 503, and the rest nothing. */
-static void take_in(at_reactor *reactor, int descriptor, const at_address *peer)
+static void take_in(at_reactor *reactor, at_newcomer *newcomer)
 {
-    at_newcomer newcomer = {
-        .descriptor = descriptor, .peer = *peer, .of_control = reactor->is_guard};
+    newcomer->of_control = reactor->is_guard;
     at_fullness fullness =
         reactor->is_guard ? AT_HAS_ROOM : at_service_fullness(reactor->service);
     if (fullness != AT_HAS_ROOM && !make_room(reactor)) {
         at_count(reactor->counters, AT_COUNT_REFUSED, 1);
         if (fullness == AT_OVERFULL) {
-            at_socket_close(descriptor);
+            at_socket_close(newcomer->descriptor);
             return;
         }
-        newcomer.surplus = true;
+        newcomer->surplus = true;
     }
-    if (reactor->is_guard || newcomer.surplus) {
+    if (reactor->is_guard || newcomer->surplus) {
         at_reactor_reserve(reactor);
-        attach(reactor, &newcomer);
-    } else if (!at_service_hand_over(reactor->service, reactor, descriptor, peer)) {
-        attach(reactor, &newcomer);
+        attach(reactor, newcomer);
+    } else if (!at_service_hand_over(reactor->service, reactor, newcomer)) {
+        attach(reactor, newcomer);
     }
+}
+
+/* From the listener or, if that is a passage, from another process. Returns 0 or an
+ * error. */
+static int accept_one(at_reactor *reactor, int listener, at_newcomer *newcomer)
+{
+    if (at_service_is_passage(reactor->service, listener)) {
+        return at_service_take_passed(reactor->service, newcomer);
+    }
+    *newcomer = (at_newcomer){.descriptor = -1};
+    newcomer->descriptor = at_socket_accept(listener, &newcomer->peer);
+    return newcomer->descriptor < 0 ? newcomer->descriptor : 0;
 }
 
 void at_reactor_accept_batch(at_reactor *reactor, int listener)
 {
-    for (int i = 0; i < ACCEPT_BATCH && reactor->listening; i++) {
-        at_address peer;
-        int descriptor = at_socket_accept(listener, &peer);
-        if (descriptor == AT_EAGAIN) {
+    /* Where other processes accept too, one at a time: who is busy shall not take what
+     * the others have time for. */
+    int most = at_service_has_passage(reactor->service) ? 1 : ACCEPT_BATCH;
+    for (int i = 0; i < most && reactor->listening; i++) {
+        at_newcomer newcomer;
+        int result = accept_one(reactor, listener, &newcomer);
+        if (result == AT_EAGAIN || result == AT_EINVALID) {
             return;
         }
-        if (descriptor < 0) {
+        if (result < 0) {
             /* Out of descriptors or memory: the backlog keeps them while we look away;
              * the listener would stay ready and keep us busy. */
             at_reactor_listen_stop(reactor);
@@ -151,7 +165,7 @@ void at_reactor_accept_batch(at_reactor *reactor, int listener)
             return;
         }
         at_count(reactor->counters, AT_COUNT_ACCEPTED, 1);
-        take_in(reactor, descriptor, &peer);
+        take_in(reactor, &newcomer);
     }
 }
 

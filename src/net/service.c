@@ -18,6 +18,8 @@ static struct {
     uint64_t count;    /* guarded: mutex */
 } known_services = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+enum { PASS_TIMEOUT_MS = 1000 }; /* for room in the passage, when a process retires */
+
 static const int64_t SECOND_NS = 1000000000;
 
 enum {
@@ -64,6 +66,9 @@ static void service_free(at_shared *thing)
     for (int i = 0; i < service->listener_count; i++) {
         at_socket_close(service->listeners[i]);
     }
+    if (service->passage_out >= 0) {
+        at_socket_close(service->passage_out);
+    }
     at_tls_context_unref(service->tls);
     at_static_mounts_free(service->mounts);
     at_free(service->past);
@@ -83,6 +88,7 @@ at_service *at_service_new(const at_service_limits *limits)
         return NULL;
     }
     service->past = past;
+    service->passage_out = -1;
     at_shared_init(&service->shared, &service_kind);
     service->limits = *limits;
     (void)pthread_mutex_init(&service->mutex, NULL);
@@ -206,7 +212,8 @@ at_tls_context *at_service_tls(at_service *service)
 
 bool at_service_address(const at_service *service, int index, at_address *address)
 {
-    if (index < 0 || index >= service->listener_count) {
+    if (index < 0 || index >= service->listener_count ||
+        at_service_is_passage(service, service->listeners[index])) {
         return false;
     }
     at_socket_name(service->listeners[index], address);
@@ -262,7 +269,7 @@ int at_service_join(at_service *service, at_reactor *reactor)
         count += service->reactors[i] != NULL;
     }
     (void)pthread_mutex_unlock(&service->mutex);
-    if (count > 1 || service->guard != NULL) {
+    if (count > 1 || service->guard != NULL || at_service_has_passage(service)) {
         watch(service);
     }
     return result;
@@ -283,16 +290,27 @@ void at_service_leave(at_service *service, at_reactor *reactor)
 /* What a call on another reactor does happens under the service's mutex: it keeps the
  * reactor from leaving meanwhile. The reactor's own mutex is a leaf below it. */
 
-void at_service_drain(at_service *service)
+static void drain(at_service *service, bool retiring)
 {
     (void)pthread_mutex_lock(&service->mutex);
     service->draining = true;
+    service->retiring = retiring && at_service_has_passage(service);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         if (service->reactors[i] != NULL) {
             at_reactor_post_drain(service->reactors[i]);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);
+}
+
+void at_service_drain(at_service *service)
+{
+    drain(service, false);
+}
+
+void at_service_retire(at_service *service)
+{
+    drain(service, true);
 }
 
 bool at_service_drain_one(at_service *service, int index)
@@ -335,12 +353,12 @@ static at_reactor *least_loaded(at_service *service, at_reactor *self)
     return best;
 }
 
-bool at_service_hand_over(at_service *service, at_reactor *self, int descriptor,
-                          const at_address *peer)
+bool at_service_hand_over(at_service *service, at_reactor *self,
+                          const at_newcomer *template)
 {
     at_newcomer *newcomer = at_alloc(sizeof *newcomer);
     if (newcomer != NULL) {
-        *newcomer = (at_newcomer){.descriptor = descriptor, .peer = *peer};
+        *newcomer = *template;
     }
     (void)pthread_mutex_lock(&service->mutex);
     at_reactor *best = newcomer != NULL ? least_loaded(service, self) : self;
@@ -355,10 +373,10 @@ bool at_service_hand_over(at_service *service, at_reactor *self, int descriptor,
     return taken;
 }
 
-bool at_service_has_other(at_service *service, const at_reactor *self)
+bool at_service_has_other(at_service *service, const at_reactor *self, bool plain)
 {
-    bool found = false;
     (void)pthread_mutex_lock(&service->mutex);
+    bool found = service->retiring && plain;
     for (int i = 0; i < AT_REACTORS_MAX && !found && !service->draining; i++) {
         at_reactor *reactor = service->reactors[i];
         found = reactor != NULL && reactor != self && at_reactor_is_open(reactor);
@@ -395,8 +413,11 @@ bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcom
     (void)pthread_mutex_lock(&service->mutex);
     bool placed =
         !service->draining && at_service_place_locked(service, self, newcomer);
+    bool retiring = service->retiring;
     (void)pthread_mutex_unlock(&service->mutex);
-    return placed;
+    /* The others take what is in the passage when they have time, which is soon: they
+     * are many, or idle. */
+    return placed || (retiring && at_service_pass(service, newcomer, PASS_TIMEOUT_MS));
 }
 
 /* ---- the balancer --------------------------------------------------------- */
@@ -438,6 +459,28 @@ static void deal(at_service *service, at_newcomer *list, at_reactor **idle,
     }
 }
 
+/* Every reactor of this process is busy: what waits for them can be served by another
+ * process, if one has time; it takes it then. What it does not take comes back. Caller
+ * holds the mutex. */
+static void offer_to_others(at_service *service, at_reactor *stuck, at_newcomer **spare,
+                            int *spare_count)
+{
+    if (!at_service_has_passage(service) || service->tls != NULL ||
+        !at_reactor_is_open(stuck)) {
+        return;
+    }
+    at_newcomer *list = at_reactor_take_from(stuck, spare, spare_count);
+    while (list != NULL) {
+        at_newcomer *newcomer = list;
+        list = newcomer->next;
+        if (!at_service_pass(service, newcomer, 0) &&
+            at_reactor_post(stuck, newcomer) < 0 &&
+            !at_service_place_locked(service, NULL, newcomer)) {
+            at_newcomer_close(newcomer);
+        }
+    }
+}
+
 bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count,
                         int *look_ms)
 {
@@ -472,10 +515,14 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         deal(service, at_reactor_take_from(stuck[i], spare, spare_count), idle,
              idle_count, &turn);
     }
+    for (int i = 0; i < stuck_count && idle_count == 0; i++) {
+        offer_to_others(service, stuck[i], spare, spare_count);
+    }
     if (service->guard != NULL) {
         at_service_relieve(service, late, late_count, open_count, spare, spare_count);
     }
-    *look_ms = open_count > 1 ? LOOK_MS : LOOK_ALONE_MS;
+    *look_ms =
+        open_count > 1 || at_service_has_passage(service) ? LOOK_MS : LOOK_ALONE_MS;
     (void)pthread_mutex_unlock(&service->mutex);
     return active;
 }

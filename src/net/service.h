@@ -153,6 +153,14 @@ int at_service_listen_unix(at_service *service, const char *path, int backlog,
                            at_fault *fault);
 int at_service_adopt(at_service *service, int descriptor, at_fault *fault);
 
+/* Share connections with other processes: `receiving` and `sending` are the ends of a
+ * passage (sys/passage.h), the same for all of them; copies are kept. Before the first
+ * reactor is opened.
+ * ctx:  any
+ * errs: AT_EINVALID, AT_ELIMIT */
+int at_service_join_passage(at_service *service, int receiving, int sending,
+                            at_fault *fault);
+
 /* Serve the files of `folder` below `prefix`; see static.h. Before the first reactor is
  * opened.
  * ctx:  any
@@ -177,6 +185,11 @@ struct at_tls_context *at_service_tls(at_service *service);
  * opened later are asked at once.
  * ctx: any */
 void at_service_drain(at_service *service);
+
+/* The same, while other processes that share the passage go on: connections at rest go
+ * to them, and requests that run leave their connections open.
+ * ctx: any */
+void at_service_retire(at_service *service);
 
 /* Ask the reactor at `index` only (the order of at_reactor_open; a place is used again
  * after at_reactor_close). False where there is none.
@@ -286,13 +299,26 @@ void at_service_keep_counts(at_service *service, struct at_reactor *reactor);
 bool at_service_place(at_service *service, struct at_reactor *self,
                       struct at_newcomer *newcomer);
 
-/* Is there another reactor that goes on? */
-bool at_service_has_other(at_service *service, const struct at_reactor *self);
+/* Is there another reactor that goes on, to which a connection can move? One that is
+ * `plain`, without TLS, can go to another process too. */
+bool at_service_has_other(at_service *service, const struct at_reactor *self,
+                          bool plain);
 
-/* Give `descriptor` to the reactor with fewest connections: it is put into its inbox,
+/* Give a connection that has come to the reactor with fewest: it is put into its inbox,
  * or, where that is `self`, only counted and the caller takes it.
- * owns: takes `descriptor` on true */
-bool at_service_hand_over(at_service *service, struct at_reactor *self, int descriptor,
-                          const at_address *peer);
+ * owns: takes what `newcomer` holds, of which it keeps a copy, on true */
+bool at_service_hand_over(at_service *service, struct at_reactor *self,
+                          const struct at_newcomer *newcomer);
+
+/* ---- passage.c ---- */
+
+/* Is that listener the end of a passage, where at_service_take_passed accepts? */
+bool at_service_is_passage(const at_service *service, int listener);
+bool at_service_has_passage(const at_service *service);
+
+/* A connection out of the passage.
+ * owns: the caller gets what the newcomer holds
+ * errs: AT_EAGAIN: none waits. AT_EINVALID: what came was none, and is gone. */
+int at_service_take_passed(at_service *service, struct at_newcomer *newcomer);
 
 #endif

@@ -20,9 +20,12 @@ struct at_service {
     at_service_limits limits;        /* fixed after init */
     int listeners[AT_LISTENERS_MAX]; /* fixed once the first reactor has joined */
     int listener_count;
+    int passage_in;           /* one of `listeners`, where passage_out says so */
+    int passage_out;          /* fixed once the first reactor has joined; -1: none */
     at_static_mounts *mounts; /* fixed once the first reactor has joined; or NULL */
     pthread_mutex_t mutex;
     bool draining;                   /* guarded: mutex */
+    bool retiring;                   /* guarded: mutex; other processes go on */
     at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
     _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
     uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
@@ -54,6 +57,11 @@ void at_service_end_guard(at_service *service);
  * that have been for longer than requests may wait; `open`: how many there are. */
 void at_service_relieve(at_service *service, at_reactor **late, int late_count,
                         int open_count, at_newcomer **spare, int *spare_count);
+/* ---- passage.c ------------------------------------------------------------------- */
+
+/* Give a connection to another process, waiting for room up to `timeout_ms`.
+ * owns: takes `newcomer` on true; false also where it cannot leave: it speaks TLS */
+bool at_service_pass(at_service *service, at_newcomer *newcomer, int timeout_ms);
 
 /* ---- service.c; caller holds the mutex --------------------------------------------
  */

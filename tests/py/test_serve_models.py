@@ -49,12 +49,15 @@ async def app(scope, receive, send):
             # What lifespan left is of the loop that serves the request.
             assert scope["state"]["thread"] == threading.get_native_id()
             body = f"{os.getpid()} {threading.get_native_id()}"
-        elif scope["path"] == "/slow":
-            await asyncio.sleep(0.05)
         elif scope["path"] == "/wait":
             tell("waits")
             while not os.path.exists("go"):
                 await asyncio.sleep(0.01)
+        elif scope["path"] == "/busy":
+            tell("busy")
+            while not os.path.exists("go"):
+                pass
+            body = f"{os.getpid()} {threading.get_native_id()}"
         elif scope["path"] == "/crash":
             os.abort()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -167,3 +170,25 @@ def test_processes_end_with_the_first(tmp_path: Path, model: str) -> None:
         for end in ends:
             assert select.select([end], [], [], DEADLINE_S)[0]
             os.close(end)
+
+
+@pytest.mark.parametrize("model", ["interpreters", *OF_PROCESSES])
+def test_the_next_request_is_served_where_there_is_time(
+    tmp_path: Path, model: str
+) -> None:
+    """Connections of a worker that is busy go on, in another process if need be."""
+    options = MODELS[model]
+    with serving(tmp_path, APP, *options) as server:
+        server.wait_for("all 2 workers serve")
+        clients = [server.connect() for _ in range(8)]
+        for raw in clients:
+            raw.get()
+        clients[0].send(b"GET /busy HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.wait_for("told: busy")
+        # Wherever they were, all are answered while that one is busy.
+        idle = {raw.get("/who")[2] for raw in clients[1:]}
+        (tmp_path / "go").touch()
+        busy = clients[0].answer()[2]
+        assert busy not in idle
+        for raw in clients:
+            raw.socket.close()

@@ -68,10 +68,24 @@ class Client(threading.Thread):
             self.raw.socket.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_five_reloads_under_load_lose_nothing(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        (("--workers", "1"), 1),
+        (("--workers", "2"), 2),
+        (("--workers", "2", "--model", "threads"), 1),
+        (("--workers", "1", "--model", "processes"), 1),
+        (("--workers", "2", "--model", "processes"), 2),
+        (("--workers", "2", "--preload"), 2),
+        (("--processes", "2", "--model", "interpreters", "--workers", "2"), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_five_reloads_under_load_lose_nothing(
+    tmp_path: Path, options: tuple[str, ...], workers: int
+) -> None:
     source = APP.format(version="0")
-    with serving(tmp_path, source, "--workers", str(workers)) as server:
+    with serving(tmp_path, source, *options) as server:
         clients = [Client(server, path) for path in ("/", "/", "/slow", "/slow")]
         for client in clients:
             client.start()

@@ -64,7 +64,9 @@ def serve(
     plan = Plan(**order["plan"])
     plan_here = Plan(plan.model, 0, plan.workers, plan.loops, plan.place)
     logs.set_up(settings.log_level, order["name"])
-    host = Inside(settings, plan_here, app, order["sockets"], order["name"])
+    host = Inside(
+        settings, plan_here, app, order["sockets"], order["passage"], order["name"]
+    )
     return Supervisor(settings, app, plan=plan_here, host=host, orders=orders).run()
 
 

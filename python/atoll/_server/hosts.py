@@ -97,8 +97,8 @@ class Host(Protocol):
     def drain(self, record: WorkerRecord) -> None:
         """Ask one that serves to finish; others go on."""
 
-    def drain_all(self, records: Sequence[WorkerRecord]) -> None:
-        """Ask everyone to finish."""
+    def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
+        """Ask everyone to finish; `others`: the workers of other processes go on."""
 
     def kill(self, record: WorkerRecord) -> None:
         """Force its end, where that is possible."""
@@ -127,6 +127,7 @@ class Inside:
         plan: What a worker is.
         app: The application itself, with place "main" only; None to import it.
         sockets: Descriptors of listening sockets; None to open them.
+        passage: The ends of what shares connections with other processes, if any.
         name: What workers are called in the log; "" for "worker N".
     """
 
@@ -136,12 +137,14 @@ class Inside:
         plan: Plan,
         app: Callable[..., Any] | None = None,
         sockets: Sequence[int] | None = None,
+        passage: Sequence[int] = (),
         name: str = "",
     ) -> None:
         self.settings = settings
         self.plan = plan
         self.app = app
         self.sockets = sockets
+        self.passage = passage
         self.name = name
         self.service: Any = None
         self._opened = False
@@ -155,6 +158,8 @@ class Inside:
             listening.open_sockets(self.service, self.settings)
         else:
             listening.adopt_sockets(self.service, self.sockets)
+        if self.passage:
+            self.service.join_passage(*self.passage)
         self._opened = True
 
     def addresses(self) -> list[tuple[str, int]]:
@@ -209,9 +214,12 @@ class Inside:
         for thread in record.threads:
             self.service.drain_thread(thread)
 
-    def drain_all(self, records: Sequence[WorkerRecord]) -> None:
+    def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
         """Those that start yet are asked as soon as they serve."""
-        self.service.drain()
+        if others:
+            self.service.retire()
+        else:
+            self.service.drain()
 
     def kill(self, record: WorkerRecord) -> None:
         """A thread cannot be ended from outside."""

@@ -1,10 +1,12 @@
 """Workers that are processes.
 
-They listen on copies of this process's sockets, and each runs a supervisor of its own
-(`child`), which takes orders from this one over a socket. Without `preload` a worker is
-a fresh process that imports the application. With it, a template (`template`) imports
-the application and forks the workers, so that they share what the import has made; the
-template itself is started anew at a reload, and no process that serves ever forks.
+They listen on copies of this process's sockets, and share a passage over which
+connections go from one that is busy, or ends, to another (src/net/passage.c). Each runs
+a supervisor of its own (`child`), which takes orders from this one over a socket.
+Without `preload` a worker is a fresh process that imports the application. With it, a
+template imports the application and forks the workers, so that they share what the
+import has made; the template itself is started anew at a reload, and no process that
+serves ever forks.
 
 Every process dies with this one, however that ends: the kernel sends SIGKILL to a child
 whose parent is gone. A worker that a template has forked is no child of it: the fork
@@ -57,6 +59,7 @@ class Processes:
         self.plan = plan
         self.service: Any = None
         self._opened = False
+        self._passage = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._template: _Child | None = None
         self._old_templates: list[_Child] = []
 
@@ -87,6 +90,7 @@ class Processes:
             "plan": dataclasses.asdict(self.plan),
             "name": f"worker {record.index}",
             "sockets": self.service.descriptors(),
+            "passage": [end.fileno() for end in self._passage],
             "parent": os.getpid(),
         }
         try:
@@ -104,7 +108,8 @@ class Processes:
         os.set_blocking(record.reader, False)
 
     def _spawn(self, role: str, end: socket.socket) -> "subprocess.Popen[bytes]":
-        passed = [end.fileno(), *self.service.descriptors()]
+        passed = [one.fileno() for one in (end, *self._passage)]
+        passed += self.service.descriptors()
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         return subprocess.Popen(
             [sys.executable, *flags, "-c", _CHILD, role, str(end.fileno())],
@@ -142,13 +147,13 @@ class Processes:
     # ---- end ----
 
     def drain(self, record: WorkerRecord) -> None:
-        """It ends when its requests have; the others go on."""
-        send_line(record.handle.control, order="stop")
+        """It ends when its requests have; its connections go to the others."""
+        send_line(record.handle.control, order="retire")
 
-    def drain_all(self, records: Sequence[WorkerRecord]) -> None:
+    def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
         """Everyone's last order."""
         for record in records:
-            self.drain(record)
+            send_line(record.handle.control, order="stop")
 
     def kill(self, record: WorkerRecord) -> None:
         """SIGKILL."""
@@ -199,6 +204,8 @@ class Processes:
     def close(self) -> None:
         """Let go of the sockets, and of the template."""
         self.renew()
+        for end in self._passage:
+            end.close()
         for child in self._old_templates:
             if child.process is not None:
                 child.process.wait()

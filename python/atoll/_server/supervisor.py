@@ -268,8 +268,10 @@ class Supervisor:
     def _take_orders(self) -> None:
         assert self.orders is not None
         for order in self.orders.take():
-            if order == "stop" and not self._stopping:
+            if order == "stop":
                 self._drain()
+            elif order == "retire":
+                self._drain(others=True)
             elif order == "certificates":
                 self._reload_certificates()
             elif order == "orphaned":
@@ -277,11 +279,13 @@ class Supervisor:
                 logging.shutdown()
                 os._exit(1)
 
-    def _drain(self) -> None:
+    def _drain(self, others: bool = False) -> None:
+        """Everyone ends; `others`: workers of other processes go on."""
         self._stopping = True
         for worker in self.workers:
             worker.restart_at = None
-        self.host.drain_all([w for w in self._everyone() if w.running])
+        running = [w for w in self._everyone() if w.running]
+        self.host.drain_all(running, others)
         for worker in self._everyone():
             self._set_kill(worker)
             if self._vigil.is_stuck(worker):
