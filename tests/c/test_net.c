@@ -380,7 +380,7 @@ static void accounts(void)
     at_reactor_set_worker(fixture.app.reactor, 3, -1);
     int client = dial(&fixture);
     say(client, HELLO, strlen(HELLO));
-    say(client, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n", 33);
+    say(client, WAIT, strlen(WAIT));
     while (fixture.app.kept == NULL) {
         at_reactor_run(fixture.app.reactor, 10);
     }
@@ -389,7 +389,8 @@ static void accounts(void)
     CHECK(at_service_worker(fixture.service, 3, &stats));
     CHECK(stats.running == 1 && stats.connections == 1 && stats.open);
     int rude = dial(&fixture);
-    say(rude, "GET / HTTP/1.1\nHost: x\r\n\r\n", 27);
+    const char *bare = "GET / HTTP/1.1\nHost: x\r\n\r\n";
+    say(rude, bare, strlen(bare));
     (void)close(client);
     while (fixture.app.lost == 0 || stats.tally.words[AT_COUNT_CLASS + 3] == 0) {
         at_reactor_run(fixture.app.reactor, 10);
@@ -405,7 +406,7 @@ static void accounts(void)
     CHECK(words[AT_COUNT_REQUESTS] == 2);
     CHECK(words[AT_COUNT_LOST] == 1);
     CHECK(words[AT_COUNT_CLASS + 1] == 1 && words[AT_COUNT_CLASS + 3] == 1);
-    CHECK(words[AT_COUNT_RECEIVED] == strlen(HELLO) + 33 + 27);
+    CHECK(words[AT_COUNT_RECEIVED] == strlen(HELLO) + strlen(WAIT) + strlen(bare));
     CHECK(words[AT_COUNT_SENT] > 0);
     CHECK(at_histogram_total(at_tally_histogram(&stats.tally, AT_HISTOGRAM_LATENCY)) ==
           1);
