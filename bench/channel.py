@@ -1,30 +1,45 @@
 """Channels against their peers, in one run on one machine.
 
-Round trips between two interpreters against the same spin-then-park in plain C and
-against the standard library's interpreter queue; one-way small messages against
-`queue.SimpleQueue` between two threads; a 64 MB buffer against 64 bytes.
+Round trips of a small message; small messages one way, alone and in batches; a message
+of 8 bytes to 64 MB answered by a small one; one message to three receivers; and a
+dict that others read. The peers: the same spin-then-park in plain C, which is the limit;
+`queue.SimpleQueue` between two threads; `multiprocessing`'s `Pipe`, `Queue`,
+`shared_memory` and `Manager`; and the standard library's queue between interpreters.
 
-    python bench/channel.py [--pin same|two|free] [--json] [--save F | --compare F]
+Both ends are counted: a time is wall clock for a message, from before the first send
+until the other side has the last one, divided by their number. Every figure is the
+median of rounds in which all take turns.
+
+    python bench/channel.py [--pin same|two|free|all] [--rounds N] [--quick]
+                            [--json] [--save F | --compare F]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import queue
+import shutil
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import shared_memory
 from pathlib import Path
+from typing import Any
 
-from atoll import Channel, Interpreter, SharedBuffer
+from _standard import standard_queues
+
+from atoll import Broadcast, Channel, Interpreter, SharedBuffer, SharedDict
 
 ROOT = Path(__file__).resolve().parent.parent
-REPEATS = 5
+SIZES = [8, 64, 1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 64 << 20]
+type Cpus = tuple[list[int] | None, list[int] | None]
 
 
 def pin(cpus: list[int] | None) -> None:
@@ -33,235 +48,494 @@ def pin(cpus: list[int] | None) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def echo(there: Channel, back: Channel, cpus: list[int] | None) -> None:
-    """Send back whatever comes."""
-    pin(cpus)
-    for value in there:
-        back.send(value)
+def name_of(size: int) -> str:
+    for unit, text in ((1 << 20, "MB"), (1 << 10, "KB")):
+        if size >= unit:
+            return f"{size // unit} {text}"
+    return f"{size} B"
 
 
-def drain(channel: Channel, done: Channel, cpus: list[int] | None) -> None:
-    """Receive until closed, in batches, and say how many there were."""
-    pin(cpus)
-    count = 0
-    while True:
-        got = channel.recv_many(256)
-        count += len(got)
-        if got[-1] is None:
-            break
-    done.send(count)
-
-
-def c_round_trip(rounds: int, cpus: list[list[int] | None]) -> float:
-    """Nanoseconds for a round trip in plain C."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/pingpong"
-        sources = ["bench/c/pingpong.c", "src/sys/park.c", "src/sys/clock.c"]
-        subprocess.run(
-            [
-                "cc",
-                "-O3",
-                "-D_GNU_SOURCE",
-                "-Isrc",
-                "-pthread",
-                "-o",
-                program,
-                *sources,
-            ],
-            check=True,
-            cwd=ROOT,
-        )
-        arguments = [str(each[0]) for each in cpus if each]
-        times = []
-        for _ in range(REPEATS):
-            command = [program, str(rounds), *arguments]
-            times.append(float(subprocess.check_output(command)))
-        return statistics.median(times)
-
-
-def round_trip(rounds: int, cpus: list[list[int] | None], payload: object) -> float:
-    """Nanoseconds for a round trip of `payload` between two interpreters."""
-    there, back = Channel(16), Channel(16)
-    with Interpreter() as interpreter:
-        thread = threading.Thread(
-            target=interpreter.call, args=(echo, there, back, cpus[1])
-        )
-        thread.start()
-        pin(cpus[0])
-        times = []
-        for _ in range(REPEATS):
-            begin = time.perf_counter_ns()
-            for _ in range(rounds):
-                there.send(payload)
-                back.recv()
-            times.append((time.perf_counter_ns() - begin) / rounds)
-        there.close()
-        thread.join()
-    return statistics.median(times)
-
-
-def one_way(count: int, cpus: list[list[int] | None], batch: int = 1) -> float:
-    """Nanoseconds for a small message, one way, between two interpreters.
-
-    Args:
-        count: How many messages.
-        cpus: Where the two sides run.
-        batch: Above 1, so many with each `send_many`.
-    """
-    with Interpreter() as interpreter:
-        times = []
-        for _ in range(REPEATS):
-            channel, done = Channel(4096), Channel(1)
-            thread = threading.Thread(
-                target=interpreter.call, args=(drain, channel, done, cpus[1])
-            )
-            thread.start()
-            pin(cpus[0])
-            begin = time.perf_counter_ns()
-            send = channel.send
-            if batch == 1:
-                for i in range(count):
-                    send(i)
-            else:
-                for first in range(0, count, batch):
-                    channel.send_many(range(first, min(first + batch, count)))
-            send(None)
-            done.recv()
-            times.append((time.perf_counter_ns() - begin) / count)
-            thread.join()
-    return statistics.median(times)
-
-
-def simple_queue(count: int, cpus: list[list[int] | None]) -> float:
-    """The same through `queue.SimpleQueue` between two threads."""
-    times = []
-    for _ in range(REPEATS):
-        there: queue.SimpleQueue[object] = queue.SimpleQueue()
-
-        def consume(there: queue.SimpleQueue[object] = there) -> None:
-            pin(cpus[1])
-            while there.get() is not None:
-                pass
-
-        thread = threading.Thread(target=consume)
-        thread.start()
-        pin(cpus[0])
-        begin = time.perf_counter_ns()
-        for i in range(count):
-            there.put(i)
-        there.put(None)
-        thread.join()
-        times.append((time.perf_counter_ns() - begin) / count)
-    return statistics.median(times)
-
-
-def standard_queue(rounds: int) -> float | None:
-    """A round trip through `concurrent.interpreters.Queue`, or what it was on 3.13."""
-    shared: dict[str, object] = {}
-    try:
-        from concurrent import interpreters  # type: ignore[attr-defined]
-        from concurrent.interpreters import (  # type: ignore[import-not-found]
-            create_queue,
-        )
-
-        home = "concurrent.interpreters"
-    except ImportError:
-        try:
-            from test.support import interpreters  # type: ignore[no-redef]
-            from test.support.interpreters.queues import create as create_queue
-        except ImportError:
-            return None
-        home, shared = "test.support.interpreters.queues", {"syncobj": True}
-    there, back = create_queue(**shared), create_queue(**shared)
-    interpreter = interpreters.create()
-    keyword = ", syncobj=True" if shared else ""
-    code = (
-        f"from {home} import Queue\n"
-        f"there, back = Queue({there.id}), Queue({back.id})\n"
-        f"while (value := there.get()) is not None:\n    back.put(value{keyword})"
-    )
-    thread = threading.Thread(target=interpreter.exec, args=(code,))
-    thread.start()
+def per(count: int, action: Callable[[], Any]) -> float:
+    """Nanoseconds of one of the `count` that `action` does."""
     begin = time.perf_counter_ns()
-    for i in range(rounds):
-        there.put(i, **shared)
-        back.get()
-    taken = (time.perf_counter_ns() - begin) / rounds
-    there.put(None, **shared)
-    thread.join()
+    action()
+    return (time.perf_counter_ns() - begin) / count
+
+
+# ---- the other side -----------------------------------------------------------------
+
+
+def echo(there: Any, back: Any, cpus: list[int] | None) -> None:
+    """Send back whatever comes, until that is None."""
+    pin(cpus)
+    recv, send = there.recv, back.send
+    while (value := recv()) is not None:
+        send(value)
+
+
+def acknowledge(there: Any, back: Any, cpus: list[int] | None) -> None:
+    """Answer each message with True, until one is None."""
+    pin(cpus)
+    while there.recv() is not None:
+        back.send(True)
+
+
+def drain(there: Any, done: Any, cpus: list[int] | None) -> None:
+    """Receive one at a time until None; say so, and before it that it has begun."""
+    pin(cpus)
+    done.send(True)
+    recv = there.recv
+    while recv() is not None:
+        pass
+    done.send(True)
+
+
+def drain_batches(there: Channel, done: Any, cpus: list[int] | None) -> None:
+    """The same, as many at once as there are."""
+    pin(cpus)
+    done.send(True)
+    while there.recv_many(256)[-1] is not None:
+        pass
+    done.send(True)
+
+
+def echo_queue(there: Any, back: Any, cpus: list[int] | None) -> None:
+    pin(cpus)
+    while (value := there.get()) is not None:
+        back.put(value)
+
+
+def drain_queue(there: Any, done: Any, cpus: list[int] | None) -> None:
+    pin(cpus)
+    done.put(True)
+    get = there.get
+    while get() is not None:
+        pass
+    done.put(True)
+
+
+def read_shared(name: str, there: Any, back: Any, cpus: list[int] | None) -> None:
+    """Answer each word with True, the memory being mapped already."""
+    pin(cpus)
+    memory = shared_memory.SharedMemory(name, track=False)
+    while there.recv() is not None:
+        back.send(True)
+    memory.close()
+
+
+@contextmanager
+def interpreter(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """`function` runs in an interpreter meanwhile."""
+    with Interpreter() as other:
+        thread = threading.Thread(target=other.call, args=(function, *arguments))
+        thread.start()
+        yield
+        thread.join()
+
+
+@contextmanager
+def thread(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """The same in a thread."""
+    other = threading.Thread(target=function, args=arguments)
+    other.start()
+    yield
+    other.join()
+
+
+@contextmanager
+def process(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """The same in a process."""
+    other = multiprocessing.get_context("spawn").Process(
+        target=function, args=arguments
+    )
+    other.start()
+    yield
+    other.join()
+
+
+# ---- round trips ----------------------------------------------------------------------
+
+
+def trips(send: Any, recv: Any, rounds: int, payload: Any = 1) -> float:
+    """Nanoseconds for a round trip, after one that waits for the other side."""
+    send(payload)
+    recv()
+
+    def run() -> None:
+        for _ in range(rounds):
+            send(payload)
+            recv()
+
+    taken = per(rounds, run)
+    send(None)
     return taken
 
 
-def measure(how: str) -> dict[str, float | None]:
+def build_c() -> str | None:
+    """The path of the ping-pong in plain C."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    program = f"{tempfile.mkdtemp()}/pingpong"
+    sources = ["bench/c/pingpong.c", "src/sys/park.c", "src/sys/clock.c"]
+    options = ["-O3", "-D_GNU_SOURCE", "-Isrc", "-pthread", "-o", program]
+    subprocess.run([compiler, *options, *sources], check=True, cwd=ROOT)
+    return program
+
+
+def c_trip(program: str, rounds: int, cpus: Cpus) -> float:
+    arguments = [str(each[0]) for each in cpus if each]
+    return float(subprocess.check_output([program, str(rounds), *arguments]))
+
+
+def channel_trip(rounds: int, cpus: Cpus) -> float:
+    there, back = Channel(16), Channel(16)
+    with interpreter(echo, there, back, cpus[1]):
+        pin(cpus[0])
+        return trips(there.send, back.recv, rounds)
+
+
+def thread_trip(rounds: int, cpus: Cpus) -> float:
+    there: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    back: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with thread(echo_queue, there, back, cpus[1]):
+        pin(cpus[0])
+        return trips(there.put, back.get, rounds)
+
+
+def pipe_trip(rounds: int, cpus: Cpus) -> float:
+    here, there = multiprocessing.Pipe()
+    with process(echo, there, there, cpus[1]):
+        pin(cpus[0])
+        return trips(here.send, here.recv, rounds)
+
+
+def process_queue_trip(rounds: int, cpus: Cpus) -> float:
+    context = multiprocessing.get_context("spawn")
+    there, back = context.Queue(), context.Queue()
+    with process(echo_queue, there, back, cpus[1]):
+        pin(cpus[0])
+        return trips(there.put, back.get, rounds)
+
+
+def standard_trip(rounds: int, cpus: Cpus) -> float | None:
+    found = standard_queues()
+    if found is None:
+        return None
+    interpreters, create, home, options = found
+    there, back = create(**options), create(**options)
+    other = interpreters.create()
+    code = (
+        f"import os\n"
+        f"if {cpus[1]!r}: os.sched_setaffinity(0, {cpus[1]!r})\n"
+        f"from {home} import Queue\n"
+        f"there, back = Queue({there.id}), Queue({back.id})\n"
+        f"while (value := there.get()) is not None:\n"
+        f"    back.put(value, **{options!r})"
+    )
+    with thread(other.exec, code):
+        pin(cpus[0])
+        return trips(lambda value: there.put(value, **options), back.get, rounds)
+
+
+# ---- one way ---------------------------------------------------------------------------
+
+
+def stream(send: Any, wait: Any, count: int) -> float:
+    """Nanoseconds for a message of `count`, until the other side has had the last."""
+    wait()
+
+    def run() -> None:
+        for i in range(count):
+            send(i)
+        send(None)
+        wait()
+
+    return per(count, run)
+
+
+def channel_stream(count: int, cpus: Cpus, batch: int = 1) -> float:
+    there, done = Channel(4096), Channel(1)
+    function = drain if batch == 1 else drain_batches
+    with interpreter(function, there, done, cpus[1]):
+        pin(cpus[0])
+        if batch == 1:
+            return stream(there.send, done.recv, count)
+
+        done.recv()
+
+        def run() -> None:
+            for first in range(0, count, batch):
+                there.send_many(range(first, first + batch))
+            there.send(None)
+            done.recv()
+
+        return per(count, run)
+
+
+def thread_stream(count: int, cpus: Cpus) -> float:
+    there: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with thread(drain_queue, there, done, cpus[1]):
+        pin(cpus[0])
+        return stream(there.put, done.get, count)
+
+
+def pipe_stream(count: int, cpus: Cpus) -> float:
+    here, there = multiprocessing.Pipe()
+    with process(drain, there, there, cpus[1]):
+        pin(cpus[0])
+        return stream(here.send, here.recv, count)
+
+
+# ---- sizes -------------------------------------------------------------------------------
+
+
+def channel_size(size: int, rounds: int, cpus: Cpus, shared: bool) -> float:
+    """Bytes, or a SharedBuffer, to an interpreter."""
+    there, back = Channel(16), Channel(16)
+    with interpreter(acknowledge, there, back, cpus[1]):
+        pin(cpus[0])
+        payload: Any = SharedBuffer(size) if shared else bytes(size)
+        return trips(there.send, back.recv, rounds, payload)
+
+
+def pipe_size(size: int, rounds: int, cpus: Cpus) -> float:
+    """Bytes to a process through a pipe."""
+    here, there = multiprocessing.Pipe()
+    with process(acknowledge, there, there, cpus[1]):
+        pin(cpus[0])
+        return trips(here.send, here.recv, rounds, bytes(size))
+
+
+def shared_memory_size(size: int, rounds: int, cpus: Cpus) -> float:
+    """Bytes copied into memory that a process has mapped, and a word to say so."""
+    here, there = multiprocessing.Pipe()
+    memory = shared_memory.SharedMemory(create=True, size=size)
+    try:
+        with process(read_shared, memory.name, there, there, cpus[1]):
+            pin(cpus[0])
+            payload = bytes(size)
+            view = memory.buf
+            assert view is not None
+
+            def send(value: object) -> None:
+                if value is not None:
+                    view[:size] = payload
+                here.send(value)
+
+            return trips(send, here.recv, rounds, True)
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+# ---- to many, and for many ------------------------------------------------------------
+
+
+def broadcast_stream(count: int, cpus: Cpus) -> float:
+    """A small tuple to three interpreters; for one message, not for one copy."""
+    broadcast, done = Broadcast(4096), Channel(3)
+    contexts = [
+        interpreter(drain, broadcast.subscribe(), done, cpus[1]) for _ in range(3)
+    ]
+    with contexts[0], contexts[1], contexts[2]:
+        pin(cpus[0])
+        for _ in range(3):
+            done.recv()
+
+        def run() -> None:
+            for i in range(count):
+                broadcast.send((i, "name"))
+            broadcast.send(None)
+            for _ in range(3):
+                done.recv()
+
+        return per(count, run)
+
+
+def thread_broadcast(count: int, cpus: Cpus) -> float:
+    """The same to three threads, each with a SimpleQueue."""
+    queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(3)]
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    contexts = [thread(drain_queue, each, done, cpus[1]) for each in queues]
+    with contexts[0], contexts[1], contexts[2]:
+        pin(cpus[0])
+        for _ in range(3):
+            done.get()
+
+        def run() -> None:
+            for i in range(count):
+                for each in queues:
+                    each.put((i, "name"))
+            for each in queues:
+                each.put(None)
+            for _ in range(3):
+                done.get()
+
+        return per(count, run)
+
+
+def dict_reads(table: Any, count: int) -> float:
+    """A read of one of a hundred keys, with a value of three small fields."""
+    keys = [f"key {i}" for i in range(100)]
+    for key in keys:
+        table[key] = {"id": 7, "name": key, "ok": True}
+
+    def run() -> None:
+        for i in range(count):
+            table[keys[i % 100]]
+
+    return per(count, run)
+
+
+def manager_reads(count: int) -> float:
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        return dict_reads(manager.dict(), count)
+
+
+# ---- all of it ----------------------------------------------------------------------
+
+
+def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name; `scale` divides the numbers of messages."""
+    many, some, few = 100_000 // scale, 10_000 // scale, 100 // min(scale, 10)
+    found: dict[str, Callable[[], Any]] = {
+        "round trip: channel": lambda: channel_trip(some, cpus),
+        "round trip: SimpleQueue, threads": lambda: thread_trip(some, cpus),
+        "round trip: Pipe, processes": lambda: pipe_trip(some // 5, cpus),
+        "round trip: Queue, processes": lambda: process_queue_trip(some // 5, cpus),
+        "round trip: interpreters.Queue": lambda: standard_trip(few // 10, cpus),
+        "one way: channel": lambda: channel_stream(many, cpus),
+        "one way: channel, batches of 256": lambda: channel_stream(
+            many // 256 * 256, cpus, 256
+        ),
+        "one way: SimpleQueue, threads": lambda: thread_stream(many, cpus),
+        "one way: Pipe, processes": lambda: pipe_stream(some, cpus),
+        "to three: broadcast": lambda: broadcast_stream(some, cpus),
+        "to three: SimpleQueues, threads": lambda: thread_broadcast(some, cpus),
+        "read: SharedDict": lambda: dict_reads(SharedDict(), some),
+        "read: Manager().dict(), processes": lambda: manager_reads(some // 10),
+    }
+    if program is not None:
+        found["round trip: plain C"] = lambda: c_trip(program, some * 4, cpus)
+    for size in SIZES:
+        rounds = max(3, min(some, (256 << 20) // size) // (1 if size < 1 << 20 else 4))
+        for how, action in {
+            "channel, bytes": lambda s, r: channel_size(s, r, cpus, False),
+            "channel, SharedBuffer": lambda s, r: channel_size(
+                s, max(r, some // 4), cpus, True
+            ),
+            "Pipe": lambda s, r: pipe_size(s, min(r, 500), cpus),
+            "shared_memory": lambda s, r: shared_memory_size(s, min(r, 500), cpus),
+        }.items():
+            found[f"{name_of(size)}: {how}"] = (
+                lambda s=size, r=rounds, a=action: a(s, r)  # type: ignore[misc]
+            )
+    return found
+
+
+RATIOS = [
+    ("channel / plain C (at most 1.5)", "round trip: channel", "round trip: plain C"),
+    (
+        "interpreters.Queue / channel (1,000)",
+        "round trip: interpreters.Queue",
+        "round trip: channel",
+    ),
+    (
+        "SimpleQueue / channel, round trip",
+        "round trip: SimpleQueue, threads",
+        "round trip: channel",
+    ),
+    (
+        "Pipe / channel, round trip",
+        "round trip: Pipe, processes",
+        "round trip: channel",
+    ),
+    (
+        "SimpleQueue / channel, one way (5)",
+        "one way: SimpleQueue, threads",
+        "one way: channel",
+    ),
+    (
+        "SimpleQueue / channel, one way, batches (5)",
+        "one way: SimpleQueue, threads",
+        "one way: channel, batches of 256",
+    ),
+    (
+        "SimpleQueues / broadcast, to three",
+        "to three: SimpleQueues, threads",
+        "to three: broadcast",
+    ),
+    (
+        "64 MB / 64 bytes, SharedBuffer (under 2)",
+        "64 MB: channel, SharedBuffer",
+        "64 B: channel, SharedBuffer",
+    ),
+    (
+        "64 MB / 64 bytes, bytes (under 2)",
+        "64 MB: channel, bytes",
+        "64 B: channel, bytes",
+    ),
+    ("Pipe / channel, 64 MB of bytes", "64 MB: Pipe", "64 MB: channel, bytes"),
+    ("Manager / SharedDict", "read: Manager().dict(), processes", "read: SharedDict"),
+]
+
+
+def measure(how: str, rounds: int, quick: bool, program: str | None) -> dict[str, Any]:
     """All of it, nanoseconds each."""
     allowed = sorted(os.sched_getaffinity(0))
-    cpus: list[list[int] | None] = [None, None]
+    cpus: Cpus = (None, None)
     if how == "same":
-        cpus = [[allowed[0]], [allowed[0]]]
+        cpus = ([allowed[0]], [allowed[0]])
     elif how == "two":
-        cpus = [[allowed[0]], [allowed[-1]]]
-    results: dict[str, float | None] = {}
-    steps: dict[str, Callable[[], float | None]] = {
-        "round trip, plain C": lambda: c_round_trip(20_000, cpus),
-        "round trip, channel": lambda: round_trip(5_000, cpus, 1),
-        "round trip, 64 bytes": lambda: round_trip(3_000, cpus, SharedBuffer(64)),
-        "round trip, 64 MB": lambda: round_trip(3_000, cpus, SharedBuffer(64 << 20)),
-        "round trip, interpreters.Queue": lambda: standard_queue(100),
-        "one way, channel": lambda: one_way(100_000, cpus),
-        "one way, channel, batches of 256": lambda: one_way(100_000, cpus, 256),
-        "one way, SimpleQueue of threads": lambda: simple_queue(100_000, cpus),
-    }
-    for name, step in steps.items():
-        results[name] = step()
-        pin(allowed)
-    return results
+        cpus = ([allowed[0]], [allowed[-1]])
+    taken: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, step in steps(cpus, 20 if quick else 1, program).items():
+            result = step()
+            pin(allowed)
+            if result is not None:
+                taken.setdefault(name, []).append(result)
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def report(results: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in sorted(results, key=lambda name: (name[0].isdigit(), 0)):
+        change = ""
+        if before.get(name):
+            change = f"{results[name] / before[name]:8.2f}x before"
+        print(f"{name:38} {results[name]:14,.0f} ns{change}")
+    for text, above, below in RATIOS:
+        if above in results and below in results:
+            print(f"{text:48} {results[above] / results[below]:10.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pin", choices=["same", "two", "free"], default="free")
+    parser.add_argument("--pin", choices=["same", "two", "free", "all"], default="free")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of it")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--compare", type=Path)
     options = parser.parse_args()
-    results = measure(options.pin)
+    program = build_c()
+    hows = ["same", "two", "free"] if options.pin == "all" else [options.pin]
+    results = {
+        how: measure(how, options.rounds, options.quick, program) for how in hows
+    }
+    if program is not None:
+        shutil.rmtree(Path(program).parent)
     if options.save:
         options.save.write_text(json.dumps(results, indent=1))
     if options.json:
         print(json.dumps(results, indent=1))
         return
     before = json.loads(options.compare.read_text()) if options.compare else {}
-    for name, taken in results.items():
-        if taken is None:
-            print(f"{name:34} not in this Python")
-            continue
-        change = f"{taken / before[name]:8.2f}x before" if before.get(name) else ""
-        print(f"{name:34} {taken:12,.0f} ns{change}")
-
-    def ratio(text: str, above: str, below: str) -> None:
-        first, second = results[above], results[below]
-        if first and second:
-            print(f"{text:48} {first / second:10.2f}")
-
-    ratio(
-        "channel / plain C (at most 1.5)", "round trip, channel", "round trip, plain C"
-    )
-    ratio("64 MB / 64 bytes (under 2)", "round trip, 64 MB", "round trip, 64 bytes")
-    ratio(
-        "interpreters.Queue / channel (1,000)",
-        "round trip, interpreters.Queue",
-        "round trip, channel",
-    )
-    ratio(
-        "SimpleQueue / channel, one way (5)",
-        "one way, SimpleQueue of threads",
-        "one way, channel",
-    )
-    ratio(
-        "SimpleQueue / channel, one way, batches (5)",
-        "one way, SimpleQueue of threads",
-        "one way, channel, batches of 256",
-    )
+    for how, each in results.items():
+        print(f"-- pinned: {how}")
+        report(each, before.get(how, {}))
 
 
 if __name__ == "__main__":

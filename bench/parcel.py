@@ -1,4 +1,4 @@
-"""Parcels against pickle, marshal and the standard library's queue.
+"""Parcels and channels against pickle, marshal and the standard library's queue.
 
 Prints microseconds for there and back, and how many times longer the others take.
 
@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from atoll import _atoll
+from _standard import standard_queues
+
+from atoll import Channel, _atoll
 
 ROUNDS = 5
 SECONDS = 0.1
@@ -40,16 +42,28 @@ def measure(action: Callable[[], Any]) -> float:
 
 
 def standard_queue() -> Callable[[Any], Any] | None:
-    """Put and get of `concurrent.interpreters.Queue`, where there is one."""
-    try:
-        from concurrent import interpreters  # CPython 3.14
-    except ImportError:
+    """Put and get of the standard library's queue between interpreters."""
+    found = standard_queues()
+    if found is None:
         return None
-    queue = interpreters.create_queue()
+    _, create, _, options = found
+    queue = create(**options)
 
     def trip(value: Any) -> Any:
-        queue.put(value)
+        # Pickled unless told that it need not be, where that has to be said.
+        queue.put(value, **({"syncobj": False} if options else {}))
         return queue.get_nowait()
+
+    return trip
+
+
+def channel() -> Callable[[Any], Any]:
+    """Send and receive of a channel, in one thread, as of the queue."""
+    through = Channel(1)
+
+    def trip(value: Any) -> Any:
+        through.send(value)
+        return through.recv()
 
     return trip
 
@@ -88,6 +102,7 @@ def values() -> dict[str, Any]:
 def main() -> None:
     """Run it."""
     others: dict[str, Callable[[Any], Any]] = {
+        "channel": channel(),
         "pickle": lambda v: pickle.loads(pickle.dumps(v, 5)),
         "marshal": lambda v: marshal.loads(marshal.dumps(v)),
     }
@@ -113,6 +128,10 @@ def main() -> None:
             for o in others
         ]
         print(f"{name:16}{row['parcel']:10.2f}us" + "".join(f"{c:>18}" for c in cells))
+    three = rows["list of 3"]
+    if "queue" in three:
+        ratio = three["queue"] / three["channel"]
+        print(f"a list of 3, queue / channel (at least 3): {ratio:.1f}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,6 @@ struct at_parcel_loan {
     Py_buffer view;
 };
 
-/* Copying less than this is quicker than letting another thread have the GIL. */
-enum { DETACHED_COPY_BYTES = 1 << 20 };
-
 static void loan_return(void *context)
 {
     at_parcel_loan *loan = context;
@@ -86,9 +83,10 @@ at_block *at_parcel_block_of(at_parcel_state *state, PyObject *exporter,
         return NULL;
     }
     block->readonly = view->readonly;
-    if (size_bytes < DETACHED_COPY_BYTES) {
+    if (size_bytes < AT_PARCEL_DETACHED_BYTES) {
         memcpy(block->data, view->buf, size_bytes);
     } else {
+        at_parcel_expect(block->data, size_bytes);
         Py_BEGIN_ALLOW_THREADS memcpy(block->data, view->buf, size_bytes);
         Py_END_ALLOW_THREADS
     }

@@ -8,9 +8,24 @@
 #include "base/contexts.h"
 #include "chan/block.h"
 #include "parcel/state.h"
+#include "sys/map.h"
 
 /* From this size a buffer becomes a block of its own. */
 enum { AT_PARCEL_BLOCK_BYTES = 64 << 10 };
+
+/* Copying less than this is quicker than letting another thread have the GIL. */
+enum { AT_PARCEL_DETACHED_BYTES = 1 << 20 };
+
+/* From here on most of a copy into fresh memory is the kernel's, which zeroes it. */
+enum { AT_PARCEL_LARGE_BYTES = 8 << 20 };
+
+/* `size_bytes` at `data` are about to be copied to. ctx: any */
+static inline void at_parcel_expect(void *data, size_t size_bytes)
+{
+    if (size_bytes >= AT_PARCEL_LARGE_BYTES) {
+        at_map_expect(data, size_bytes);
+    }
+}
 
 /* The memory of `exporter`, whose contiguous buffer is `view`, as a block: lent where
  * it is read-only, else copied. A new reference, or NULL with an exception set. */

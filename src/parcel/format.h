@@ -55,6 +55,7 @@ enum at_parcel_tag {
     AT_TAG_BUFFER,        /* read-only (1 byte), size, bytes */
     AT_TAG_BUFFER_BLOCK,  /* position of the attachment */
     AT_TAG_END,
+    AT_TAG_BYTES_BLOCK, /* position of the attachment */
 };
 
 /* Which parts of a reduced object follow. */

@@ -332,6 +332,22 @@ static int pack_container(at_packer *packer, PyObject *object, bool again) AT_AT
     return at_packer_reduce(packer, object, again);
 }
 
+static int pack_bytes(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
+{
+    size_t size = (size_t)PyBytes_GET_SIZE(object);
+    if (size < AT_PARCEL_BLOCK_BYTES || packer->bytes_only) {
+        return write_run(packer, AT_TAG_BYTES, object, again, size,
+                         PyBytes_AS_STRING(object), size);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) < 0) {
+        return -1;
+    }
+    int status = at_packer_block(packer, AT_TAG_BYTES_BLOCK, object, again, &view);
+    PyBuffer_Release(&view);
+    return status;
+}
+
 static int pack_bytearray(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     Py_buffer view; /* so that no other thread can resize it meanwhile */
@@ -381,9 +397,7 @@ int at_packer_object(at_packer *packer, PyObject *object, bool again)
         return pack_str(packer, object, again);
     }
     if (type == &PyBytes_Type) {
-        return write_run(packer, AT_TAG_BYTES, object, again,
-                         (size_t)PyBytes_GET_SIZE(object), PyBytes_AS_STRING(object),
-                         (size_t)PyBytes_GET_SIZE(object));
+        return pack_bytes(packer, object, again);
     }
     if (type == &PyByteArray_Type) {
         return pack_bytearray(packer, object, again);

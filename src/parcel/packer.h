@@ -48,6 +48,11 @@ int at_packer_reduce(at_packer *packer, PyObject *object, bool again) AT_ATTACHE
 int at_packer_dict(at_packer *packer, PyObject *object, bool again,
                    bool attributes) AT_ATTACHED;
 
+/* Write `tag` and the bytes of `view`, one of `object`, as an attached block: reduce.c.
+ */
+int at_packer_block(at_packer *packer, int tag, PyObject *object, bool again,
+                    const Py_buffer *view) AT_ATTACHED;
+
 /* Write a tag. */
 int at_packer_tag(at_packer *packer, int tag) AT_ATTACHED;
 

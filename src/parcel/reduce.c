@@ -35,8 +35,8 @@ static int pack_handle(at_packer *packer, PyObject *object, bool again,
     return again ? at_packer_remember(packer, object) : 0;
 }
 
-static int pack_block(at_packer *packer, PyObject *object, bool again,
-                      const Py_buffer *view) AT_ATTACHED
+int at_packer_block(at_packer *packer, int tag, PyObject *object, bool again,
+                    const Py_buffer *view)
 {
     at_block *block = at_parcel_block_of(packer->state, object, view);
     size_t position;
@@ -49,8 +49,8 @@ static int pack_block(at_packer *packer, PyObject *object, bool again,
         PyErr_NoMemory();
         return -1;
     }
-    int tag = again ? AT_TAG_BUFFER_BLOCK | AT_TAG_MEMO : AT_TAG_BUFFER_BLOCK;
-    if (at_packer_tag(packer, tag) < 0 || at_packer_size(packer, position) < 0) {
+    if (at_packer_tag(packer, again ? tag | AT_TAG_MEMO : tag) < 0 ||
+        at_packer_size(packer, position) < 0) {
         return -1;
     }
     return again ? at_packer_remember(packer, object) : 0;
@@ -66,7 +66,7 @@ static int pack_buffer(at_packer *packer, PyObject *object, bool again) AT_ATTAC
         return at_packer_refuse(packer, object, "its memory is not contiguous");
     }
     if (view->len >= AT_PARCEL_BLOCK_BYTES && !packer->bytes_only) {
-        return pack_block(packer, object, again, view);
+        return at_packer_block(packer, AT_TAG_BUFFER_BLOCK, object, again, view);
     }
     size_t size = (size_t)view->len;
     if (at_packer_tag(packer, again ? AT_TAG_BUFFER | AT_TAG_MEMO : AT_TAG_BUFFER) <

@@ -310,22 +310,49 @@ static at_shared *read_attachment(at_unpacker *in)
     return in->message->attachments[position];
 }
 
-static PyObject *read_block(at_unpacker *in) AT_ATTACHED
+static at_block *read_attached_block(at_unpacker *in) AT_ATTACHED
 {
     at_shared *thing = read_attachment(in);
-    if (thing == NULL) {
+    if (thing != NULL && thing->kind != &at_block_kind) {
+        (void)at_unpacker_malformed("an attachment that is no block");
         return NULL;
     }
-    if (thing->kind != &at_block_kind) {
-        return at_unpacker_malformed("an attachment that is no block");
+    return (at_block *)thing;
+}
+
+static PyObject *read_bytes_block(at_unpacker *in) AT_ATTACHED
+{
+    const at_block *block = read_attached_block(in);
+    PyObject *bytes =
+        block != NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)block->size_bytes)
+                      : NULL;
+    if (bytes == NULL) {
+        return NULL;
     }
-    at_block *block = (at_block *)thing;
+    char *data = PyBytes_AS_STRING(bytes);
+    if (block->size_bytes < AT_PARCEL_DETACHED_BYTES) {
+        memcpy(data, block->data, block->size_bytes);
+    } else {
+        at_parcel_expect(data, block->size_bytes);
+        Py_BEGIN_ALLOW_THREADS memcpy(data, block->data, block->size_bytes);
+        Py_END_ALLOW_THREADS
+    }
+    return bytes;
+}
+
+static PyObject *read_block(at_unpacker *in) AT_ATTACHED
+{
+    at_block *block = read_attached_block(in);
+    if (block == NULL) {
+        return NULL;
+    }
     /* Who holds a message that others hold too must not get memory that they will get
      * as well, and write to. Only holders make further holders, so that a count of one
      * stays one. */
-    bool alone = atomic_load_explicit(&in->message->shared.references,
-                                      memory_order_acquire) == 1 &&
-                 atomic_load_explicit(&thing->references, memory_order_acquire) == 1;
+    bool alone =
+        atomic_load_explicit(&in->message->shared.references, memory_order_acquire) ==
+            1 &&
+        atomic_load_explicit(&block->shared.references, memory_order_acquire) == 1;
     if (block->readonly || alone) {
         return at_parcel_view_new(in->state->view_type, block);
     }
@@ -369,6 +396,8 @@ static PyObject *read_container(at_unpacker *in, int tag, bool again) AT_ATTACHE
         return at_unpacker_complete(in, read_handle(in), again);
     case AT_TAG_BUFFER:
         return at_unpacker_complete(in, read_buffer(in), again);
+    case AT_TAG_BYTES_BLOCK:
+        return at_unpacker_complete(in, read_bytes_block(in), again);
     case AT_TAG_BUFFER_BLOCK:
         return at_unpacker_complete(in, read_block(in), again);
     case AT_TAG_GLOBAL:

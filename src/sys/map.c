@@ -49,3 +49,14 @@ int at_map_protect(void *address, size_t size_bytes, int access)
                ? 0
                : at_error_from_errno(errno);
 }
+
+void at_map_expect(void *address, size_t size_bytes)
+{
+    const uintptr_t page = at_page_bytes();
+    uintptr_t first = ((uintptr_t)address + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)address + size_bytes) & ~(page - 1);
+    if (end > first) {
+        (void)madvise((char *)address + (first - (uintptr_t)address), end - first,
+                      MADV_HUGEPAGE);
+    }
+}

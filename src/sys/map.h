@@ -29,6 +29,12 @@ int at_map_open(int descriptor, size_t size_bytes, const void **address,
                 at_fault *fault);
 void at_map_close(const void *address, size_t size_bytes);
 
+/* `size_bytes` of private memory, not yet touched, will be filled at once: give it
+ * large pages where it covers some, so that the kernel need not zero it in small ones.
+ * Any address and size; nothing happens where the system does not have them. ctx: any
+ */
+void at_map_expect(void *address, size_t size_bytes);
+
 /* Put pages of a file, private to this process, in the place of what is mapped there.
  * errs: AT_E*; what was mapped there is then still there */
 int at_map_over(void *address, size_t size_bytes, int access, int descriptor,
