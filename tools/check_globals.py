@@ -31,6 +31,7 @@ ALLOWED = {
     r"ledgers": "interp/heap.c: allocators belong to the process",
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
+    r"record_lock": "interp/extension.c: of the table of the process",
     r"parsers": "interp/parsers.c: the list that it cleans is the process's",
     r"queues": "chan/queue.c: any interpreter finds a queue by its number",
     r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",

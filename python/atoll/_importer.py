@@ -28,6 +28,7 @@ from atoll._atoll import (
     install_importer,
     load_builtin,
     load_extension,
+    needs_no_gil,
     prepare_close_extensions,
 )
 
@@ -65,6 +66,9 @@ SHARED = frozenset({"setproctitle._setproctitle"})
 #: they work in one: each keeps process-wide state on purpose.
 REFUSING_BUILTINS = frozenset({"_suggestions", "_tracemalloc", "faulthandler"})
 
+#: Does this build of CPython run without a GIL, until something needs one?
+FREE_THREADED = "t" in sys.abiflags
+
 #: How long the threads that Python does not know have to leave an interpreter that ends
 #: by itself, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -72,6 +76,7 @@ CLOSE_TIMEOUT = 5.0
 #: How each extension of this interpreter came in: "image" or "shared".
 ways: dict[str, str] = {}
 
+_gil_file = (sys.modules["atoll._atoll"].__file__ or "").replace("_atoll.", "_gil.")
 _native_create_dynamic: "Callable[..., ModuleType]" = _imp.create_dynamic
 _native_create_builtin: "Callable[..., ModuleType | None]" = _imp.create_builtin
 _installed = False
@@ -106,18 +111,51 @@ def create_dynamic(spec: "ModuleSpec", file: object = None) -> "ModuleType":
         # The runtime itself: its C globals are what all interpreters share.
         return _native_create_dynamic(spec)
     private = needs_image(spec.name, spec.origin or "")
-    module: ModuleType = load_extension(spec, private)
+    module: ModuleType
+    if FREE_THREADED and not is_stdlib(spec.origin or ""):
+        module = _load_minding_gil(spec, private)
+    else:
+        module = load_extension(spec, private)
     ways[spec.name] = "image" if private else "shared"
     if spec.name == "_interpreters":
         cover_interpreters(module)
     return module
 
 
+class _Carrier:
+    """Stands for a spec of `atoll._gil`, in whose creation `spec` is loaded.
+
+    CPython's importer sees to the GIL around it: src/interp/gil_carrier.c.
+    """
+
+    def __init__(self, spec: "ModuleSpec", private: bool) -> None:
+        # After the last dot is what CPython calls the init function by; the whole is
+        # what its warning names.
+        self.name = f"{spec.name}, by atoll._gil"
+        self.origin = _gil_file
+        self._spec = spec
+        self._private = private
+
+    def load(self) -> bool:
+        self.module: ModuleType = load_extension(self._spec, self._private)
+        return needs_no_gil(self.module)
+
+
+def _load_minding_gil(spec: "ModuleSpec", private: bool) -> "ModuleType":
+    """Load an extension; the GIL stays on unless it declares to run without."""
+    carrier = _Carrier(spec, private)
+    _native_create_dynamic(carrier)
+    return carrier.module
+
+
 def _create_refusing_builtin(spec: "ModuleSpec") -> "ModuleType | None":
     """CPython's own import with its check switched off, for this interpreter alone.
 
-    Two of the three are single-phase, and their one definition is everybody's.
+    Two of the three are single-phase, and their one definition is everybody's. A
+    free-threaded CPython cannot switch its check off.
     """
+    if FREE_THREADED:
+        return load_builtin(spec, True)
     before = _imp._override_multi_interp_extensions_check(-1)  # type: ignore[attr-defined]
     try:
         return _native_create_builtin(spec)

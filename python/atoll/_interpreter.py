@@ -260,12 +260,21 @@ class Interpreter:
     def __reduce__(self) -> tuple[Callable[[int, str | None], Interpreter], Any]:
         return _handle, (self._id, self._name)
 
-    def __del__(self, _atoll: Any = _atoll, _warn: Any = warnings.warn) -> None:
-        if self._id < 0 or _atoll.interpreter_unref(self._id) != 0:
+    # The functions themselves: at the end of the process, modules are emptied before
+    # the last objects go.
+    def __del__(
+        self,
+        _unref: Any = _atoll.interpreter_unref,
+        _state: Any = _atoll.interpreter_state,
+        _begin: Any = _atoll.interpreter_close_begin,
+        _reap: Any = _atoll.interpreter_reap,
+        _warn: Any = warnings.warn,
+    ) -> None:
+        if self._id < 0 or _unref(self._id) != 0:
             return
-        if _atoll.interpreter_state(self._id) in ("idle", "running"):
-            _atoll.interpreter_close_begin(self._id, 10.0)
-            _atoll.interpreter_reap(self._id)
+        if _state(self._id) in ("idle", "running"):
+            _begin(self._id, 10.0)
+            _reap(self._id)
             # No repr: modules may be torn down around this already.
             text = f"unclosed <atoll.Interpreter {self._id}>"
             _warn(text, ResourceWarning, stacklevel=2, source=self)

@@ -30,6 +30,7 @@ PyObject *at_channel_unpack(void *item)
  * The next receive on the handle meets that error; what came before it is not lost with
  * it, nor what came behind. */
 typedef struct at_channel_left {
+    struct at_channel_left *behind; /* received before what stands in the channel */
     size_t next;
     size_t count;
     void *items[AT_CHANNEL_MANY];
@@ -37,24 +38,31 @@ typedef struct at_channel_left {
 
 void at_channel_left_free(at_channel_left *left)
 {
-    for (; left != NULL && left->next < left->count; left->next++) {
-        at_message_drop(left->items[left->next]);
+    while (left != NULL) {
+        for (; left->next < left->count; left->next++) {
+            at_message_drop(left->items[left->next]);
+        }
+        at_channel_left *behind = left->behind;
+        at_free(left);
+        left = behind;
     }
-    at_free(left);
 }
 
-/* Keep the items in `left`, of which it takes hold. */
+static void append_left(at_channel_left *left, at_channel_left *behind)
+{
+    while (left->behind != NULL) {
+        left = left->behind;
+    }
+    left->behind = behind;
+}
+
+/* Keep the items in `left` and behind it, of which it takes hold. */
 static void left_keep(at_channel_object *self, at_channel_left *left)
 {
     at_channel_left *none = NULL;
     while (!atomic_compare_exchange_strong(&self->left, &none, left)) {
-        /* Another thread has left some meanwhile: they are sent on to whoever comes. */
-        at_channel_left *other = atomic_exchange(&self->left, NULL);
-        while (other != NULL && other->next < other->count &&
-               left->count < AT_CHANNEL_MANY) {
-            left->items[left->count++] = other->items[other->next++];
-        }
-        at_channel_left_free(other);
+        /* What is there was behind these, or another thread has left it meanwhile. */
+        append_left(left, atomic_exchange(&self->left, NULL));
         none = NULL;
     }
 }
@@ -66,10 +74,13 @@ bool at_channel_left_take(at_channel_object *self, void **item)
         return false;
     }
     *item = left->items[left->next++];
-    if (left->next < left->count) {
-        left_keep(self, left);
-    } else {
+    at_channel_left *rest = left;
+    if (left->next == left->count) {
+        rest = left->behind;
         at_free(left);
+    }
+    if (rest != NULL) {
+        left_keep(self, rest);
     }
     return true;
 }
@@ -166,6 +177,7 @@ static void leave_items(at_channel_object *self, void *const *items, size_t from
         }
     }
     if (left != NULL) {
+        left->behind = NULL;
         left->next = 0;
         left->count = count - from;
         left_keep(self, left);
@@ -233,9 +245,14 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
     if (result != 0) {
         return at_channel_received(self, result, items[0]);
     }
-    int more =
-        wanted > 1 ? at_channel_try_recv_more(self->channel, items + 1, wanted - 1) : 0;
-    return unpack_batch(self, items, 1 + (size_t)more);
+    size_t count = 1;
+    while (count < wanted && at_channel_left_take(self, &items[count])) {
+        count++;
+    }
+    int more = count < wanted ? at_channel_try_recv_more(self->channel, items + count,
+                                                         wanted - count)
+                              : 0;
+    return unpack_batch(self, items, count + (size_t)more);
 }
 
 AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)

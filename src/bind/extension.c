@@ -7,6 +7,7 @@
 #include "elf/image.h"
 #include "interp/extension.h"
 #include "interp/install.h"
+#include "interp/module.h"
 #include "sys/clock.h"
 
 PyDoc_STRVAR(load_extension_doc,
@@ -26,14 +27,31 @@ static PyObject *load_extension(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(load_builtin_doc,
-             "load_builtin(spec, /)\n--\n\n"
+             "load_builtin(spec, refuses=False, /)\n--\n\n"
              "The module of `spec` that is compiled into CPython, created in this "
-             "interpreter, or None where only CPython can.");
+             "interpreter, or None where only CPython can. `refuses` passes over its "
+             "not supporting an interpreter with its own GIL.");
 
-static PyObject *load_builtin(PyObject *module, PyObject *spec) AT_UNCHECKED;
-static PyObject *load_builtin(PyObject *module, PyObject *spec)
+static PyObject *load_builtin(PyObject *module, PyObject *args) AT_UNCHECKED;
+static PyObject *load_builtin(PyObject *module, PyObject *args)
 {
-    return at_extensions_load_builtin(spec);
+    PyObject *spec;
+    int refuses = 0;
+    if (!PyArg_ParseTuple(args, "O|p:load_builtin", &spec, &refuses)) {
+        return NULL;
+    }
+    return at_extensions_load_builtin(spec, refuses != 0);
+}
+
+PyDoc_STRVAR(needs_no_gil_doc,
+             "needs_no_gil(module, /)\n--\n\n"
+             "Has the extension module that this thread imported last declared that it "
+             "runs without the GIL? False on a build that has one.");
+
+static PyObject *needs_no_gil(PyObject *self, PyObject *module) AT_UNCHECKED;
+static PyObject *needs_no_gil(PyObject *self, PyObject *module)
+{
+    return PyBool_FromLong(at_module_needs_no_gil(module));
 }
 
 PyDoc_STRVAR(
@@ -144,7 +162,8 @@ static PyObject *image_stats(PyObject *module, PyObject *unused)
 
 static PyMethodDef functions[] = {
     {"load_extension", load_extension, METH_VARARGS, load_extension_doc},
-    {"load_builtin", load_builtin, METH_O, load_builtin_doc},
+    {"load_builtin", load_builtin, METH_VARARGS, load_builtin_doc},
+    {"needs_no_gil", needs_no_gil, METH_O, needs_no_gil_doc},
     {"prepare_close_extensions", prepare_close, METH_O, prepare_close_doc},
     {"extensions_closed", extensions_closed, METH_O, extensions_closed_doc},
     {"extensions_ended", extensions_ended, METH_O, extensions_ended_doc},

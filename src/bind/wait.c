@@ -30,9 +30,18 @@ static at_peer *peer_make(PyObject *dict) AT_ATTACHED
         at_shared_unref(&peer->shared);
         return NULL;
     }
-    int stored = PyDict_SetItemString(dict, PEER_KEY, capsule);
+    /* Another thread may have made one meanwhile: the first is everybody's. */
+    PyObject *key = PyUnicode_FromString(PEER_KEY);
+    PyObject *kept = NULL;
+    if (key != NULL && PyDict_SetDefaultRef(dict, key, capsule, &kept) >= 0) {
+        peer = PyCapsule_GetPointer(kept, PEER_KEY);
+        Py_DECREF(kept); /* the dict has it */
+    } else {
+        peer = NULL;
+    }
+    Py_XDECREF(key);
     Py_DECREF(capsule);
-    return stored == 0 ? peer : NULL;
+    return peer;
 }
 
 at_peer *at_bind_peer(void)

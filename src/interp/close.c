@@ -74,15 +74,14 @@ static void finish_extensions(at_interpreter *interpreter,
     }
 }
 
-/* How many thread states there are besides the caller's. */
-static unsigned other_threads(at_interpreter *interpreter) AT_ATTACHED
+/* Is there a thread state besides the caller's? Looks at the head of the list and at
+ * the caller's own neighbour: where no GIL keeps the others still, one of them may be
+ * freed while the list is walked. */
+static bool other_threads(at_interpreter *interpreter) AT_ATTACHED
 {
-    unsigned count = 0;
-    PyThreadState *each = PyInterpreterState_ThreadHead(interpreter->interpreter);
-    for (; each != NULL; each = PyThreadState_Next(each)) {
-        count += each != PyThreadState_Get();
-    }
-    return count;
+    PyThreadState *own = PyThreadState_Get();
+    return PyInterpreterState_ThreadHead(interpreter->interpreter) != own ||
+           PyThreadState_Next(own) != NULL;
 }
 
 static bool ending_begin(at_interpreter *interpreter)
@@ -106,16 +105,15 @@ static bool freeze_begin(at_interpreter *interpreter)
 /* What is left is a thread that atoll cannot join: one of _thread.start_new_thread(),
  * or of an extension that made its own thread state. CPython tells nobody when a thread
  * state goes, so this is the one place that has to look again and again. */
-static unsigned wait_for_threads(at_interpreter *interpreter,
-                                 PyThreadState *thread_state,
-                                 int64_t deadline_ns) AT_ATTACHED
+static bool wait_for_threads(at_interpreter *interpreter, PyThreadState *thread_state,
+                             int64_t deadline_ns) AT_ATTACHED
 {
     int64_t pause_ns = NS_PER_MS / 8;
     for (;;) {
-        unsigned count = other_threads(interpreter);
+        bool others = other_threads(interpreter);
         int64_t now_ns = at_clock_ns();
-        if (count == 0 || now_ns >= deadline_ns) {
-            return count;
+        if (!others || now_ns >= deadline_ns) {
+            return others;
         }
         int64_t until_ns = now_ns + pause_ns;
         pause_ns = pause_ns < 50 * (int64_t)NS_PER_MS ? pause_ns * 2 : pause_ns;
@@ -142,15 +140,11 @@ bool at_close_interpreter(at_interpreter *interpreter, PyThreadState *thread_sta
     }
     at_attach(thread_state);
     bool told = interpreter->report.size > 0;
-    unsigned count = told ? other_threads(interpreter)
-                          : wait_for_threads(interpreter, thread_state, deadline_ns);
-    if (count > 0 || !ending_begin(interpreter)) {
+    bool others = told ? other_threads(interpreter)
+                       : wait_for_threads(interpreter, thread_state, deadline_ns);
+    if (others || !ending_begin(interpreter)) {
         if (!told) {
-            char text[96];
-            (void)snprintf(text, sizeof text,
-                           "%u thread%s that Python's threading does not know", count,
-                           count == 1 ? "" : "s");
-            report(interpreter, text);
+            report(interpreter, "threads that Python's threading does not know");
         }
         (void)at_detach();
         return false;

@@ -53,16 +53,10 @@ static void retire_ended(void)
 /* The record of the calling thread's interpreter, made now unless it is there. NULL
  * with ImportError. */
 static at_slot *current_record(void) AT_UNCHECKED;
-static at_slot *current_record(void)
+static at_slot *make_record(PyInterpreterState *interpreter, int64_t id) AT_UNCHECKED;
+static at_slot *make_record(PyInterpreterState *interpreter, int64_t id)
 {
-    PyInterpreterState *interpreter = PyInterpreterState_Get();
-    int64_t id = PyInterpreterState_GetID(interpreter);
-    at_slot *slot = at_slot_find(id);
-    if (slot != NULL) {
-        return slot;
-    }
-    retire_ended();
-    slot = at_slot_take(id, interpreter);
+    at_slot *slot = at_slot_take(id, interpreter);
     if (slot == NULL) {
         PyErr_Format(PyExc_ImportError,
                      "all %d places for interpreters with private images are taken; "
@@ -77,6 +71,26 @@ static at_slot *current_record(void)
         (void)PyErr_NoMemory();
         return NULL;
     }
+    return slot;
+}
+
+/* Two threads of one interpreter must not make two records. Waiting lets go of the
+ * GIL. */
+static PyMutex record_lock;
+
+static at_slot *current_record(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Get();
+    int64_t id = PyInterpreterState_GetID(interpreter);
+    if (at_slot_find(id) == NULL) {
+        retire_ended();
+    }
+    PyMutex_Lock(&record_lock);
+    at_slot *slot = at_slot_find(id);
+    if (slot == NULL) {
+        slot = make_record(interpreter, id);
+    }
+    PyMutex_Unlock(&record_lock);
     return slot;
 }
 
@@ -195,7 +209,7 @@ done:
     return module;
 }
 
-PyObject *at_extensions_load_builtin(PyObject *spec)
+PyObject *at_extensions_load_builtin(PyObject *spec, bool refuses)
 {
     PyObject *name = PyObject_GetAttrString(spec, "name");
     if (name == NULL) {
@@ -203,7 +217,7 @@ PyObject *at_extensions_load_builtin(PyObject *spec)
     }
     PyObject *module = NULL;
     if (PyUnicode_Check(name)) {
-        module = at_module_builtin(spec, name);
+        module = at_module_builtin(spec, name, refuses);
     } else {
         PyErr_SetString(PyExc_TypeError, "spec.name must be str");
     }

@@ -51,7 +51,7 @@ PyObject *at_extensions_load(PyObject *spec, at_extension_way way) AT_ATTACHED;
  * ctx:  attached, any interpreter but main
  * owns: a new reference
  * errs: as at_extensions_load */
-PyObject *at_extensions_load_builtin(PyObject *spec) AT_ATTACHED;
+PyObject *at_extensions_load_builtin(PyObject *spec, bool refuses) AT_ATTACHED;
 
 /* The interpreter of the caller is about to end: refuse foreign threads from now on,
  * wait for those inside until `deadline_ns` (at_clock_ns() time), then run its

@@ -33,6 +33,9 @@ static const hook hooks[] = {
     {"_Py_IsFinalizing", NULL, AT_THUNK_IS_FINALIZING},
     {"PyModule_Create2", (void *)at_module_create, 0},
     {"PyModule_FromDefAndSpec2", (void *)at_module_from_def, 0},
+#ifdef Py_GIL_DISABLED
+    {"PyUnstable_Module_SetGIL", (void *)at_module_set_gil, 0},
+#endif
 #if AT_HAVE_MODULE_EXPORT
     {"PyModule_FromSlotsAndSpec", (void *)at_module_from_slots, 0},
 #endif

@@ -365,9 +365,10 @@ static void interrupt_attached(interruption *call) AT_ATTACHED
         PyErr_Clear();
         class = Py_NewRef(PyExc_KeyboardInterrupt);
     }
-    /* The owner begins and ends user code under its GIL, which this thread has: the
-     * phase that is seen here stays until the exception is set. */
+    /* The phase that is seen here stays until the exception is set. */
     at_interpreter *interpreter = call->interpreter;
+    PyObject *replaced = NULL;
+    PyMutex_Lock(&interpreter->turn);
     (void)pthread_mutex_lock(&interpreter->lock);
     at_job_phase phase =
         interpreter->running == call->job ? interpreter->phase : AT_JOB_AFTER;
@@ -376,8 +377,11 @@ static void interrupt_attached(interruption *call) AT_ATTACHED
         (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, class);
     } else if (phase == AT_JOB_BEFORE) {
         /* An exception that is set now would go off in what leads to the job. */
-        Py_XSETREF(interpreter->pending, Py_NewRef(class));
+        replaced = interpreter->pending;
+        interpreter->pending = Py_NewRef(class);
     }
+    PyMutex_Unlock(&interpreter->turn);
+    Py_XDECREF(replaced);
     Py_DECREF(class);
 }
 

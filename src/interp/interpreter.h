@@ -74,9 +74,11 @@ typedef struct at_interpreter {
     at_job *first;             /* guarded: lock */
     at_job *last;              /* guarded: lock */
     at_job *running;           /* guarded: lock; a reference */
-    at_job_phase phase;        /* guarded: lock; of `running`. Moved on under the GIL
+    at_job_phase phase;        /* guarded: lock; of `running`. Moved on under `turn`
                                 * too: who has that sees it stay */
-    PyObject *pending;         /* guarded: the GIL; the class that is to be raised when
+    PyMutex turn;              /* attached threads only. A GIL would do, where there is
+                                * one */
+    PyObject *pending;         /* guarded: turn; the class that is to be raised when
                                 * `running` begins, or NULL */
     int64_t close_deadline_ns; /* guarded: lock */
     bool ending;               /* guarded: lock; the owner destroys it */

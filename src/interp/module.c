@@ -31,15 +31,17 @@ static PyObject *single_phase_modules(void)
         return NULL;
     }
     PyObject *known = PyDict_GetItemString(state, "atoll.single_phase_modules");
-    if (known == NULL) {
-        known = PyDict_New();
-        if (known == NULL ||
-            PyDict_SetItemString(state, "atoll.single_phase_modules", known) < 0) {
-            Py_XDECREF(known);
-            return NULL;
-        }
+    if (known != NULL) {
+        return known;
+    }
+    PyObject *key = PyUnicode_FromString("atoll.single_phase_modules");
+    PyObject *fresh = PyDict_New();
+    if (key != NULL && fresh != NULL &&
+        PyDict_SetDefaultRef(state, key, fresh, &known) >= 0) {
         Py_DECREF(known); /* the state holds it */
     }
+    Py_XDECREF(fresh);
+    Py_XDECREF(key);
     return known;
 }
 
@@ -159,6 +161,25 @@ static bool declares_own_gil(const PyModuleDef_Slot *slots, size_t count)
     return false;
 }
 
+/* `count` slots into `to`, which has room for two more and is zeroed, with the
+ * declaration that a GIL of its own is fine. */
+static void correct_slots(PyModuleDef_Slot *to, const PyModuleDef_Slot *from,
+                          size_t count)
+{
+    bool declared = false;
+    for (size_t i = 0; i < count; i++) {
+        to[i] = from[i];
+        if (at_compat_is_multiple_interpreters(to[i].slot)) {
+            to[i].value = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
+            declared = true;
+        }
+    }
+    if (!declared) {
+        to[count].slot = Py_mod_multiple_interpreters;
+        to[count].value = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
+    }
+}
+
 /* Memory that lives as long as the images of the calling interpreter. */
 static void *image_block(size_t count, size_t element_bytes)
 {
@@ -185,18 +206,7 @@ PyObject *at_module_from_def(PyModuleDef *def, PyObject *spec, int api_version)
         if (slots == NULL) {
             return NULL;
         }
-        bool declared = false;
-        for (size_t i = 0; i < count; i++) {
-            slots[i] = def->m_slots[i];
-            if (at_compat_is_multiple_interpreters(slots[i].slot)) {
-                slots[i].value = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
-                declared = true;
-            }
-        }
-        if (!declared) {
-            slots[count].slot = Py_mod_multiple_interpreters;
-            slots[count].value = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
-        }
+        correct_slots(slots, def->m_slots, count);
         def->m_slots = slots;
     }
     return PyModule_FromDefAndSpec2(def, spec, api_version);
@@ -227,6 +237,40 @@ PyObject *at_module_from_slots(const PySlot *slots, PyObject *spec)
         copy[count].sl_ptr = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
     }
     return PyModule_FromSlotsAndSpec(copy, spec);
+}
+#endif
+
+/* ---- the GIL of a free-threaded build ---------------------------------------------
+ */
+
+#ifdef Py_GIL_DISABLED
+/* The single-phase module that said so last on this thread. Borrowed, and only compared
+ * with. */
+static _Thread_local PyObject *said_no_gil;
+
+int at_module_set_gil(PyObject *module, void *gil)
+{
+    if (gil == Py_MOD_GIL_NOT_USED) {
+        said_no_gil = module;
+    }
+    return PyUnstable_Module_SetGIL(module, gil);
+}
+
+bool at_module_needs_no_gil(PyObject *module)
+{
+    PyModuleDef *def = PyModule_Check(module) ? PyModule_GetDef(module) : NULL;
+    size_t count = def != NULL ? slot_count(def->m_slots) : 0;
+    for (size_t i = 0; i < count; i++) {
+        if (def->m_slots[i].slot == Py_mod_gil) {
+            return def->m_slots[i].value == Py_MOD_GIL_NOT_USED;
+        }
+    }
+    return module == said_no_gil;
+}
+#else
+bool at_module_needs_no_gil(PyObject *module)
+{
+    return false;
 }
 #endif
 
@@ -271,9 +315,15 @@ static void *find_function(const char *prefix, PyObject *encoded, PyObject *name
     }
     void *function = lookup(context, PyBytes_AS_STRING(symbol));
     if (function == NULL && required) {
-        PyObject *message = PyUnicode_FromFormat(
-            "dynamic module does not define module export function (%s)",
-            PyBytes_AS_STRING(symbol));
+        const char *wanted = PyBytes_AS_STRING(symbol);
+        PyObject *message =
+            AT_HAVE_MODULE_EXPORT
+                ? PyUnicode_FromFormat("dynamic module does not define module export "
+                                       "function (PyModExport%s or %s)",
+                                       wanted + strlen("PyInit"), wanted)
+                : PyUnicode_FromFormat("dynamic module does not define module export "
+                                       "function (%s)",
+                                       wanted);
         if (message != NULL) {
             (void)PyErr_SetImportError(message, name, path);
             Py_DECREF(message);
@@ -314,14 +364,79 @@ static int check_return(const void *result, const char *name)
     return 0;
 }
 
+/* Whose init function it was. */
+typedef enum init_owner {
+    OWNER_IMAGE,    /* the interpreter's own image: `slot` is set */
+    OWNER_SHARED,   /* one file, or CPython itself, for every interpreter */
+    OWNER_REFUSING, /* the same, and CPython's check is to be passed over */
+} init_owner;
+
 /* Only one thread at a time: PyModuleDef_Init writes to a definition that all
  * interpreters share. Waiting lets go of the GIL. Init functions of the standard
  * library do nothing else. */
 static PyMutex shared_init_lock;
 
-static PyObject *call_init(PyObject *(*init)(void), const char *name, at_slot *slot)
+/* ---- builtin modules that refuse, on a free-threaded build ------------------------
+ */
+
+/* A definition that says what the original ought to. The original is CPython's, and
+ * interpreters that atoll does not know read it. Kept for good: the process has two. */
+typedef struct corrected {
+    struct corrected *next;
+    PyModuleDef *original;
+    PyModuleDef def;
+} corrected;
+
+static corrected *corrected_defs; /* guarded: shared_init_lock */
+
+static PyModuleDef *corrected_find(PyModuleDef *original)
 {
-    if (slot == NULL) {
+    corrected *each = corrected_defs;
+    while (each != NULL && each->original != original) {
+        each = each->next;
+    }
+    return each != NULL ? &each->def : NULL;
+}
+
+static PyModuleDef *corrected_add(PyModuleDef *original)
+{
+    size_t count = slot_count(original->m_slots);
+    corrected *fresh = at_calloc(1, sizeof *fresh);
+    PyModuleDef_Slot *slots = at_calloc(count + 2, sizeof *slots);
+    if (fresh == NULL || slots == NULL) {
+        at_free(fresh);
+        at_free(slots);
+        return NULL;
+    }
+    correct_slots(slots, original->m_slots, count);
+    fresh->original = original;
+    fresh->def = *original;
+    fresh->def.m_slots = slots;
+    fresh->next = corrected_defs;
+    corrected_defs = fresh;
+    return &fresh->def;
+}
+
+static PyModuleDef *corrected_def(PyModuleDef *original)
+{
+    PyMutex_Lock(&shared_init_lock);
+    PyModuleDef *def = corrected_find(original);
+    if (def == NULL) {
+        def = corrected_add(original);
+    }
+    PyMutex_Unlock(&shared_init_lock);
+    if (def == NULL) {
+        (void)PyErr_NoMemory();
+    }
+    return def;
+}
+
+/* ---- the init function, continued -------------------------------------------------
+ */
+
+static PyObject *call_init(PyObject *(*init)(void), const char *name, init_owner owner)
+{
+    if (owner != OWNER_IMAGE) {
         PyMutex_Lock(&shared_init_lock);
         PyObject *result = init();
         PyMutex_Unlock(&shared_init_lock);
@@ -344,7 +459,7 @@ static PyObject *finish_single_phase(PyObject *module, PyObject *name, PyObject 
                      "initialization of %U did not return an extension module", name);
         goto fail;
     }
-    if (PyModule_AddObjectRef(module, "__file__", path) < 0) {
+    if (path != Py_None && PyModule_AddObjectRef(module, "__file__", path) < 0) {
         PyErr_Clear(); /* as CPython: not important enough to report */
     }
     if (add_to_state(module, def) < 0 ||
@@ -359,7 +474,7 @@ fail:
 }
 
 static PyObject *module_of_result(PyObject *result, init_kind kind, PyObject *spec,
-                                  PyObject *name, PyObject *path, at_slot *slot)
+                                  PyObject *name, PyObject *path, init_owner owner)
 {
     if (Py_TYPE(result) == NULL) {
         PyErr_Format(PyExc_SystemError,
@@ -369,8 +484,13 @@ static PyObject *module_of_result(PyObject *result, init_kind kind, PyObject *sp
     if (PyObject_TypeCheck(result, &PyModuleDef_Type)) {
         /* A definition is not counted: it is static, or kept by who made it. */
         PyModuleDef *def = (PyModuleDef *)result;
-        return slot != NULL ? at_module_from_def(def, spec, PYTHON_API_VERSION)
-                            : PyModule_FromDefAndSpec2(def, spec, PYTHON_API_VERSION);
+        if (owner == OWNER_IMAGE) {
+            return at_module_from_def(def, spec, PYTHON_API_VERSION);
+        }
+        if (owner == OWNER_REFUSING && (def = corrected_def(def)) == NULL) {
+            return NULL;
+        }
+        return PyModule_FromDefAndSpec2(def, spec, PYTHON_API_VERSION);
     }
     if (kind == INIT_PUNYCODE) {
         PyErr_Format(PyExc_SystemError,
@@ -378,7 +498,7 @@ static PyObject *module_of_result(PyObject *result, init_kind kind, PyObject *sp
         Py_DECREF(result);
         return NULL;
     }
-    if (slot == NULL) {
+    if (owner == OWNER_SHARED) {
         PyObject *message = PyUnicode_FromFormat(
             "module %U does not support loading in subinterpreters", name);
         if (message != NULL) {
@@ -402,17 +522,17 @@ static void unpublish(PyObject *name)
 }
 
 static PyObject *run_init(PyObject *(*init)(void), init_kind kind, PyObject *spec,
-                          PyObject *name, PyObject *path, at_slot *slot)
+                          PyObject *name, PyObject *path, init_owner owner)
 {
     const char *text = PyUnicode_AsUTF8(name);
     int known = text != NULL ? PyDict_Contains(PyImport_GetModuleDict(), name) : -1;
     if (known < 0) {
         return NULL;
     }
-    PyObject *result = call_init(init, text, slot);
+    PyObject *result = call_init(init, text, owner);
     PyObject *module = NULL;
     if (check_return(result, text) == 0) {
-        module = module_of_result(result, kind, spec, name, path, slot);
+        module = module_of_result(result, kind, spec, name, path, owner);
     }
     if (module == NULL && !known) {
         unpublish(name);
@@ -449,7 +569,8 @@ PyObject *at_module_import(PyObject *spec, PyObject *name, PyObject *path,
         find_function(kind == INIT_ASCII ? "PyInit" : "PyInitU", encoded, name, path,
                       lookup, context, true);
     if (init != NULL) {
-        module = run_init(init, kind, spec, name, path, slot);
+        module = run_init(init, kind, spec, name, path,
+                          slot != NULL ? OWNER_IMAGE : OWNER_SHARED);
     }
 #if AT_HAVE_MODULE_EXPORT
 done:
@@ -458,12 +579,13 @@ done:
     return module;
 }
 
-PyObject *at_module_builtin(PyObject *spec, PyObject *name)
+PyObject *at_module_builtin(PyObject *spec, PyObject *name, bool refuses)
 {
     for (const struct _inittab *entry = PyImport_Inittab; entry->name != NULL;
          entry++) {
         if (PyUnicode_EqualToUTF8(name, entry->name) && entry->initfunc != NULL) {
-            return run_init(entry->initfunc, INIT_ASCII, spec, name, Py_None, NULL);
+            return run_init(entry->initfunc, INIT_ASCII, spec, name, Py_None,
+                            refuses ? OWNER_REFUSING : OWNER_SHARED);
         }
     }
     return NULL;

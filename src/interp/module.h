@@ -28,8 +28,12 @@ PyObject *at_module_import(PyObject *spec, PyObject *name, PyObject *path,
 
 /* The module `name` that is compiled into CPython, or NULL without an exception where
  * there is none, or where it is one that CPython makes itself (sys, builtins).
+ * `refuses`: it says that it does not support this interpreter, and does all the same.
  * ctx: attached. owns: a new reference. errs: as above */
-PyObject *at_module_builtin(PyObject *spec, PyObject *name) AT_ATTACHED;
+PyObject *at_module_builtin(PyObject *spec, PyObject *name, bool refuses) AT_ATTACHED;
+
+/* Has `module`, which this thread imported last, declared that it needs no GIL? */
+bool at_module_needs_no_gil(PyObject *module) AT_ATTACHED;
 
 /* A single-phase module that was imported before in this interpreter and then removed
  * from sys.modules: NULL without an exception where there is none, or where its init
@@ -38,8 +42,11 @@ PyObject *at_module_builtin(PyObject *spec, PyObject *name) AT_ATTACHED;
  * attached. owns: a new reference */
 PyObject *at_module_again(PyObject *name, PyObject *path) AT_ATTACHED;
 
-/* Stand-ins for PyModule_Create2, PyModule_FromDefAndSpec2 and (3.15)
- * PyModule_FromSlotsAndSpec in an image. ctx: attached */
+/* Stand-ins for PyModule_Create2, PyModule_FromDefAndSpec2, PyUnstable_Module_SetGIL
+ * and (3.15) PyModule_FromSlotsAndSpec in an image. ctx: attached */
+#ifdef Py_GIL_DISABLED
+int at_module_set_gil(PyObject *module, void *gil) AT_UNCHECKED;
+#endif
 PyObject *at_module_create(PyModuleDef *def, int api_version) AT_UNCHECKED;
 PyObject *at_module_from_def(PyModuleDef *def, PyObject *spec,
                              int api_version) AT_UNCHECKED;

@@ -125,11 +125,21 @@ static at_job *queue_take(at_interpreter *interpreter)
     return job;
 }
 
-static void set_phase(at_interpreter *interpreter, at_job_phase phase) AT_ATTACHED
+/* Move the job on; what is pending, which is the caller's from now on, or NULL. An
+ * exception that was set and not yet raised is withdrawn when the job is over. */
+static PyObject *set_phase(at_interpreter *interpreter, at_job_phase phase) AT_ATTACHED
 {
+    PyMutex_Lock(&interpreter->turn);
     (void)pthread_mutex_lock(&interpreter->lock);
     interpreter->phase = phase;
     (void)pthread_mutex_unlock(&interpreter->lock);
+    PyObject *pending = interpreter->pending;
+    interpreter->pending = NULL;
+    if (phase == AT_JOB_AFTER) {
+        (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
+    }
+    PyMutex_Unlock(&interpreter->turn);
+    return pending;
 }
 
 /* remote.name(argument); PyObject_CallMethod() would spread out a tuple. */
@@ -145,21 +155,19 @@ static PyObject *call_with(PyObject *remote, const char *name,
 /* Begin the job's code; -1 where it was interrupted before: that is set then. */
 static int begin(at_interpreter *interpreter) AT_ATTACHED
 {
-    set_phase(interpreter, AT_JOB_INSIDE);
-    if (interpreter->pending == NULL) {
+    PyObject *pending = set_phase(interpreter, AT_JOB_INSIDE);
+    if (pending == NULL) {
         return 0;
     }
-    PyErr_SetNone(interpreter->pending);
-    Py_CLEAR(interpreter->pending);
+    PyErr_SetNone(pending);
+    Py_DECREF(pending);
     return -1;
 }
 
 /* From here on the job cannot be interrupted. */
 static void end(at_interpreter *interpreter) AT_ATTACHED
 {
-    set_phase(interpreter, AT_JOB_AFTER);
-    (void)PyThreadState_SetAsyncExc(interpreter->owner_ident, NULL);
-    Py_CLEAR(interpreter->pending);
+    Py_XDECREF(set_phase(interpreter, AT_JOB_AFTER));
 }
 
 /* Run what the request asks for: its result, or NULL with its exception set. */

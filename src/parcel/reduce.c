@@ -105,7 +105,7 @@ static bool may_be_known(PyObject *object)
 static int pack_known(at_packer *packer, PyObject *object) AT_ATTACHED
 {
     PyObject *entry;
-    if (packer->state->known_globals == NULL || !may_be_known(object)) {
+    if (!may_be_known(object)) {
         return 0;
     }
     if (PyDict_GetItemRef(packer->state->known_globals, object, &entry) <= 0) {
@@ -133,12 +133,8 @@ static int remember_global(at_packer *packer, PyObject *object, PyObject *module
         PyUnicode_FindChar(name, '.', 0, PY_SSIZE_T_MAX, 1) >= 0) {
         return 0;
     }
-    if (state->known_globals != NULL &&
-        PyDict_GET_SIZE(state->known_globals) >= KNOWN_GLOBALS) {
-        Py_CLEAR(state->known_globals);
-    }
-    if (state->known_globals == NULL && (state->known_globals = PyDict_New()) == NULL) {
-        return -1;
+    if (PyDict_Size(state->known_globals) >= KNOWN_GLOBALS) {
+        PyDict_Clear(state->known_globals);
     }
     PyObject *module = PyImport_GetModule(module_name);
     if (module == NULL || !PyModule_Check(module)) {

@@ -3,7 +3,11 @@
  * It hangs on the interpreter's own dict, as a capsule. Looking it up there on every
  * message would cost more than a small message does, so each thread remembers the last
  * one by the interpreter's ID: IDs are never used again, so that what a thread
- * remembers of an interpreter that has gone is never asked for. */
+ * remembers of an interpreter that has gone is never asked for.
+ *
+ * Threads of a free-threaded interpreter share it without a GIL. It is made, and its
+ * handles are registered, while `_atoll` is imported, which one thread does; what comes
+ * later is put in its place once, by whoever is first. */
 #define PY_SSIZE_T_CLEAN
 #include "parcel/state.h"
 
@@ -75,7 +79,8 @@ static at_parcel_state *state_make(PyObject *interpreter_dict,
     }
     at_shared_init(&state->home->shared, &home_kind);
     state->view_type = at_parcel_view_type_new();
-    if (state->view_type != NULL) {
+    state->known_globals = PyDict_New();
+    if (state->view_type != NULL && state->known_globals != NULL) {
         status = PyDict_SetItemString(interpreter_dict, state_key, capsule);
     }
 done:
@@ -109,15 +114,19 @@ at_parcel_state *at_parcel_state_get(void)
     return state;
 }
 
-static int fetch(PyObject **place, const char *module_name, const char *name)
+static int fetch(at_parcel_late *place, const char *module_name, const char *name)
 {
     PyObject *module = PyImport_ImportModule(module_name);
     if (module == NULL) {
         return -1;
     }
-    *place = PyObject_GetAttrString(module, name);
+    PyObject *found = PyObject_GetAttrString(module, name);
     Py_DECREF(module);
-    return *place != NULL ? 0 : -1;
+    PyObject *none = NULL;
+    if (found != NULL && !atomic_compare_exchange_strong(place, &none, found)) {
+        Py_DECREF(found); /* another thread was first */
+    }
+    return found != NULL ? 0 : -1;
 }
 
 int at_parcel_state_complete(at_parcel_state *state)
@@ -126,7 +135,7 @@ int at_parcel_state_complete(at_parcel_state *state)
         return 0;
     }
     struct {
-        PyObject **place;
+        at_parcel_late *place;
         const char *module, *name;
     } wanted[] = {
         {&state->dispatch, "copyreg", "dispatch_table"},

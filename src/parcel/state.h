@@ -23,20 +23,23 @@ typedef struct at_parcel_home {
     _Atomic(at_parcel_loan *) returned;
 } at_parcel_home;
 
+/* NULL until it is needed, then fixed. */
+typedef _Atomic(PyObject *) at_parcel_late;
+
 typedef struct at_parcel_state {
     int64_t interpreter_id;
     at_parcel_home *home;
     PyTypeObject *view_type; /* a block as a buffer: buffer.c */
-    PyObject *dispatch;    /* copyreg.dispatch_table; NULL until needed, as all below */
-    PyObject *reducers;    /* atoll._parcel.REDUCERS: exact type -> function */
-    PyObject *reduce_type; /* atoll._parcel.reduce_type */
-    PyObject *find_global; /* atoll._parcel.find_global */
-    PyObject *name_of;     /* atoll._parcel.name_of */
     /* function or type -> (module's name, name, module's dict): globals that were found
-     * under their names; each use looks again. NULL until the first */
+     * under their names; each use looks again */
     PyObject *known_globals;
-    PyObject *not_shareable; /* NotShareableError */
-    PyObject *pickling_error;
+    at_parcel_late dispatch;       /* copyreg.dispatch_table */
+    at_parcel_late reducers;       /* atoll._parcel.REDUCERS: exact type -> function */
+    at_parcel_late reduce_type;    /* atoll._parcel.reduce_type */
+    at_parcel_late find_global;    /* atoll._parcel.find_global */
+    at_parcel_late name_of;        /* atoll._parcel.name_of */
+    at_parcel_late not_shareable;  /* NotShareableError */
+    at_parcel_late pickling_error; /* the last: with it all are there */
     size_t handle_count;
     struct {
         PyTypeObject *type;
