@@ -208,7 +208,7 @@ def cover_interpreters(module: "ModuleType") -> None:
 def _letting_go(native: "Callable[..., None]") -> "Callable[..., None]":
     """`_interpreters.destroy` or `decref`, with the images let go of afterwards."""
 
-    def end(id: int, *args: object, **kwargs: object) -> None:  # noqa: A002
+    def end(id: int, *args: object, **kwargs: object) -> None:
         native(id, *args, **kwargs)
         extensions_ended(int(id))
 

@@ -25,6 +25,7 @@
 #include "elf/pages.h"
 #include "elf/relocate.h"
 #include "elf/rewrite.h"
+#include "sys/process.h"
 
 /* One new image of this load. */
 typedef struct step {
@@ -436,6 +437,20 @@ static int prepare_all(plan *p)
     return 0;
 }
 
+/* A debugger looks at the loader's list when the loader tells it to, which was before
+ * the names were set: it has read our copies, in which it finds no names of functions.
+ * So have the loader tell it once more, with a library of the C library's that hardly
+ * anybody needs. */
+static void tell_debugger(void)
+{
+    if (at_process_is_traced()) {
+        void *handle = dlopen("libanl.so.1", RTLD_LAZY | RTLD_LOCAL);
+        if (handle != NULL) {
+            (void)dlclose(handle);
+        }
+    }
+}
+
 /* ---- construct, destruct ------------------------------------------------------- */
 
 typedef void (*constructor)(int count, char **values, char **environment);
@@ -525,6 +540,8 @@ int at_load(at_image_space *space, at_library *library, int binding, at_image **
     }
     if (result < 0) {
         undo(&p);
+    } else if (p.count != 0) {
+        tell_debugger();
     }
     for (size_t i = 0; i < p.count && result == 0; i++) {
         at_space_add(space, p.steps[i].image);

@@ -1,6 +1,8 @@
-/* Whom a process dies with, and who comes to it. */
+/* Whom a process dies with, who comes to it, and who looks on. */
 #ifndef AT_SYS_PROCESS_H
 #define AT_SYS_PROCESS_H
+
+#include <stdbool.h>
 
 /* Have the kernel send `signal_number` to this process when its parent, or more exactly
  * the thread that started it, has ended. Whoever asks looks at its parent afterwards,
@@ -13,5 +15,8 @@ int at_process_die_with_parent(int signal_number);
  * ctx:  any
  * errs: as at_error_from_errno() */
 int at_process_adopt_orphans(void);
+
+/* Does a debugger trace this process? False where nobody can tell. ctx: any */
+bool at_process_is_traced(void);
 
 #endif
