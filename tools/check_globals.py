@@ -33,6 +33,7 @@ ALLOWED = {
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
     r"record_lock": "interp/extension.c: of the table of the process",
     r"parsers": "interp/parsers.c: the list that it cleans is the process's",
+    r"definitions": "interp/module_index.c: CPython numbers the process's",
     r"queues": "chan/queue.c: any interpreter finds a queue by its number",
     r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",
     r"guardian": "sys/guardian.c: who tells of this process's death is one thread",

@@ -76,6 +76,17 @@ uint64_t at_image_owner_at(const void *address)
     return number;
 }
 
+const char *at_image_library_at(const void *address, uintptr_t *place)
+{
+    pthread_mutex_lock(&all.lock);
+    const at_image *image = image_at(address);
+    const bool is_there = image != NULL && image->space != NULL;
+    const char *path = is_there ? image->library->file->path : NULL;
+    *place = is_there ? (uintptr_t)address - image->base : 0;
+    pthread_mutex_unlock(&all.lock);
+    return path;
+}
+
 bool at_image_pin(const void *address)
 {
     pthread_mutex_lock(&all.lock);

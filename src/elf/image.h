@@ -97,6 +97,10 @@ bool at_image_space_holds(const at_image_space *space, const void *address);
  * again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
+/* The path of the library in whose image `address` lies, as at_image_path() has it, and
+ * *place, where in the library; NULL where it lies in no image of a space. ctx: any */
+const char *at_image_library_at(const void *address, uintptr_t *place);
+
 /* The process keeps a pointer to `address` for good: where that lies in an image, the
  * space of it is not unmapped when it ends. Returns whether it does. ctx: any */
 bool at_image_pin(const void *address);

@@ -7,6 +7,7 @@
 #include "interp/compat.h"
 #include "interp/gilstate.h"
 #include "interp/module.h"
+#include "interp/module_index.h"
 #include "interp/registration.h"
 #include "interp/thunks.h"
 
@@ -32,6 +33,7 @@ static const hook hooks[] = {
     {"Py_IsFinalizing", NULL, AT_THUNK_IS_FINALIZING},
     {"_Py_IsFinalizing", NULL, AT_THUNK_IS_FINALIZING},
     {"PyModule_Create2", (void *)at_module_create, 0},
+    {"PyModuleDef_Init", (void *)at_module_def_init, 0},
     {"PyModule_FromDefAndSpec2", (void *)at_module_from_def, 0},
 #ifdef Py_GIL_DISABLED
     {"PyUnstable_Module_SetGIL", (void *)at_module_set_gil, 0},

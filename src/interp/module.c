@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "interp/module_index.h"
 
 /* The dotted name of the module whose init function runs on this thread, until the
  * module of that name is created. Nested imports save and restore it. */
@@ -127,6 +128,7 @@ static int publish(PyObject *module, const char *full_name)
 PyObject *at_module_create(PyModuleDef *def, int api_version)
 {
     const char *context = package_context;
+    (void)at_module_def_init(def);
     if (context == NULL || def->m_name == NULL ||
         !names_same_module(context, def->m_name)) {
         return PyModule_Create2(def, api_version);

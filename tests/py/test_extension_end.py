@@ -251,3 +251,22 @@ print("at the exit")
 """,
     )
     assert said == "at the exit\n"
+
+
+def test_list_of_modules_does_not_grow_with_interpreters_that_come_and_go():
+    # An interpreter's list is as long as the greatest index of a module in it.
+    child(
+        "global_state",
+        """
+def index():
+    import global_state
+    assert global_state.find_state() is global_state
+    return global_state.index_in_list()
+
+seen = set()
+for _ in range(4):
+    with atoll.Interpreter() as one, atoll.Interpreter() as other:
+        seen |= {one.call(index), other.call(index)}
+assert len(seen) == 1, seen
+""",
+    )

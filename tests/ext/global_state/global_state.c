@@ -39,7 +39,13 @@ SIN_FUNCTION(find_state)
     return Py_NewRef(found != NULL ? found : Py_None);
 }
 
-static PyMethodDef more[] = {SIN_METHOD(find_state, METH_NOARGS), SIN_END};
+SIN_FUNCTION(index_in_list)
+{
+    return PyLong_FromSsize_t(global_state_def.m_base.m_index);
+}
+
+static PyMethodDef more[] = {SIN_METHOD(find_state, METH_NOARGS),
+                             SIN_METHOD(index_in_list, METH_NOARGS), SIN_END};
 
 PyMODINIT_FUNC PyInit_global_state(void)
 {
