@@ -407,6 +407,8 @@ class Service:
         self, metrics: str, health: str, ready: str, workers: int, /
     ) -> None: ...
     def listen_control(self, host: str, port: int, /) -> None: ...
+    def log_access(self, path: str, format: str, /) -> None: ...
+    def reopen_logs(self) -> None: ...
     def start_guard(self) -> None: ...
     def control_addresses(self) -> list[tuple[str, int]]: ...
 
@@ -421,7 +423,6 @@ class Worker:
         on_error: Callable[[dict[str, Any] | None, BaseException | None, str], None],
         on_drain: Callable[[], None],
         on_drained: Callable[[], None],
-        on_access: Callable[[dict[str, Any], int, int, float], None] | None,
         gone_class: type[OSError],
         index: int = 0,
     ) -> None: ...
@@ -447,7 +448,6 @@ class WsgiWorker:
         processes: int,
         errors: Any,
         on_error: Callable[[dict[str, Any] | None, BaseException | None, str], None],
-        on_access: Callable[[dict[str, Any], int, int, float], None] | None,
         file_wrapper: type[Any],
         gone_class: type[OSError],
         index: int = 0,

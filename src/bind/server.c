@@ -378,6 +378,10 @@ static PyMethodDef service_methods[] = {
     {"listen_control", at_server_listen_control, METH_VARARGS,
      "listen_control(host, port): have those paths there; port -1: host is the path of "
      "a Unix socket."},
+    {"log_access", at_server_log_access, METH_VARARGS,
+     "log_access(path, format): have an access log."},
+    {"reopen_logs", at_server_reopen_logs, METH_NOARGS,
+     "Open the access log's file again, which was moved away."},
     {"start_guard", at_server_start_guard, METH_NOARGS,
      "Answer there from a thread that needs no GIL, and 503 for workers that are "
      "stuck."},

@@ -21,6 +21,8 @@ PyObject *at_server_metrics(PyObject *self, PyObject *unused);
 PyObject *at_server_set_overload(PyObject *self, PyObject *arguments);
 PyObject *at_server_set_control(PyObject *self, PyObject *arguments);
 PyObject *at_server_listen_control(PyObject *self, PyObject *arguments);
+PyObject *at_server_log_access(PyObject *self, PyObject *arguments);
+PyObject *at_server_reopen_logs(PyObject *self, PyObject *unused);
 PyObject *at_server_start_guard(PyObject *self, PyObject *unused);
 PyObject *at_server_control_addresses(PyObject *self, PyObject *unused);
 

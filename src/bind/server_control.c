@@ -8,6 +8,7 @@
 #include "elf/image.h"
 #include "interp/attach.h"
 #include "interp/heap.h"
+#include "net/access_log.h"
 #include "net/control.h"
 
 static void tell_images(uint64_t *loaded, uint64_t *unmapped, uint64_t *copied,
@@ -91,6 +92,31 @@ AT_UNCHECKED PyObject *at_server_listen_control(PyObject *self, PyObject *argume
                           : at_service_listen_control(service, host, port, &fault);
     at_attach(state);
     if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_log_access(PyObject *self, PyObject *arguments)
+{
+    const char *path, *format;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "ss#:log_access", &path, &format, &size)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_log_access(at_server_service_of(self), path,
+                              (at_span){format, (size_t)size}, &fault) < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_reopen_logs(PyObject *self, PyObject *unused)
+{
+    struct at_access_log *log = at_service_access_log(at_server_service_of(self));
+    at_fault fault;
+    if (log != NULL && at_access_log_reopen(log, &fault) < 0) {
         return at_raise_fault(&fault);
     }
     Py_RETURN_NONE;

@@ -12,6 +12,10 @@
 /* A request has come. */
 void at_account_begin(at_exchange *exchange, const at_h1_request *request);
 
+/* A response begins with those headers. */
+void at_account_response(at_exchange *exchange, const at_h1_header *headers,
+                         size_t header_count);
+
 /* The response is complete, or there will be none. A second call does nothing; nor does
  * one for an exchange whose connection has gone, which has ended with it. */
 void at_account_end(at_exchange *exchange);

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/access_log.h"
+#include "net/account.h"
 #include "net/connection.h"
 #include "net/counters.h"
 #include "net/h2.h"
@@ -20,6 +22,7 @@ void at_exchange_unref(at_exchange *exchange)
     if (exchange != NULL && --exchange->references == 0) {
         at_websocket_free(exchange->websocket);
         at_h2_carrier_free(exchange->over_h2);
+        at_access_entry_free(exchange->entry);
         at_free(exchange);
     }
 }
@@ -53,6 +56,7 @@ void at_exchange_want_body(at_exchange *exchange)
 int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
                         size_t header_count, at_span piece, bool more, const char **why)
 {
+    at_account_response(exchange, headers, header_count);
     return exchange->over_h2 != NULL
                ? at_h2_exchange_respond(exchange, status, headers, header_count, piece,
                                         more, why)

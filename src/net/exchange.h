@@ -81,8 +81,9 @@ struct at_exchange {
     uint64_t response_left;  /* bytes of Content-Length still to come */
     uint64_t sent_bytes;     /* body bytes of the response so far */
     int64_t begun_ns;        /* when its head was read; 0: the account is closed */
-    int64_t arrived_ns;      /* when the kernel had it, as far as is known */
-    bool admitted;           /* it has come to the application, or never will */
+    struct at_access_entry *entry; /* of the access log, until it is put there */
+    int64_t arrived_ns;            /* when the kernel had it, as far as is known */
+    bool admitted;                 /* it has come to the application, or never will */
 };
 
 /* ctx: any, on the reactor's thread, as all of these */

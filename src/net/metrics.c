@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/access_log.h"
 #include "net/control.h"
 #include "net/service_internal.h"
 
@@ -273,6 +274,11 @@ int at_metrics_write(at_service *service, at_bytes *out)
     }
     if (result == 0) {
         result = write_images(out, sources);
+    }
+    if (result == 0 && at_service_access_log(service) != NULL) {
+        result = write_one(out, "atoll_access_log_failed_total", "counter",
+                           "Lines of the access log that the system did not write.",
+                           at_access_log_failed(at_service_access_log(service)));
     }
     at_free(all);
     return result;

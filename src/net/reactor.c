@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "net/access_log.h"
 #include "net/connection.h"
 #include "net/control.h"
 #include "net/reactor_internal.h"
@@ -150,6 +151,7 @@ static void reactor_free(at_reactor *reactor)
     }
     (void)pthread_mutex_destroy(&reactor->mutex);
     at_static_free(reactor->files);
+    at_access_ring_close(reactor->ring);
     at_free(reactor->counters);
     if (!reactor->is_guard) {
         at_service_unref(reactor->service);
@@ -229,8 +231,10 @@ static int open_common(at_reactor **out, at_service *service, const at_hooks *ho
     set_lengths(reactor, at_service_get_limits(service));
     /* On lines of its own: who reads it shall not slow us down. */
     reactor->counters = at_calloc_aligned(64, sizeof *reactor->counters);
-    int result = reactor->counters == NULL
-                     ? at_fault_set(fault, AT_ENOMEM, "out of memory for counters")
+    at_access_log *log = at_service_access_log(service);
+    reactor->ring = log != NULL ? at_access_ring_open(log) : NULL;
+    int result = reactor->counters == NULL || (log != NULL && reactor->ring == NULL)
+                     ? at_fault_set(fault, AT_ENOMEM, "out of memory for a reactor")
                      : open_descriptors(reactor, fault);
     if (result < 0) {
         reactor_free(reactor);

@@ -47,7 +47,8 @@ struct at_reactor {
     time_t date_second;
     char date[AT_HTTP_DATE_BYTES];
 
-    at_counters *counters; /* ours; summed up by the service when we leave */
+    at_counters *counters;       /* ours; summed up by the service when we leave */
+    struct at_access_ring *ring; /* NULL: no access log */
     at_delay delay;
     atomic_int worker;        /* at_reactor_set_worker */
     atomic_llong interpreter; /* likewise */

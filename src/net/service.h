@@ -72,6 +72,14 @@ void at_service_set_control(at_service *service, const struct at_control_paths *
 void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
                              unsigned running_count, uint64_t connection_count);
 
+/* Have an access log (access_log.h), before the guard and the first reactor.
+ * errs: as at_access_log_new() */
+int at_service_log_access(at_service *service, const char *path, at_span format,
+                          at_fault *fault);
+
+/* NULL: there is none. */
+struct at_access_log *at_service_access_log(const at_service *service);
+
 /* How many workers there shall be; until there were as many the server is not ready. */
 void at_service_expect(at_service *service, int workers);
 

@@ -2,6 +2,7 @@
  */
 #include <string.h>
 
+#include "net/access_log.h"
 #include "net/service_internal.h"
 #include "sys/clock.h"
 
@@ -22,6 +23,17 @@ void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
     service->limits.queue_delay_ns = queue_delay_ns;
     service->limits.running_count = running_count;
     service->limits.connection_count = connection_count;
+}
+
+int at_service_log_access(at_service *service, const char *path, at_span format,
+                          at_fault *fault)
+{
+    return at_access_log_new(&service->access_log, path, format, fault);
+}
+
+at_access_log *at_service_access_log(const at_service *service)
+{
+    return service->access_log;
 }
 
 const at_control_paths *at_service_control_paths(const at_service *service)
@@ -79,6 +91,7 @@ void at_service_end_guard(at_service *service)
     at_guard *guard = service->guard;
     service->guard = NULL; /* what it still counts is nobody's */
     at_guard_stop(guard);
+    at_access_log_free(service->access_log);
 }
 
 bool at_service_control_address(const at_service *service, int index,

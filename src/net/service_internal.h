@@ -37,6 +37,7 @@ struct at_service {
     at_control_sources sources;      /* likewise */
     int control[AT_LISTENERS_MAX]; /* fixed once the guard is there, which owns them */
     int control_count;
+    struct at_access_log *access_log; /* fixed once the first reactor has joined */
     at_guard *guard;     /* fixed once the first reactor has joined; or NULL */
     int expected;        /* guarded: mutex */
     bool all_came;       /* guarded: mutex */

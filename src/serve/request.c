@@ -96,7 +96,9 @@ static void settle_response(at_request *request)
     } else if (timed_out && failed && !exchange->started && !request->is_websocket &&
                exchange->connection != NULL) {
         answer_503(exchange);
-    } else if (exchange->connection == NULL || cancelled) {
+    } else if (exchange->connection == NULL || cancelled ||
+               (exchange->lost && !exchange->started && !failed)) {
+        /* Who has heard http.disconnect owes nobody a response. */
         at_exchange_abort(exchange);
     } else if (!exchange->started) {
         if (!failed) {
@@ -117,19 +119,6 @@ static void settle_response(at_request *request)
     }
 }
 
-static void log_access(at_request *request)
-{
-    at_exchange *exchange = request->exchange;
-    double seconds = (double)(at_clock_ns() - request->begun_ns) / 1e9;
-    PyObject *done = PyObject_CallFunction(
-        request->worker->on_access, "OiKd", request->scope, exchange->status,
-        (unsigned long long)exchange->sent_bytes, seconds);
-    if (done == NULL) {
-        at_worker_report(request->worker, request->scope, "in the access log");
-    }
-    Py_XDECREF(done);
-}
-
 /* The end of the application's part; an exception may be set. */
 static void finish(at_request *request)
 {
@@ -138,9 +127,6 @@ static void finish(at_request *request)
         return;
     }
     settle_response(request);
-    if (request->worker->on_access != NULL) {
-        log_access(request);
-    }
     at_exchange *exchange = request->exchange;
     request->exchange = NULL;
     exchange->user = NULL;

@@ -170,15 +170,15 @@ static int worker_open(at_worker *worker, unsigned long long number)
 
 static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
-    static char *keywords[] = {"service",   "app",        "loop",     "state",
-                               "root_path", "on_error",   "on_drain", "on_drained",
-                               "on_access", "gone_class", "index",    NULL};
+    static char *keywords[] = {"service",    "app",      "loop",     "state",
+                               "root_path",  "on_error", "on_drain", "on_drained",
+                               "gone_class", "index",    NULL};
     unsigned long long number;
-    PyObject *app, *loop, *state, *root_path, *error, *drain, *drained, *access, *gone;
+    PyObject *app, *loop, *state, *root_path, *error, *drain, *drained, *gone;
     int index = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOOOUOOOOO|i:Worker", keywords,
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOOOUOOOO|i:Worker", keywords,
                                      &number, &app, &loop, &state, &root_path, &error,
-                                     &drain, &drained, &access, &gone, &index)) {
+                                     &drain, &drained, &gone, &index)) {
         return NULL;
     }
     if (state != Py_None && !PyDict_Check(state)) {
@@ -195,7 +195,6 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     worker->on_error = Py_NewRef(error);
     worker->on_drain = Py_NewRef(drain);
     worker->on_drained = Py_NewRef(drained);
-    worker->on_access = none_to_null(access);
     worker->gone_class = Py_NewRef(gone);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
         take_asyncio(worker) < 0 || at_timeout_prepare(worker) < 0 ||
@@ -336,7 +335,6 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->on_error);
     Py_VISIT(worker->on_drain);
     Py_VISIT(worker->on_drained);
-    Py_VISIT(worker->on_access);
     Py_VISIT(worker->gone_class);
     Py_VISIT(worker->timeout_class);
     Py_VISIT(worker->task_type);
@@ -384,7 +382,6 @@ static void worker_dealloc(PyObject *self)
     Py_CLEAR(worker->on_error);
     Py_CLEAR(worker->on_drain);
     Py_CLEAR(worker->on_drained);
-    Py_CLEAR(worker->on_access);
     Py_CLEAR(worker->gone_class);
     Py_CLEAR(worker->timeout_class);
     Py_CLEAR(worker->task_type);

@@ -116,7 +116,6 @@ typedef struct at_worker {
     PyObject *on_error;       /* (scope, exception or None, text) */
     PyObject *on_drain;       /* () */
     PyObject *on_drained;     /* () */
-    PyObject *on_access;      /* (scope, status, bytes, seconds), or NULL */
     PyObject *gone_class;     /* what send() raises when the client has gone */
     PyObject *timeout_class;  /* atoll.RequestTimeout */
     unsigned long loop_ident; /* threading.get_ident() of the loop's thread */

@@ -134,8 +134,7 @@ typedef struct at_wsgi_worker {
     atomic_uint milestone;    /* at_wsgi_milestone; the owner sleeps on it */
 
     PyObject *app;
-    PyObject *on_error;  /* (environ or None, exception or None, text) */
-    PyObject *on_access; /* (environ, status, bytes, seconds), or NULL */
+    PyObject *on_error; /* (environ or None, exception or None, text) */
     PyObject *gone_class;
     PyObject *timeout_class; /* atoll.RequestTimeout */
     PyTypeObject *file_wrapper;

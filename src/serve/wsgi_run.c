@@ -240,20 +240,6 @@ static void answer(at_wsgi_call *call, int status, at_span text)
     at_wsgi_rise(worker);
 }
 
-static void log_access(at_wsgi_call *call, PyObject *environ) AT_ATTACHED;
-static void log_access(at_wsgi_call *call, PyObject *environ)
-{
-    at_exchange *exchange = call->request->exchange;
-    double seconds = (double)(at_clock_ns() - call->request->begun_ns) / 1e9;
-    PyObject *done = PyObject_CallFunction(
-        call->worker->on_access, "OiKd", environ, exchange->status,
-        (unsigned long long)exchange->sent_bytes, seconds);
-    if (done == NULL) {
-        at_wsgi_report(call->worker, environ, "in the access log");
-    }
-    Py_XDECREF(done);
-}
-
 static at_wsgi_call *new_call(at_wsgi_worker *worker, at_wsgi_request *request)
 {
     at_wsgi_call *call = PyObject_New(at_wsgi_call, worker->call_type);
@@ -346,9 +332,6 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
         answer(call, timed_out ? 503 : 500,
                timed_out ? (at_span){"Service Unavailable", 19}
                          : (at_span){"Internal Server Error", 21});
-    }
-    if (worker->on_access != NULL && environ != NULL) {
-        log_access(call, environ);
     }
     Py_XDECREF(environ);
     finish(call);

@@ -49,15 +49,15 @@ static int worker_open(at_wsgi_worker *worker, unsigned long long number)
 AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments,
                                          PyObject *names)
 {
-    static char *keywords[] = {"service",      "app",        "root_path", "threads",
-                               "processes",    "errors",     "on_error",  "on_access",
-                               "file_wrapper", "gone_class", "index",     NULL};
+    static char *keywords[] = {"service",    "app",    "root_path", "threads",
+                               "processes",  "errors", "on_error",  "file_wrapper",
+                               "gone_class", "index",  NULL};
     unsigned long long number;
     int threads, processes, index = 0;
-    PyObject *app, *root_path, *errors, *error, *access, *wrapper, *gone;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOUiiOOOO!O|i:WsgiWorker",
+    PyObject *app, *root_path, *errors, *error, *wrapper, *gone;
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOUiiOOO!O|i:WsgiWorker",
                                      keywords, &number, &app, &root_path, &threads,
-                                     &processes, &errors, &error, &access, &PyType_Type,
+                                     &processes, &errors, &error, &PyType_Type,
                                      &wrapper, &gone, &index)) {
         return NULL;
     }
@@ -68,7 +68,6 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
     (void)pthread_mutex_init(&worker->seat, NULL);
     worker->app = Py_NewRef(app);
     worker->on_error = Py_NewRef(error);
-    worker->on_access = access == Py_None ? NULL : Py_NewRef(access);
     worker->gone_class = Py_NewRef(gone);
     worker->file_wrapper = (PyTypeObject *)Py_NewRef(wrapper);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
@@ -185,7 +184,6 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(worker->app);
     Py_VISIT(worker->on_error);
-    Py_VISIT(worker->on_access);
     Py_VISIT(worker->gone_class);
     Py_VISIT(worker->timeout_class);
     Py_VISIT(worker->file_wrapper);
@@ -199,7 +197,6 @@ static int worker_clear(PyObject *self)
 {
     at_wsgi_worker *worker = (at_wsgi_worker *)self;
     Py_CLEAR(worker->app);
-    Py_CLEAR(worker->on_access);
     Py_CLEAR(worker->environ_template);
     return 0;
 }

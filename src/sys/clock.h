@@ -20,6 +20,19 @@ int64_t at_clock_ns(void);
  * ctx: any */
 int64_t at_clock_deadline(int64_t timeout_ns);
 
+/* Nanoseconds since 1970, UTC; may jump.
+ * ctx: any */
+int64_t at_clock_wall_ns(void);
+
+/* A moment of that clock in local time, to the second. */
+typedef struct at_civil_time {
+    int year, month, day, hour, minute, second; /* month from 1 */
+    int offset_s;                               /* east of UTC */
+} at_civil_time;
+
+/* ctx: any; takes the C library's lock of the time zone */
+void at_clock_civil(int64_t wall_ns, at_civil_time *civil);
+
 /* CPU time that the calling thread has used.
  * ctx: any */
 int64_t at_clock_thread_cpu_ns(void);

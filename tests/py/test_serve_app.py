@@ -388,13 +388,6 @@ def test_a_slow_reader_is_ended(tmp_path: Path) -> None:
         server.wait_for("told: ")
 
 
-def test_access_log(tmp_path: Path) -> None:
-    with serving(tmp_path, HELLO, "--access-log", "--loop", "asyncio") as server:
-        with server.connect() as raw:
-            raw.get("/a%20b?c=d")
-        server.wait_for(r'127\.0\.0\.1 .*"GET /a%20b\?c=d HTTP/1\.1" 200 \d+ ')
-
-
 STARLETTE = """
 import asyncio
 from starlette.applications import Starlette

@@ -1,4 +1,4 @@
-"""What the server answers by itself: limits, health, readiness and metrics."""
+"""What the server does by itself: limits, health, metrics and the access log."""
 
 import resource
 from typing import Any
@@ -19,8 +19,8 @@ def set_up(service: Any, settings: Settings, threads: int, is_first: bool) -> No
         is_first: No process above has the listener of the server's own paths.
 
     Raises:
-        ValueError: A path or an address is none.
-        OSError: The address cannot be listened on.
+        ValueError: A path, an address or the access log's format is none.
+        OSError: The address cannot be listened on, or the log not be opened.
     """
     service.set_overload(
         settings.max_queue_delay,
@@ -36,6 +36,8 @@ def set_up(service: Any, settings: Settings, threads: int, is_first: bool) -> No
     service.set_control(*paths, threads)
     if settings.control_bind and is_first:
         service.listen_control(*parse_bind(settings.control_bind))
+    if settings.logs_access():
+        service.log_access(settings.access_log_file, settings.access_log_format)
     if (settings.control_bind and is_first) or settings.max_queue_delay:
         service.start_guard()
 

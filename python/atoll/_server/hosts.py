@@ -112,6 +112,9 @@ class Host(Protocol):
     def reload_certificates(self, records: Sequence[WorkerRecord]) -> None:
         """Read them again. Raises ValueError: they stay as they were."""
 
+    def reopen_logs(self, records: Sequence[WorkerRecord]) -> None:
+        """Open the access log again. Raises OSError: it stays where it was."""
+
     def stats(self) -> list[dict[str, int]]:
         """What the threads that serve have done, as `_atoll.Service.stats`."""
 
@@ -235,6 +238,10 @@ class Inside:
     def reload_certificates(self, records: Sequence[WorkerRecord]) -> None:
         """For all workers at once."""
         listening.set_tls(self.service, self.settings)
+
+    def reopen_logs(self, records: Sequence[WorkerRecord]) -> None:
+        """There is one for all workers."""
+        self.service.reopen_logs()
 
     def stats(self) -> list[dict[str, int]]:
         """Of every reactor."""

@@ -68,6 +68,11 @@ class Processes:
         if self.settings.control_bind:
             raise ValueError("--control-bind is for workers of one process")
         self.service = listening.make_service(self.settings)
+        if self.settings.logs_access():
+            # Each process has its own; what is wrong with it is told here, and once.
+            self.service.log_access(
+                self.settings.access_log_file, self.settings.access_log_format
+            )
         listening.open_sockets(self.service, self.settings)
         self._opened = True
         if self.settings.preload:
@@ -196,6 +201,12 @@ class Processes:
         listening.set_tls(self.service, self.settings)
         for record in records:
             send_line(record.handle.control, order="certificates")
+
+    def reopen_logs(self, records: Sequence[WorkerRecord]) -> None:
+        """Each process has it open."""
+        self.service.reopen_logs()
+        for record in records:
+            send_line(record.handle.control, order="logs")
 
     def stats(self) -> list[dict[str, int]]:
         """Each process has its own."""

@@ -60,7 +60,10 @@ class Settings:
             replaced and its requests are answered 503.
         static: Folders of static files, "PREFIX=FOLDER" each.
         log_level: Name of a `logging` level, lower case.
-        access_log: Log each request.
+        access_log: Log each request; None: where a file or a format is given.
+        access_log_file: File to append the access log to; "-" for standard output.
+        access_log_format: "common", "combined", "json", or a format with atoms such as
+            %(h)s.
         timeout_head: Seconds for a request's head to arrive; 0: no limit, as for all.
         timeout_body: Seconds without a byte of a body that the application wants.
         timeout_keep_alive: Seconds between two requests of a connection.
@@ -141,7 +144,9 @@ class Settings:
     stuck_after: float = 10.0
     request_timeout: float = 0.0
     replace_stuck_after: float = 60.0
-    access_log: bool = False
+    access_log: bool | None = None
+    access_log_file: str = "-"
+    access_log_format: str = "combined"
     timeout_head: float = 10.0
     timeout_body: float = 30.0
     timeout_keep_alive: float = 60.0
@@ -171,6 +176,12 @@ class Settings:
     ws_ping_interval: float = 20.0
     ws_ping_timeout: float = 20.0
     ws_per_message_deflate: bool = True
+
+    def logs_access(self) -> bool:
+        """Is there an access log?"""
+        if self.access_log is not None:
+            return self.access_log
+        return (self.access_log_file, self.access_log_format) != ("-", "combined")
 
     def to_dict(self) -> dict[str, Any]:
         """The record as a plain dict of str, int, float, bool and tuples of str."""

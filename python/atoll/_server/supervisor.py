@@ -118,7 +118,8 @@ class Supervisor:
         """Serve until stopped.
 
         Args:
-            signals: Receive SIGINT, SIGTERM and SIGHUP; only on the main thread.
+            signals: Receive SIGINT, SIGTERM, SIGHUP and SIGUSR1; only on the main
+                thread.
 
         Returns:
             0 after an orderly stop, 1 where the server could not start.
@@ -234,7 +235,12 @@ class Supervisor:
         """The signals arrive as bytes in the wake-up socket meanwhile."""
         before = {
             number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            for number in (
+                signal.SIGINT,
+                signal.SIGTERM,
+                signal.SIGHUP,
+                signal.SIGUSR1,
+            )
         }
         wakeup = signal.set_wakeup_fd(
             self._wake_write.fileno(), warn_on_full_buffer=False
@@ -253,6 +259,8 @@ class Supervisor:
                 if number == signal.SIGTERM and not self._stopping:
                     self._drain()
                 continue
+            if number == signal.SIGUSR1:
+                self._reopen_logs()
             if number == signal.SIGHUP:
                 self._reload_certificates()
                 self._reload()
@@ -274,6 +282,8 @@ class Supervisor:
                 self._drain(others=True)
             elif order == "certificates":
                 self._reload_certificates()
+            elif order == "logs":
+                self._reopen_logs()
             elif order == "orphaned":
                 logger.critical("the process above is gone")
                 logging.shutdown()
@@ -318,6 +328,14 @@ class Supervisor:
         else:
             if self.settings.ssl_certfile and self.orders is None:
                 logger.info("the certificates were read again")
+
+    def _reopen_logs(self) -> None:
+        try:
+            self.host.reopen_logs([w for w in self._everyone() if w.running])
+        except OSError as error:
+            logger.error("the access log stays where it was: %s", error)
+        else:
+            logger.info("the access log was opened again")
 
     # ---- new workers in place of old ones ----
 

@@ -190,7 +190,6 @@ async def _serve(
         on_error=log_failure,
         on_drain=stop.set,
         on_drained=drained.set,
-        on_access=logs.log_access if settings.access_log else None,
         gone_class=ClientDisconnectedError,
         index=index,
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._errors import ClientDisconnectedError
-from atoll._server import logs
 from atoll._server.plan import WSGI_THREADS, process_count
 from atoll._server.settings import Settings
 from atoll._server.witness import Witness
@@ -72,7 +71,6 @@ def serve(
         processes=process_count(settings),
         errors=sys.stderr,
         on_error=log_failure,
-        on_access=log_access if settings.access_log else None,
         file_wrapper=FileWrapper,
         gone_class=ClientDisconnectedError,
         index=index,
@@ -112,18 +110,3 @@ def log_failure(
         logger.debug("%s%s: the client went away", what, text)
     else:
         logger.error("%s%s", what, text, exc_info=error)
-
-
-def log_access(environ: dict[str, Any], status: int, size: int, seconds: float) -> None:
-    """One line for a request, in the common log format and its time in ms."""
-    logs.access.info(
-        '%s - - [%s] "%s %s %s" %d %d %.1fms',
-        environ["REMOTE_ADDR"] or "-",
-        time.strftime("%d/%b/%Y:%H:%M:%S %z"),
-        environ["REQUEST_METHOD"],
-        environ["RAW_URI"],
-        environ["SERVER_PROTOCOL"],
-        status,
-        size,
-        seconds * 1000,
-    )

@@ -156,7 +156,21 @@ def _option(
     "replace_stuck_after",
     "Seconds of silence to a worker's end; 0: any.",
 )
-@click.option("--access-log/--no-access-log", help="Log each request.")
+@click.option(
+    "--access-log/--no-access-log",
+    default=None,
+    help="Log each request (default: with a file or a format).",
+)
+@_option(
+    "--access-log-file",
+    "access_log_file",
+    "File for that; '-': standard output. SIGUSR1 opens it again.",
+)
+@_option(
+    "--access-log-format",
+    "access_log_format",
+    "common, combined, json, or atoms as in '%(h)s %(r)s %(s)s'.",
+)
 @_option("--uds", "uds", "Unix socket to listen on instead.")
 @_option("--fd", "fd", "Descriptor of a listening socket to use instead.")
 @click.option(
