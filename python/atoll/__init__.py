@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from atoll._pool.executor import BrokenProcess, LostWorker, Pool
     from atoll._server.server import Server
     from atoll._server.stats import Histogram, ServerStats, WorkerStats
+    from atoll._struct import Struct, StructArray
 
 __all__ = [
     "AtollError",
@@ -73,6 +74,8 @@ __all__ = [
     "SharedArray",
     "SharedBuffer",
     "SharedDict",
+    "Struct",
+    "StructArray",
     "Subscription",
     "WorkerStats",
     "__version__",
@@ -94,6 +97,10 @@ def __getattr__(name: str) -> object:
         from atoll._pool import executor
 
         return getattr(executor, name)
+    if name in ("Struct", "StructArray"):
+        from atoll import _struct
+
+        return getattr(_struct, name)
     if name == "Server":
         from atoll._server.server import Server
 

@@ -38,7 +38,8 @@ def reduce(thing: Any) -> tuple[Any, ...]:
         name = type(thing).__name__
         raise TypeError(
             f"this {name} is shared by the interpreters and threads of one process "
-            f"alone; for other processes make it with {name}(shared=True)"
+            f"alone; for other processes make it with {name}(shared=True), or send the "
+            f"Struct that it is a field of"
         )
     descriptor, lock = described
     return _rebuild, (_descriptor.passed(descriptor), lock)

@@ -13,6 +13,7 @@
 #include "base/contexts.h"
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/buffer.h"
 #include "bind/claim.h"
 #include "bind/dlpack.h"
 #include "bind/error.h"
@@ -66,6 +67,16 @@ static void view_dealloc(PyObject *object)
     at_shared_unref(self->view != NULL ? &self->view->shared : NULL);
     type->tp_free(object);
     Py_DECREF(type);
+}
+
+at_view *at_buffer_view(PyObject *object)
+{
+    if (Py_TYPE(object)->tp_dealloc != view_dealloc) {
+        PyErr_Format(PyExc_TypeError, "%.200s is no SharedBuffer",
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
+    return view_of(object);
 }
 
 static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED

@@ -9,6 +9,7 @@
 #include "bind/error.h"
 #include "bind/type.h"
 #include "bind/wait.h"
+#include "chan/atomic.h"
 #include "chan/condition.h"
 #include "chan/sync.h"
 #include "interp/attach.h"
@@ -116,7 +117,9 @@ AT_UNCHECKED PyObject *at_sync_describe(PyObject *object, PyObject *unused)
 {
     at_shared *thing = at_sync_thing(object);
     const at_place *place = &((at_placed *)thing)->place;
-    if (place->scope == AT_PARK_PRIVATE) {
+    bool is_part =
+        thing->kind == &at_atomic_kind && at_atomic_is_part((at_atomic *)thing);
+    if (place->scope == AT_PARK_PRIVATE || is_part) {
         Py_RETURN_NONE;
     }
     if (thing->kind != &at_condition_kind || !at_condition_needs_lock(&place->facts)) {
@@ -317,5 +320,7 @@ AT_UNCHECKED int at_bind_sync(PyObject *module)
             return -1;
         }
     }
-    return PyModule_AddFunctions(module, functions);
+    return PyModule_AddFunctions(module, functions) == 0
+               ? PyModule_AddFunctions(module, at_sync_atomic_functions)
+               : -1;
 }

@@ -46,6 +46,9 @@ extern const at_sync_type at_sync_bounded_semaphore;
 extern const at_sync_type at_sync_barrier;
 extern const at_sync_type at_sync_atomic;
 
+/* Functions of the module that belong to atomic ints. */
+extern PyMethodDef at_sync_atomic_functions[];
+
 /* Of every at_sync_type's `handle`. */
 at_shared *at_sync_thing_of(PyObject *object);
 PyObject *at_sync_wrap(PyTypeObject *type, at_shared *thing) AT_ATTACHED;

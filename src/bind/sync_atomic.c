@@ -3,6 +3,7 @@
  * Arithmetic is modulo 2**64, as the processor does it and C's atomics define it; an
  * argument that does not fit in 64 bits is an OverflowError. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/buffer.h"
 #include "bind/error.h"
 #include "bind/sync.h"
 #include "bind/type.h"
@@ -299,6 +300,64 @@ static const PyType_Slot atomic_slots[] = {
     {Py_nb_inplace_subtract, (void *)atomic_in_place_sub},
     {Py_tp_repr, (void *)atomic_repr},
     {0, NULL},
+};
+
+/* ---- in a struct -------------------------------------------------------------------
+ */
+
+/* atomic_at(buffer, offset): the AtomicInt that lies in a SharedBuffer. */
+AT_UNCHECKED static PyObject *atomic_at(PyObject *module, PyObject *arguments)
+{
+    PyObject *buffer;
+    Py_ssize_t offset;
+    if (!PyArg_ParseTuple(arguments, "On:atomic_at", &buffer, &offset)) {
+        return NULL;
+    }
+    at_view *view = at_buffer_view(buffer);
+    if (view == NULL) {
+        return NULL;
+    }
+    if (offset < 0 || view->readonly || view->size_bytes < AT_ATOMIC_BYTES ||
+        (size_t)offset > view->size_bytes - AT_ATOMIC_BYTES) {
+        return at_raise_format(AT_EINVALID, "no atomic int can lie there");
+    }
+    at_atomic *atomic;
+    int result =
+        at_atomic_new_in(view->region, view->offset_bytes + (size_t)offset, &atomic);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    PyTypeObject *type = at_parcel_handle_type(&at_sync_atomic.handle);
+    PyObject *made = type != NULL ? at_sync_wrap(type, (at_shared *)atomic) : NULL;
+    at_shared_unref((at_shared *)atomic);
+    return made;
+}
+
+/* check_alignment(buffer, offset, alignment) */
+AT_UNCHECKED static PyObject *check_alignment(PyObject *module, PyObject *arguments)
+{
+    PyObject *buffer;
+    Py_ssize_t offset;
+    Py_ssize_t alignment;
+    if (!PyArg_ParseTuple(arguments, "Onn:check_alignment", &buffer, &offset,
+                          &alignment)) {
+        return NULL;
+    }
+    at_view *view = at_buffer_view(buffer);
+    if (view == NULL) {
+        return NULL;
+    }
+    if ((view->offset_bytes + (size_t)offset) % (size_t)alignment != 0) {
+        return at_raise_format(
+            AT_EINVALID, "the memory is not aligned to %zd bytes there", alignment);
+    }
+    Py_RETURN_NONE;
+}
+
+PyMethodDef at_sync_atomic_functions[] = {
+    {"atomic_at", atomic_at, METH_VARARGS, NULL},
+    {"check_alignment", check_alignment, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 const at_sync_type at_sync_atomic = {

@@ -10,16 +10,24 @@ typedef struct atomic_words {
     atomic_uint sleepers;
 } atomic_words;
 
+_Static_assert(sizeof(atomic_words) == AT_ATOMIC_BYTES, "seen by others");
+
 struct at_atomic {
     at_placed placed;
+    at_region *region;   /* a reference, or NULL where the words have a place */
     atomic_words *words; /* fixed after init */
     at_spin spin;
 };
 
 static void atomic_free(at_shared *thing)
 {
-    at_place_fini(&((at_placed *)thing)->place);
-    at_free(thing);
+    at_atomic *atomic = (at_atomic *)thing;
+    if (atomic->region != NULL) {
+        at_shared_unref(&atomic->region->shared);
+    } else {
+        at_place_fini(&atomic->placed.place);
+    }
+    at_free(atomic);
 }
 
 const at_shared_kind at_atomic_kind = {"atomic int", atomic_free};
@@ -46,6 +54,32 @@ int at_atomic_new(int64_t value, const at_origin *origin, at_atomic **made,
     }
     *made = atomic;
     return 0;
+}
+
+int at_atomic_new_in(at_region *region, size_t offset_bytes, at_atomic **made)
+{
+    size_t all_bytes = region->memory.size_bytes;
+    if (all_bytes < AT_ATOMIC_BYTES || offset_bytes > all_bytes - AT_ATOMIC_BYTES ||
+        offset_bytes % _Alignof(atomic_words) != 0) {
+        return AT_EINVALID;
+    }
+    at_atomic *atomic = at_calloc(1, sizeof *atomic);
+    if (atomic == NULL) {
+        return AT_ENOMEM;
+    }
+    at_shared_init(&atomic->placed.shared, &at_atomic_kind);
+    at_spin_init(&atomic->spin);
+    atomic->region = (at_region *)at_shared_ref(&region->shared);
+    atomic->words =
+        (atomic_words *)(void *)((char *)region->memory.data + offset_bytes);
+    atomic->placed.place.scope = AT_PARK_SHARED;
+    *made = atomic;
+    return 0;
+}
+
+bool at_atomic_is_part(const at_atomic *atomic)
+{
+    return atomic->region != NULL;
 }
 
 _Atomic(int64_t) *at_atomic_value(at_atomic *atomic)

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/shared.h"
 #include "chan/place.h"
+#include "chan/region.h"
 #include "chan/wait.h"
 
 typedef struct at_atomic at_atomic;
@@ -26,6 +27,20 @@ extern const at_shared_kind at_atomic_kind;
  * errs: fault: those of at_place_init */
 int at_atomic_new(int64_t value, const at_origin *origin, at_atomic **made,
                   at_fault *fault);
+
+/* What an atomic int takes in the memory of another thing, at a multiple of 8: its
+ * value first. Zeros are an atomic int that is 0. */
+enum { AT_ATOMIC_BYTES = 16 };
+
+/* Over AT_ATOMIC_BYTES that lie `offset_bytes` into `region`.
+ * ctx:  any
+ * owns: takes a reference of its own to the region; the caller gets one reference
+ * errs: AT_ENOMEM; AT_EINVALID where it does not lie there, or not at a multiple of 8
+ */
+int at_atomic_new_in(at_region *region, size_t offset_bytes, at_atomic **made);
+
+/* Whether it lies in the memory of another thing. ctx: any */
+bool at_atomic_is_part(const at_atomic *atomic);
 
 /* The value itself. ctx: any */
 _Atomic(int64_t) *at_atomic_value(at_atomic *atomic);
