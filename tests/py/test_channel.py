@@ -283,7 +283,7 @@ def test_a_signal_ends_the_wait(how: str) -> None:
         "select": lambda: select(empty),
         "next": lambda: next(empty),
     }
-    woken = threading.Event()
+    begun, woken = threading.Event(), threading.Event()
 
     def handler(number: int, frame: object) -> None:
         if not woken.is_set():
@@ -291,13 +291,15 @@ def test_a_signal_ends_the_wait(how: str) -> None:
             raise Woken
 
     def poke() -> None:
+        begun.wait(DEADLINE)
         while not woken.wait(0.01):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
+        poking = in_thread(poke)
         with pytest.raises(Woken):
-            poking = in_thread(poke)
+            begun.set()
             waits[how]()
         poking.result(DEADLINE)
     finally:
