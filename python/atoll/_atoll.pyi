@@ -56,26 +56,122 @@ def image_stats() -> dict[str, int]: ...
 # channel.c
 
 class Channel:
-    """A bounded queue between interpreters and threads."""
+    """A bounded queue between interpreters and threads.
+
+    Several may send and several receive; the order of each sender is kept. A channel
+    can itself be sent: both handles are of one channel. Iterating, also with `async
+    for`, receives until it is closed and drained. It closes by itself when the last
+    interpreter on one side closes.
+
+    Args:
+        capacity: How many objects it holds before `send` waits; at least 1.
+        keep_open: Do not close when interpreters do.
+    """
 
     def __new__(cls, capacity: int = 1024, *, keep_open: bool = False) -> Channel: ...
-    def send(self, obj: object, timeout: float | None = None) -> None: ...
-    def try_send(self, obj: object, /) -> None: ...
-    def send_many(
-        self, objects: Iterable[object], timeout: float | None = None
-    ) -> int: ...
-    def recv(self, timeout: float | None = None) -> Any: ...
-    def try_recv(self) -> Any: ...
-    def recv_many(
-        self, limit: int = 256, timeout: float | None = None
-    ) -> list[Any]: ...
-    async def send_async(self, obj: object, timeout: float | None = None) -> None: ...
-    async def recv_async(self, timeout: float | None = None) -> Any: ...
-    def close(self) -> None: ...
+    def send(self, obj: object, timeout: float | None = None) -> None:
+        """Send obj, waiting for room.
+
+        The receiver gets a copy; buffers of 64 KiB and more that cannot change are
+        lent, not copied, and shared things (channels, locks, buffers) stay shared.
+        Any thread of any interpreter may call; the GIL is not held while waiting.
+
+        Args:
+            obj: Anything that pickle can carry, functions and lambdas too.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Raises:
+            NotShareableError: obj holds something that cannot be sent; the message
+                names the path to it. Nothing was sent.
+            ClosedError: The channel is closed, or this interpreter is closing.
+            TimeoutError: There was no room in time.
+        """
+
+    def try_send(self, obj: object, /) -> None:
+        """Send obj if there is room; never waits.
+
+        Raises:
+            Full: There is no room now.
+            NotShareableError, ClosedError: As send().
+        """
+
+    def send_many(self, objects: Iterable[object], timeout: float | None = None) -> int:
+        """Send each of objects, in order, waiting for room.
+
+        Cheaper than as many send(): receivers are woken once for a batch. What
+        stands before an object that cannot be sent is sent all the same.
+
+        Args:
+            objects: An iterable.
+            timeout: Seconds to wait, for all together; None waits for ever, 0 does not
+                wait.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            NotShareableError, ClosedError, TimeoutError: As send().
+        """
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """Receive the first object, waiting for one.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The object. Each is received once, by one receiver.
+
+        Raises:
+            ClosedError: The channel is closed and drained, or this interpreter is
+                closing.
+            TimeoutError: Nothing came in time.
+        """
+
+    def try_recv(self) -> Any:
+        """Receive the first object if there is one; never waits.
+
+        Raises:
+            Empty: There is nothing now.
+            ClosedError: The channel is closed and drained.
+        """
+
+    def recv_many(self, limit: int = 256, timeout: float | None = None) -> list[Any]:
+        """Receive what is there, waiting only for the first object.
+
+        Args:
+            limit: At most so many objects, and never more than 256.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            A list of at least one object. It ends before an object that cannot be
+            unpacked, whose error the next receive on this handle raises.
+
+        Raises:
+            ClosedError, TimeoutError: As recv().
+        """
+
+    async def send_async(self, obj: object, timeout: float | None = None) -> None:
+        """send() for coroutines: waits on the running event loop."""
+
+    async def recv_async(self, timeout: float | None = None) -> Any:
+        """recv() for coroutines: waits on the running event loop."""
+
+    def close(self) -> None:
+        """Refuse further sends; what was accepted can still be received.
+
+        Waiting senders and, once it is drained, receivers get ClosedError. Closing
+        again does nothing.
+        """
+
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether sends are refused."""
+
     @property
-    def capacity(self) -> int: ...
+    def capacity(self) -> int:
+        """How many objects it holds at most."""
+
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __iter__(self) -> Channel: ...
@@ -503,8 +599,12 @@ class Queue:
 # buffer.c
 
 class _View:
-    def release(self) -> None: ...
-    def toreadonly(self) -> Self: ...
+    def release(self) -> None:
+        """Let the memory go: this handle raises from now on. Others keep theirs."""
+
+    def toreadonly(self) -> Self:
+        """A view of the same memory that cannot be written to."""
+
     def _transfer(self) -> Self: ...
     def _describe(self) -> tuple[int, int, str, tuple[int, ...], bool]: ...
     @classmethod
@@ -518,13 +618,21 @@ class _View:
         /,
     ) -> Self: ...
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+
     @property
-    def readonly(self) -> bool: ...
+    def readonly(self) -> bool:
+        """Whether it cannot be written to through this handle."""
+
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Its size in items, for each dimension."""
+
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str:
+        """The type of an item, as numpy writes it."""
+
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, key: slice, /) -> Self: ...
@@ -540,12 +648,36 @@ class _View:
     def __exit__(self, *exception: object) -> None: ...
 
 class SharedBuffer(_View):
-    """Bytes that every interpreter and process sees."""
+    """Bytes that every interpreter and process sees.
+
+    Speaks the buffer protocol (PEP 3118) and DLPack. A slice without a step is a view
+    of the same memory that can be sent.
+
+    Args:
+        size: Bytes, at least 1; zeros at first.
+        name: By which `open_shared` finds it, up to 180 bytes.
+
+    Raises:
+        FileExistsError: There is memory of this name.
+    """
 
     def __new__(cls, size: int, *, name: str | None = None) -> SharedBuffer: ...
 
 class SharedArray(_View):
-    """Items of one type and a shape, which every interpreter and process sees."""
+    """Items of one type and a shape, which every interpreter and process sees.
+
+    Speaks the buffer protocol (PEP 3118) and DLPack: `numpy.asarray` gives a view. A
+    slice of the first dimension, without a step, is a view that can be sent.
+
+    Args:
+        shape: How many items, for each of 1 to 32 dimensions; zeros at first.
+        dtype: The type of an item: its name (`"float32"`), its `struct` format, or
+            something with a name such as `numpy.float32`.
+        name: By which `open_shared` finds it, up to 180 bytes.
+
+    Raises:
+        FileExistsError: There is memory of this name.
+    """
 
     def __new__(
         cls, shape: int | Sequence[int], dtype: Any, *, name: str | None = None

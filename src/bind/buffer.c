@@ -511,14 +511,37 @@ static PyGetSetDef view_attributes[] = {
     }
 
 static PyType_Slot buffer_slots[] = {
-    {Py_tp_doc, "Bytes that interpreters and processes share."},
+    {Py_tp_doc, "SharedBuffer(size, *, name=None)\n"
+                "--\n"
+                "\n"
+                "Bytes that interpreters and processes share.\n"
+                "\n"
+                "Args:\n"
+                "    size: Bytes, at least 1; zeros at first.\n"
+                "    name: By which open_shared() finds it, up to 180 bytes.\n"
+                "\n"
+                "Raises:\n"
+                "    FileExistsError: There is memory of this name."},
     VIEW_SLOTS,
     {Py_tp_new, buffer_new},
     {Py_tp_methods, buffer_methods},
     {0, NULL}};
 
 static PyType_Slot array_slots[] = {
-    {Py_tp_doc, "An array that interpreters and processes share."},
+    {Py_tp_doc, "SharedArray(shape, dtype, *, name=None)\n"
+                "--\n"
+                "\n"
+                "An array that interpreters and processes share.\n"
+                "\n"
+                "Args:\n"
+                "    shape: How many items, for each of 1 to 32 dimensions; zeros at "
+                "first.\n"
+                "    dtype: The type of an item, as numpy or the struct module writes "
+                "it.\n"
+                "    name: By which open_shared() finds it, up to 180 bytes.\n"
+                "\n"
+                "Raises:\n"
+                "    FileExistsError: There is memory of this name."},
     VIEW_SLOTS,
     {Py_tp_new, array_new},
     {Py_tp_methods, array_methods},
