@@ -55,7 +55,8 @@ PyObject *at_sync_wrap(PyTypeObject *type, at_shared *thing) AT_ATTACHED;
 
 /* The methods that every type has; the end of its table. */
 #define AT_SYNC_METHODS                                                                \
-    {"_describe", at_sync_describe, METH_NOARGS, NULL},                                \
+    {"_describe", at_sync_describe, METH_NOARGS,                                       \
+     "_describe($self)\n--\n\nFor repr() and the tests."},                             \
         {"__reduce__", at_sync_reduce, METH_NOARGS,                                    \
          "__reduce__($self)\n--\n\n"                                                   \
          "For pickle: other processes get the same thing, where it was made with "     \
