@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "elf/originals.h"
 #include "elf/pages.h"
 #include "elf/relocate.h"
 #include "elf/rewrite.h"
@@ -399,7 +400,7 @@ static int show_as_original(at_image *image)
     return 0;
 }
 
-static int prepare(at_image_space *space, step *s)
+static int prepare(at_image_space *space, step *s, void *scope)
 {
     at_image *image = s->image;
     const at_elf_file *file = image->library->file;
@@ -412,17 +413,34 @@ static int prepare(at_image_space *space, step *s)
         result = show_as_original(image);
     }
     if (result == 0) {
-        result = at_relocate(space, image);
+        result = at_relocate(space, image, scope);
     }
     at_stats_count(s->copy.bytes_written, shared_bytes);
     return result;
 }
 
+/* The handle in whose libraries symbols must be looked for again, or NULL where the
+ * loader had no original of theirs to prefer. */
+static void *find_scope(plan *p)
+{
+    bool is_needed = false;
+    for (size_t i = 0; i < p->count; i++) {
+        at_image *image = p->steps[i].image;
+        image->has_global_original = at_original_is_global(image);
+        is_needed |= image->has_global_original;
+    }
+    for (const at_image *image = p->space->first; image != NULL; image = image->next) {
+        is_needed |= image->has_global_original;
+    }
+    return is_needed ? p->steps[p->count - 1].image->handle : NULL;
+}
+
 static int prepare_all(plan *p)
 {
+    void *scope = p->count != 0 ? find_scope(p) : NULL;
     for (size_t i = 0; i < p->count; i++) {
         step *s = &p->steps[i];
-        int result = prepare(p->space, s);
+        int result = prepare(p->space, s, scope);
         const char *path = s->image->library->file->path;
         if (result == AT_EBUSY) {
             return at_fault_set(p->fault, result,

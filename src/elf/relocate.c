@@ -8,6 +8,7 @@
 #include "elf/holdings.h"
 #include "elf/keys.h"
 #include "elf/machine.h"
+#include "elf/originals.h"
 #include "elf/process.h"
 #include "elf/threads.h"
 #include "sys/map.h"
@@ -127,18 +128,19 @@ static void *replacement_of(const at_image *image, const char *name)
 }
 
 /* Where a reference to this symbol must go, or NULL to leave it. */
-static int target_of(at_image_space *space, at_image *image, const Elf64_Sym *symbol,
-                     void **target)
+static int target_of(at_image_space *space, at_image *image, void *scope,
+                     const Elf64_Sym *symbol, void **target)
 {
     const char *name = image->library->file->strings + symbol->st_name;
     *target = NULL;
-    if (symbol->st_shndx != SHN_UNDEF) {
-        return ELF64_ST_BIND(symbol->st_info) == STB_GNU_UNIQUE &&
-                       ELF64_ST_TYPE(symbol->st_info) != STT_TLS
-                   ? unique_resolve(space, image, symbol, target)
-                   : 0;
+    if (name[0] == '\0' || ELF64_ST_TYPE(symbol->st_info) == STT_TLS) {
+        return 0;
     }
-    if (name[0] != '\0') {
+    if (symbol->st_shndx != SHN_UNDEF &&
+        ELF64_ST_BIND(symbol->st_info) == STB_GNU_UNIQUE) {
+        return unique_resolve(space, image, symbol, target);
+    }
+    if (symbol->st_shndx == SHN_UNDEF) {
         *target = replacement_of(image, name);
         if (*target == NULL && space->hooks.replacement != NULL) {
             *target = space->hooks.replacement(space->hooks.context, name);
@@ -147,14 +149,19 @@ static int target_of(at_image_space *space, at_image *image, const Elf64_Sym *sy
             *target = unique_find(&space->unique, name);
         }
     }
+    if (*target == NULL && scope != NULL &&
+        ELF64_ST_BIND(symbol->st_info) != STB_LOCAL) {
+        *target = at_original_bypassed(scope, name);
+    }
     return 0;
 }
 
-static int find_targets(at_image_space *space, at_image *image, void **targets)
+static int find_targets(at_image_space *space, at_image *image, void *scope,
+                        void **targets)
 {
     const at_elf_file *file = image->library->file;
     for (size_t i = 1; i < file->symbol_count; i++) {
-        int result = target_of(space, image, &file->symbols[i], &targets[i]);
+        int result = target_of(space, image, scope, &file->symbols[i], &targets[i]);
         if (result < 0) {
             return result;
         }
@@ -263,13 +270,13 @@ static int write_targets(at_image *image, void *const *targets)
     return put_down(&lifted);
 }
 
-int at_relocate(at_image_space *space, at_image *image)
+int at_relocate(at_image_space *space, at_image *image, void *scope)
 {
     void **targets = at_calloc(image->library->file->symbol_count, sizeof *targets);
     if (targets == NULL) {
         return AT_ENOMEM;
     }
-    int result = find_targets(space, image, targets);
+    int result = find_targets(space, image, scope, targets);
     if (result == 0) {
         result = write_targets(image, targets);
     }

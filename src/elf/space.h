@@ -57,10 +57,11 @@ struct at_image {
 
     _Atomic(at_exit_function *) exit_functions; /* the last first */
     bool is_global;                             /* writer: the space's loader */
-    bool is_constructed;                        /* writer: the space's loader */
-    at_image *next;                             /* in the space, guarded: space lock */
-    at_image_space *space; /* NULL once it ended; guarded: the list of all images */
-    at_image *next_of_all; /* guarded: the list of all images */
+    bool has_global_original; /* writer: the space's loader; originals.h */
+    bool is_constructed;      /* writer: the space's loader */
+    at_image *next;           /* in the space, guarded: space lock */
+    at_image_space *space;    /* NULL once it ended; guarded: the list of all images */
+    at_image *next_of_all;    /* guarded: the list of all images */
 };
 
 struct at_image_space {

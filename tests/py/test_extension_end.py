@@ -49,6 +49,17 @@ print([object() for _ in range(10)] != [], flush=True)
     assert said == "True\n"
 
 
+def test_library_that_must_never_be_unmapped_is():
+    child(
+        "no_delete",
+        """
+for count in range(1, 4):
+    cycle("import no_delete; assert no_delete.add() == 1")
+    assert unmapped() == count
+""",
+    )
+
+
 def test_image_of_a_signal_handler_stays():
     child(
         "leaves",

@@ -389,6 +389,48 @@ assert [counting_user.add(), library.counting_add()] == [3, 4]
     )
 
 
+def test_function_chosen_while_the_loader_relocates():
+    in_interpreters(
+        "import ifunc; assert [ifunc.add(), ifunc.add()] == [41, 42]",
+        build("ifunc"),
+    )
+
+
+def test_extension_that_opens_itself():
+    in_interpreters(
+        """
+import no_delete
+assert no_delete.has_itself()
+assert [no_delete.add(), no_delete.add()] == [1, 2]
+""",
+        build("no_delete"),
+    )
+
+
+@pytest.mark.parametrize("sin", ["library", "exported_symbol"])
+def test_original_that_main_shows_to_the_whole_process(sin):
+    # RTLD_GLOBAL: the loader prefers main's, for whatever is opened afterwards.
+    names = ["counting_user"] if sin == "library" else ["provider", "consumer"]
+    run_child(
+        "-c",
+        f"""
+import os, sys
+import atoll
+def add(names):
+    import importlib, os, sys
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    modules = [importlib.import_module(name) for name in names]
+    return [module.add() for module in modules * 2]
+assert add({names}) == list(range(1, 1 + 2 * len({names})))
+for _ in range(2):
+    with atoll.Interpreter() as one, atoll.Interpreter() as other:
+        assert one.call(add, {names}) == list(range(1, 1 + 2 * len({names})))
+        assert other.call(add, {names}) == list(range(1, 1 + 2 * len({names})))
+""",
+        PYTHONPATH=str(build(sin)),
+    )
+
+
 def test_library_that_uses_another_without_naming_it():
     in_interpreters(
         """

@@ -6,8 +6,8 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef def = {
-    PyModuleDef_HEAD_INIT, .m_name = "without_gil", .m_slots = slots};
+static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "without_gil",
+                                 .m_slots = slots};
 
 PyMODINIT_FUNC PyInit_without_gil(void)
 {

@@ -1,8 +1,8 @@
 /* Single-phase, and declares that it runs without the GIL. */
 #include "sin.h"
 
-static struct PyModuleDef def = {
-    PyModuleDef_HEAD_INIT, .m_name = "without_gil_single", .m_size = -1};
+static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "without_gil_single",
+                                 .m_size = -1};
 
 PyMODINIT_FUNC PyInit_without_gil_single(void)
 {
