@@ -16,6 +16,7 @@ enum {
 struct at_balancer {
     at_service *service; /* borrowed; see at_balancer_new */
     int wake;
+    int alerts; /* a set: `wake`, and the sets of reactors that are busy */
     atomic_bool stopping;
     atomic_bool asleep; /* seq_cst, as the look after it is set: who begins a batch then
                          * sees it set, or is seen */
@@ -41,7 +42,8 @@ static bool look(at_balancer *balancer)
 {
     refill(balancer);
     return at_service_balance(balancer->service, balancer->spare,
-                              &balancer->spare_count, &balancer->look_ms);
+                              &balancer->spare_count, balancer->alerts,
+                              &balancer->look_ms);
 }
 
 /* Until a set is ready, or somebody wakes us. */
@@ -61,16 +63,32 @@ static void body(void *argument)
 {
     at_balancer *balancer = argument;
     bool active = true;
+    at_thread_hurry();
     while (!atomic_load(&balancer->stopping)) {
         if (!active) {
             sleep_until_work(balancer);
         }
         at_wakefd_clear(balancer->wake);
         if (!atomic_load(&balancer->stopping)) {
-            (void)at_poll_any(&balancer->wake, 1, balancer->look_ms);
+            at_poll_event events[AT_POLL_BATCH];
+            (void)at_poll_wait(balancer->alerts, events, balancer->look_ms);
             active = look(balancer);
         }
     }
+}
+
+static void balancer_free(at_balancer *balancer)
+{
+    if (balancer->alerts >= 0) {
+        at_poll_close(balancer->alerts);
+    }
+    if (balancer->wake >= 0) {
+        at_wakefd_close(balancer->wake);
+    }
+    while (balancer->spare_count > 0) {
+        at_free(balancer->spare[--balancer->spare_count]);
+    }
+    at_free(balancer);
 }
 
 at_balancer *at_balancer_new(at_service *service)
@@ -80,14 +98,12 @@ at_balancer *at_balancer_new(at_service *service)
         return NULL;
     }
     balancer->service = service;
-    balancer->look_ms = 1;
     balancer->wake = at_wakefd_open(NULL);
-    if (balancer->wake < 0 ||
+    balancer->alerts = at_poll_open(NULL);
+    if (balancer->wake < 0 || balancer->alerts < 0 ||
+        at_poll_add(balancer->alerts, balancer->wake, AT_POLL_READABLE, NULL) < 0 ||
         at_thread_start(&balancer->thread, "atoll-balance", body, balancer, NULL) < 0) {
-        if (balancer->wake >= 0) {
-            at_wakefd_close(balancer->wake);
-        }
-        at_free(balancer);
+        balancer_free(balancer);
         return NULL;
     }
     return balancer;
@@ -101,11 +117,7 @@ void at_balancer_stop(at_balancer *balancer)
     atomic_store(&balancer->stopping, true);
     at_wakefd_set(balancer->wake);
     at_thread_join(&balancer->thread);
-    at_wakefd_close(balancer->wake);
-    while (balancer->spare_count > 0) {
-        at_free(balancer->spare[--balancer->spare_count]);
-    }
-    at_free(balancer);
+    balancer_free(balancer);
 }
 
 void at_balancer_wake(at_balancer *balancer)

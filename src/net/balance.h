@@ -10,7 +10,8 @@
  * on to the owner. At workers that keep up it costs nothing: no word is written for it
  * but a counter of batches.
  *
- * It sleeps while no set is ready, and looks each millisecond while there is work.
+ * It sleeps while no set is ready, and looks each millisecond while there is work. What
+ * comes for a reactor that has been busy for a look wakes it at once.
  */
 #ifndef AT_NET_BALANCE_H
 #define AT_NET_BALANCE_H

@@ -104,6 +104,11 @@ at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
  */
 int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns);
 
+/* The same question, without a look at the answer: how many batches have begun so far.
+ * ctx: any that keeps the reactor */
+uint64_t at_reactor_ask(at_reactor *reactor);
+uint64_t at_reactor_batches(const at_reactor *reactor);
+
 /* The owner is stuck: for good, take connections at rest and those in the inbox away,
  * as at_reactor_take_from does; send `answer` where a request waits, and end every
  * connection that is left. When the owner comes back it finds a drain.
@@ -123,6 +128,9 @@ void at_reactor_poke(at_reactor *reactor);    /* let its owner begin a batch */
 void at_reactor_see(at_reactor *reactor, bool waiting, bool busy);
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck);
 bool at_reactor_is_stuck(const at_reactor *reactor);
+/* The balancer is woken by what comes for it; guarded by the service's mutex. */
+bool at_reactor_is_watched(const at_reactor *reactor);
+void at_reactor_set_watched(at_reactor *reactor, bool watched);
 
 uint64_t at_reactor_load(const at_reactor *reactor);
 /* Count a connection that the reactor is about to take itself. */

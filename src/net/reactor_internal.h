@@ -69,6 +69,7 @@ struct at_reactor {
     atomic_llong seen_ns; /* since when the balancer sees it waiting, or 0; writers: the
                            * balancer, and the owner, who clears it */
     atomic_llong busy_ns; /* since when it sees it in one batch, or 0; writer: it */
+    bool watched;         /* guarded: the service's mutex */
     atomic_bool stuck;    /* writer: the balancer, and the owner, who clears it */
     at_poll_event *batch; /* guarded: mutex; the events, where there are several */
     unsigned batch_count; /* guarded: mutex */

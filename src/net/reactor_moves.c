@@ -232,6 +232,16 @@ void at_reactor_set_stuck(at_reactor *reactor, bool stuck)
     atomic_store_explicit(&reactor->stuck, stuck, memory_order_relaxed);
 }
 
+bool at_reactor_is_watched(const at_reactor *reactor)
+{
+    return reactor->watched;
+}
+
+void at_reactor_set_watched(at_reactor *reactor, bool watched)
+{
+    reactor->watched = watched;
+}
+
 bool at_reactor_is_stuck(const at_reactor *reactor)
 {
     return atomic_load_explicit(&reactor->stuck, memory_order_relaxed);

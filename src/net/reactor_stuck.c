@@ -32,6 +32,17 @@ int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns)
     return silent_ns;
 }
 
+uint64_t at_reactor_ask(at_reactor *reactor)
+{
+    at_wakefd_set(reactor->wake);
+    return at_reactor_batches(reactor);
+}
+
+uint64_t at_reactor_batches(const at_reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->batches, memory_order_relaxed);
+}
+
 bool at_reactor_is_given_up(const at_reactor *reactor)
 {
     return atomic_load_explicit(&reactor->given_up, memory_order_relaxed);

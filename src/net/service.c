@@ -9,6 +9,7 @@
 #include "net/service_internal.h"
 #include "net/static.h"
 #include "net/tls.h"
+#include "sys/pollset.h"
 
 /* Every service that lives, so that an interpreter can find one by its number: a number
  * is never used again, and holds no memory that could have gone. */
@@ -481,8 +482,24 @@ static void offer_to_others(at_service *service, at_reactor *stuck, at_newcomer 
     }
 }
 
+/* One that has been in its batch for a look is watched: what comes for it wakes the
+ * balancer at once. Edge-triggered, since what the balancer cannot take stays ready. */
+static void watch_busy(at_reactor *reactor, bool long_busy, int alerts)
+{
+    if (long_busy != at_reactor_is_watched(reactor)) {
+        int set = at_reactor_descriptor(reactor);
+        if (!long_busy) {
+            at_poll_remove(alerts, set);
+        } else if (at_poll_add(alerts, set, AT_POLL_READABLE | AT_POLL_EDGE, reactor) <
+                   0) {
+            return; /* for want of memory: it is looked at each millisecond */
+        }
+        at_reactor_set_watched(reactor, long_busy);
+    }
+}
+
 bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count,
-                        int *look_ms)
+                        int alerts, int *look_ms)
 {
     at_reactor *idle[AT_REACTORS_MAX], *stuck[AT_REACTORS_MAX], *late[AT_REACTORS_MAX];
     int idle_count = 0, stuck_count = 0, late_count = 0, open_count = 0, turn = 0;
@@ -499,6 +516,7 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
         bool moved_on = look.batches != service->seen[i];
         at_reactor_see(reactor, look.waiting && !moved_on, look.busy && !moved_on);
         service->seen[i] = look.batches;
+        watch_busy(reactor, look.busy && !moved_on, alerts);
         active = active || moved_on || look.waiting || look.busy;
         open_count += look.open;
         if (look.open && most_ns != 0 && at_reactor_stuck_ns(reactor) > most_ns) {

@@ -278,9 +278,10 @@ struct at_newcomer;
 /* Move connections from reactors that have not begun a batch since the last call,
  * though something waits for them, to those that have nothing to do; and to the guard,
  * where that lasts. Gives whether anything happens at all: otherwise there is no need
- * to look again soon, which is after `*look_ms`. */
+ * to look again soon, which is after `*look_ms`, or when the set `alerts` is ready: it
+ * watches the sets of reactors that are busy. */
 bool at_service_balance(at_service *service, struct at_newcomer **spare,
-                        int *spare_count, int *look_ms);
+                        int *spare_count, int alerts, int *look_ms);
 
 /* The sets of the reactors, for at_poll_any. Gives how many there are. */
 int at_service_sets(at_service *service, int *descriptors);

@@ -197,9 +197,7 @@ static void run(at_request *request)
 {
     at_worker *worker = request->worker;
     at_words *words = &worker->words;
-    atomic_store_explicit(&worker->stepping, true, memory_order_relaxed);
     PyObject *task = start_task(request);
-    atomic_store_explicit(&worker->stepping, false, memory_order_relaxed);
     if (atomic_load_explicit(&worker->interrupted, memory_order_relaxed)) {
         at_timeout_withdraw(worker);
     }

@@ -2,11 +2,13 @@
  * tasks; one that keeps the loop to itself is interrupted from another thread.
  *
  * An interrupt is an exception that CPython raises between two bytecodes of the loop's
- * thread, and so it could come when what it was meant for is over. For the first step
- * of a request, which runs below `run` in request.c, that is excluded: when the step is
- * over the exception is withdrawn, with no bytecode in between. Later steps run from
- * the loop's own code; one that has just ended then may have the exception raised in
- * the loop, which logs it (asyncio), or in the next task that runs (uvloop).
+ * thread, and so it could come when what it was meant for is over: an event of the loop
+ * would be lost. So it is sent only to a loop that was asked for a batch and has begun
+ * none for a while. For the first step of a request, which runs below `run` in
+ * request.c, the rest is excluded too: when the step is over the exception is
+ * withdrawn, with no bytecode in between. Later steps run from the loop's own code;
+ * should one end at that very moment, the loop logs the exception (asyncio), or it is
+ * raised in the next task that runs (uvloop).
  */
 #include "serve/timeout.h"
 
@@ -23,9 +25,10 @@ int at_timeout_prepare(at_worker *worker)
     return worker->timeout_class != NULL ? 0 : -1;
 }
 
-bool at_timeout_interrupt(at_worker *worker, bool anywhere)
+bool at_timeout_interrupt(at_worker *worker, uint64_t batches)
 {
-    if (!anywhere && !atomic_load(&worker->stepping)) {
+    /* With the GIL held here, the loop's thread does not move on. */
+    if (worker->reactor == NULL || at_reactor_batches(worker->reactor) != batches) {
         return false;
     }
     atomic_store(&worker->interrupted, true);

@@ -7,11 +7,10 @@
 /* ctx: attached, the loop's thread; -1 with an exception set */
 int at_timeout_prepare(at_worker *worker);
 
-/* Raise RequestTimeout in the code that the loop's thread runs: the first step of a
- * request, or with `anywhere` whatever it is; the caller has looked. Gives whether it
- * will be raised.
- * ctx: attached, another thread of the worker's interpreter */
-bool at_timeout_interrupt(at_worker *worker, bool anywhere);
+/* Raise RequestTimeout in the code that the loop's thread runs, if the reactor has
+ * still begun no more than so many batches. Gives whether it will be raised. ctx:
+ * attached, another thread of the worker's interpreter */
+bool at_timeout_interrupt(at_worker *worker, uint64_t batches);
 
 /* What has not been raised yet, shall not be.
  * ctx: attached, the loop's thread */

@@ -309,12 +309,20 @@ static PyObject *worker_overdue(PyObject *self, PyObject *argument)
     return at_timeout_overdue((at_worker *)self, (int64_t)(seconds * 1e9));
 }
 
-static PyObject *worker_interrupt(PyObject *self, PyObject *anywhere)
+static PyObject *worker_ask(PyObject *self, PyObject *unused)
 {
-    int truth = PyObject_IsTrue(anywhere);
-    return truth < 0
-               ? NULL
-               : PyBool_FromLong(at_timeout_interrupt((at_worker *)self, truth != 0));
+    at_worker *worker = opened(self);
+    return worker != NULL ? PyLong_FromUnsignedLongLong(at_reactor_ask(worker->reactor))
+                          : NULL;
+}
+
+static PyObject *worker_interrupt(PyObject *self, PyObject *batches)
+{
+    unsigned long long count = PyLong_AsUnsignedLongLong(batches);
+    if (count == (unsigned long long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyBool_FromLong(at_timeout_interrupt((at_worker *)self, count));
 }
 
 static PyObject *worker_running(PyObject *self, void *unused)
@@ -423,9 +431,11 @@ static PyMethodDef worker_methods[] = {
     {"overdue", worker_overdue, METH_O,
      "overdue(seconds): ([(task, scope)] of requests without a response after so long, "
      "seconds to the next look)."},
+    {"ask", worker_ask, METH_NOARGS,
+     "Ask the loop for a batch; how many have begun so far. From any thread."},
     {"interrupt", worker_interrupt, METH_O,
-     "interrupt(anywhere): raise RequestTimeout in the first step of a request that "
-     "runs on the loop's thread, or in whatever does; will it be raised?"},
+     "interrupt(batches): raise RequestTimeout in what runs on the loop's thread, if "
+     "only so many batches have begun still; will it be raised?"},
     {"close", worker_close, METH_NOARGS, "Close every connection, and the worker."},
     {NULL, NULL, 0, NULL},
 };

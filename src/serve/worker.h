@@ -119,7 +119,6 @@ typedef struct at_worker {
     PyObject *gone_class;     /* what send() raises when the client has gone */
     PyObject *timeout_class;  /* atoll.RequestTimeout */
     unsigned long loop_ident; /* threading.get_ident() of the loop's thread */
-    atomic_bool stepping;     /* the first step of a request runs */
     atomic_bool interrupted;  /* an interrupt was sent, by another thread */
     PyObject *task_type;      /* asyncio.Task */
     PyObject *cancelled_class;

@@ -456,7 +456,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="do not wait for what the server has"
     )
-    parser.add_argument("--log", action="store_true", help="print the server's log")
+    parser.add_argument("--log", type=Path, help="file for the server's log")
     options = parser.parse_args()
     server = Server(options)
     run = Run(options)
@@ -484,7 +484,9 @@ def main() -> int:
         if run.counts[kind] == 0:
             wrong.append(f"nothing of the kind {kind} was answered")
     wrong += run.failures
-    if options.log or wrong:
+    if options.log:
+        options.log.write_text("".join(server.lines))
+    elif wrong:
         print("".join(server.lines[-400:]))
     for text in wrong:
         print("WRONG:", text)

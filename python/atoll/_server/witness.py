@@ -15,14 +15,17 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+#: Seconds for an event loop to show that it gets on.
+GLANCE_S = 0.1
 #: Frames of these are the server's and the loop's, where they stand outermost.
-_OWN_FOLDER = str(Path(__file__).parent)
+_OWN_FOLDER = str(Path(__file__).parent.parent)
 _LOOP_MODULES = frozenset(
     {"asyncio.base_events", "asyncio.events", "asyncio.runners", "threading"}
 )
@@ -32,7 +35,7 @@ class _Serving(NamedTuple):
     """Threads that serve as one, and how they are interrupted."""
 
     idents: tuple[int, ...]
-    interrupt: Callable[[bool], object] | None
+    interrupt: Callable[[], object] | None
 
 
 class Witness:
@@ -55,15 +58,14 @@ class Witness:
 
     def enter(
         self,
-        interrupt: Callable[[bool], object] | None = None,
+        interrupt: Callable[[], object] | None = None,
         idents: Sequence[int] = (),
     ) -> None:
         """The calling thread serves from now on.
 
         Args:
-            interrupt: Raises `RequestTimeout` in that thread: with True in whatever it
-                runs, with False only where that cannot hit anything else than a
-                request. None: it is not interrupted.
+            interrupt: Raises `RequestTimeout` in what it runs, if that does not end.
+                None: it is not interrupted.
             idents: Threads that serve in its place (`threading.get_ident()`).
         """
         idents = tuple(idents) or (threading.get_ident(),)
@@ -109,12 +111,27 @@ class Witness:
 
     def _interrupt(self, native_id: int) -> None:
         serving = self._who(native_id)
-        if serving.interrupt is None or serving.interrupt(False):
-            return
-        # Between two callbacks the loop's own frames are all there is: then there is
-        # nothing to interrupt. Nothing moves here while this thread has the GIL.
-        if _frames(serving.idents[0]):
-            serving.interrupt(True)
+        if serving.interrupt is not None:
+            serving.interrupt()
+
+
+def interrupt_stuck(worker: Any, ident: int) -> None:
+    """Raise `RequestTimeout` in what an event loop's thread runs, if it is stuck.
+
+    The question that led here may have waited for the GIL, and the loop may have moved
+    on. So it is asked once more; what it does between two batches is let be.
+
+    Args:
+        worker: The `_atoll.Worker`.
+        ident: `threading.get_ident()` of the loop's thread.
+    """
+    try:
+        batches = worker.ask()
+    except RuntimeError:  # it is closed
+        return
+    time.sleep(GLANCE_S)
+    if _frames(ident):
+        worker.interrupt(batches)
 
 
 def _frames(ident: int) -> list[FrameType]:
@@ -133,5 +150,4 @@ def _is_own(frame: FrameType) -> bool:
     return (
         frame.f_code.co_filename.startswith((_OWN_FOLDER, "<frozen "))
         or frame.f_globals.get("__name__") in _LOOP_MODULES
-        or (frame.f_globals.get("__name__") or "").startswith("atoll._remote")
     )

@@ -20,7 +20,7 @@ from atoll._server.lifespan import Lifespan, StartupFailedError
 from atoll._server.loading import AppError, as_asgi3, load_app, load_copies
 from atoll._server.settings import Settings
 from atoll._server.timeouts import Timeouts
-from atoll._server.witness import Witness
+from atoll._server.witness import Witness, interrupt_stuck
 
 logger = logging.getLogger("atoll.server")
 
@@ -193,7 +193,7 @@ async def _serve(
         gone_class=ClientDisconnectedError,
         index=index,
     )
-    witness.enter(worker.interrupt)
+    witness.enter(partial(interrupt_stuck, worker, threading.get_ident()))
     timeouts = None
     if settings.request_timeout:
         timeouts = Timeouts(worker, loop, settings.request_timeout)

@@ -85,7 +85,7 @@ def serve(
         thread.start()
     timeout = settings.request_timeout
     witness.enter(
-        lambda _: worker.interrupt(timeout) >= 0,
+        lambda: worker.interrupt(timeout),
         [thread.ident or 0 for thread in threads],
     )
     ready()
