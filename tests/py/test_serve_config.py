@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from serving import serving
 
-from atoll.cli import serve, serve_config
+from atoll.cli import serve, serve_config, serve_foreign
 
 
 @pytest.fixture
@@ -112,11 +112,65 @@ def test_env_file(
         serve_config.parse_env("A=1\nwhat is this\n")
 
 
-@pytest.mark.parametrize("option", sorted(serve_config.FOREIGN))
-def test_options_of_other_servers(told: dict[str, Any], option: str) -> None:
+@pytest.mark.parametrize("option", sorted(serve_foreign.REFUSED))
+def test_options_of_other_servers_that_are_refused(
+    told: dict[str, Any], option: str
+) -> None:
     result = run("main:app", option, "1")
     assert result.exit_code == 2
-    assert serve_config.FOREIGN[option] in result.output
+    assert serve_foreign.REFUSED[option] in result.output
+    assert told == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        ("-b 127.0.0.1:99 -w 3", {"host": "127.0.0.1", "port": 99, "workers": 3}),
+        ("--bind=[::1]:99", {"host": "::1", "port": 99}),
+        ("--bind localhost", {"host": "localhost", "port": 8000}),
+        ("--bind unix:/run/app.sock", {"uds": "/run/app.sock"}),
+        ("--bind fd://3", {"fd": 3}),
+        ("-k uvicorn.workers.UvicornWorker", {"interface": "asgi"}),
+        ("--worker-class gthread --threads 8", {"interface": "wsgi", "threads": 8}),
+        ("--graceful-timeout 7", {"timeout_drain": 7.0}),
+        ("--timeout-graceful-shutdown=7", {"timeout_drain": 7.0}),
+        ("--limit-max-requests 9", {"max_requests": 9}),
+        ("--http httptools --ws auto --use-colors", {}),
+        ("--preload-app --workers 2", {"preload": True, "workers": 2}),
+    ],
+)
+def test_options_of_other_servers(
+    told: dict[str, Any], arguments: str, meant: dict[str, Any]
+) -> None:
+    result = run("main:app", *arguments.split())
+    assert result.exit_code == 0, result.output
+    assert {name: told[name] for name in meant} == meant
+
+
+def test_options_of_other_servers_that_mean_nothing_here(told: dict[str, Any]) -> None:
+    for arguments in (("-k", "other.Worker"), ("--ws", "none"), ("--bind",)):
+        assert run("main:app", *arguments).exit_code == 2
+    assert told == {}
+
+
+@pytest.mark.parametrize("own", sorted(set(serve_foreign.SAME.values())))
+def test_what_is_meant_is_an_option(own: str) -> None:
+    assert own in {name for option in serve.serve.params for name in option.opts}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told_why"),
+    [
+        ("--model processes --processes 2 --workers 2", "either by workers or by"),
+        ("--model threads --preload", "preload is for the processes model"),
+    ],
+)
+def test_models_that_contradict_the_rest(
+    told: dict[str, Any], arguments: str, told_why: str
+) -> None:
+    result = run("main:app", *arguments.split())
+    assert result.exit_code == 2
+    assert told_why in " ".join(result.output.split())
     assert told == {}
 
 

@@ -14,26 +14,7 @@ from typing import Any
 
 import click
 
-#: Options of other servers: what to say of each.
-FOREIGN = {
-    "--http": "there is one HTTP implementation: leave it out",
-    "--ws": "there is one WebSocket implementation: leave it out",
-    "--asgi-version": "applications of ASGI 2 and 3 are told apart: leave it out",
-    "--use-colors": "the log has no colours: leave it out",
-    "--h11-max-incomplete-event-size": "use --limit-head",
-    "--timeout-graceful-shutdown": "use --timeout-drain",
-    "--graceful-timeout": "use --timeout-drain",
-    "--bind": "use --host and --port",
-    "-b": "use --host and --port",
-    "-w": "use --workers",
-    "-k": "use --interface and --threads",
-    "--worker-class": "use --interface and --threads",
-    "--blocking-threads": "use --threads",
-    "--keep-alive": "use --timeout-keep-alive",
-    "--limit-request-fields": "use --limit-headers",
-    "--limit-request-field_size": "use --limit-head",
-    "--chdir": "use --app-dir",
-}
+from atoll.cli.serve_foreign import translate
 
 #: A section's title and how the names of its options begin; the first that fits.
 SECTIONS = (
@@ -63,14 +44,8 @@ class ServeCommand(click.Command):
     """A command whose options have sections, a file and strangers."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse options of other servers with a word of what to use."""
-        known = {name for option in self.params for name in option.opts}
-        for argument in args:
-            name = argument.partition("=")[0]
-            if argument == "--":
-                break
-            if name in FOREIGN and name not in known:
-                raise click.UsageError(f"atoll serve has no {name}: {FOREIGN[name]}.")
+        """Put the options of other servers into atoll's words."""
+        args = translate(args, [name for option in self.params for name in option.opts])
         if not any(a.partition("=")[0] == "--config" for a in args):
             ctx.default_map = project_defaults(self, Path("pyproject.toml"))
         return super().parse_args(ctx, args)
