@@ -25,6 +25,7 @@ int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);
 int at_bind_pool(PyObject *module);
 int at_bind_queue(PyObject *module);
+int at_bind_watch(PyObject *module);
 int at_bind_process(PyObject *module);
 
 #endif

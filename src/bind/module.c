@@ -26,6 +26,7 @@ static int module_exec(PyObject *module)
         at_bind_buffer,
         at_bind_pool,
         at_bind_queue,
+        at_bind_watch,
         at_bind_process,
         at_bind_capi,
         NULL, /* the end */

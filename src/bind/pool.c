@@ -13,6 +13,7 @@
 #include "bind/type.h"
 #include "bind/wait.h"
 #include "interp/attach.h"
+#include "interp/heap.h"
 #include "parcel/parcel.h"
 #include "sys/clock.h"
 
@@ -210,14 +211,24 @@ static int do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
     return at_scheduler_finish(scheduler, task, outcome, result);
 }
 
-/* work(worker, limit, runner, report, settle) -> how many tasks it ran */
+/* Does this interpreter hold more than `limit` bytes (0: no limit)? */
+static bool heap_is_over(Py_ssize_t limit) AT_ATTACHED
+{
+    if (limit == 0) {
+        return false;
+    }
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    return at_heap_bytes(id) > (int64_t)limit;
+}
+
+/* work(worker, limit, runner, report, settle, heap_limit) -> how many tasks it ran */
 AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
 {
     unsigned worker;
-    Py_ssize_t limit, done = 0;
+    Py_ssize_t limit, heap_limit = 0, done = 0;
     PyObject *runner, *report, *settle;
-    if (!PyArg_ParseTuple(arguments, "InOOO:work", &worker, &limit, &runner, &report,
-                          &settle)) {
+    if (!PyArg_ParseTuple(arguments, "InOOO|n:work", &worker, &limit, &runner, &report,
+                          &settle, &heap_limit)) {
         return NULL;
     }
     if (worker >= ((at_pool_object *)self)->worker_count) {
@@ -244,6 +255,9 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
                 PyErr_Clear(); /* the interrupt itself: it has arrived */
             }
             Py_XDECREF(settled);
+        }
+        if (heap_is_over(heap_limit)) {
+            break;
         }
     }
     return PyLong_FromSsize_t(done);
@@ -500,7 +514,8 @@ static PyMethodDef scheduler_methods[] = {
     {"submit_number", (PyCFunction)(void (*)(void))submit_number, METH_FASTCALL,
      "submit_number(id, worker)"},
     {"submit_bytes", submit_bytes, METH_VARARGS, "submit_bytes(id, data, worker)"},
-    {"work", work, METH_VARARGS, "work(worker, limit, runner, report, settle)"},
+    {"work", work, METH_VARARGS,
+     "work(worker, limit, runner, report, settle, heap_limit=0)"},
     {"take_bytes", at_pool_take_bytes, METH_O,
      "take_bytes(worker) -> (task, id, data)"},
     {"finish_bytes", at_pool_finish_bytes, METH_VARARGS,

@@ -66,8 +66,10 @@ class Pool(Executor):
             pool is broken: all its tasks fail with that exception.
         initargs: Its arguments.
         max_tasks_per_worker: After so many tasks a worker is replaced by a new one.
-        max_memory_per_worker: Bytes of resident memory above which a process is
-            replaced after its task; only for ``"processes"``, the others share theirs.
+        max_memory_per_worker: Bytes above which a worker is replaced after its task.
+            For a process its resident memory; for an interpreter what its Python
+            objects take, without what extensions allocate by themselves (the data of
+            numpy's arrays, for one). Threads have no memory of their own.
         max_queued: How many tasks may wait; None: any number.
         when_full: ``"wait"`` until there is room, or ``"raise"`` `atoll.Full`.
         timeout: Seconds that a task may run; then its future raises `TimeoutError` and
@@ -111,10 +113,10 @@ class Pool(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be callable")
         self._model_name, self._reason = _chosen(model)
-        if max_memory_per_worker is not None and self._model_name != "processes":
+        if max_memory_per_worker is not None and self._model_name == "threads":
             raise ValueError(
-                "max_memory_per_worker needs model='processes': "
-                f"{self._model_name} share the memory of this process"
+                "max_memory_per_worker needs interpreters or processes: threads share "
+                "the memory of this process"
             )
         self._scheduler = _atoll.Scheduler(workers)
         self._workers = workers

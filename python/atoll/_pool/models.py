@@ -77,6 +77,14 @@ class InterpreterModel(Model):
 
     def start(self, worker: int, turn: int) -> None:
         interpreter = Interpreter(name=f"{self.pool._name}-{worker}")
+        heap_limit = self.pool._max_memory or 0
+        if heap_limit and _atoll.heap_bytes(interpreter.id) is None:
+            interpreter.close()
+            raise ValueError(
+                "max_memory_per_worker: this process keeps no account of what its "
+                "interpreters hold (another allocator, such as PYTHONMALLOC or python "
+                "-X dev asks for, or interpreters that were there before atoll)"
+            )
         scheduler = self.pool._scheduler
         arguments = (
             scheduler.share(),
@@ -84,6 +92,7 @@ class InterpreterModel(Model):
             worker,
             turn,
             self.pool._limit,
+            heap_limit,
             self.pool._start_data(),
         )
         job = _atoll.interpreter_post(
@@ -105,6 +114,10 @@ class InterpreterModel(Model):
     def ended(self, worker: int) -> None:
         interpreter, _ = self._running.pop(worker)
         interpreter.close()
+
+    def resident_bytes(self, worker: int) -> int | None:
+        held = self._running.get(worker)
+        return None if held is None else _atoll.heap_bytes(held[0].id)
 
     def leave(self, worker: int) -> None:
         interpreter, _ = self._running.pop(worker)

@@ -149,15 +149,31 @@ def begin(
 
 
 def work_in_interpreter(
-    address: int, workers: int, worker: int, turn: int, limit: int, start: bytes
+    address: int,
+    workers: int,
+    worker: int,
+    turn: int,
+    limit: int,
+    heap_limit: int,
+    start: bytes,
 ) -> None:
-    """Run tasks until the scheduler is closed, or `limit` of them (0: no limit)."""
+    """Run tasks until the scheduler is closed, or a limit is reached (0: none).
+
+    Args:
+        address: Of the scheduler.
+        workers: How many it has.
+        worker: The number of this one.
+        turn: Which one of that number.
+        limit: How many tasks it runs.
+        heap_limit: Bytes above which it takes no other task.
+        start: The initializer and what was broadcast, packed.
+    """
     scheduler = _atoll.Scheduler(workers, address)
     failure = None
     try:
         failure = begin(*_atoll.loads(start, trusted=True))
         if failure is None:
-            scheduler.work(worker, limit, None, report, settle)
+            scheduler.work(worker, limit, None, report, settle, heap_limit)
     except BaseException as exception:
         failure = describe(exception)
     finally:
