@@ -463,6 +463,19 @@ AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
         at_scheduler_current(at_pool_scheduler(self), (unsigned)worker));
 }
 
+AT_UNCHECKED static PyObject *done(PyObject *self, PyObject *argument)
+{
+    int worker;
+    if (at_pool_worker_argument(self, argument, &worker) < 0) {
+        return NULL;
+    }
+    if (worker < 0) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
+    }
+    return PyLong_FromUnsignedLongLong(
+        at_scheduler_done(at_pool_scheduler(self), (unsigned)worker));
+}
+
 AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)
 {
     unsigned worker;
@@ -534,6 +547,7 @@ static PyMethodDef scheduler_methods[] = {
     {"abandon", abandon, METH_O, "abandon(id) -> worker or -1"},
     {"wait_room", wait_room, METH_O, "wait_room(limit)"},
     {"current", current, METH_O, "current(worker) -> id"},
+    {"done", done, METH_O, "done(worker) -> how many tasks ended on it"},
     {"stop_worker", stop_worker, METH_VARARGS, "stop_worker(worker, stop)"},
     {"close", scheduler_close, METH_NOARGS, "close()"},
     {"nudge", nudge, METH_NOARGS, "nudge()"},

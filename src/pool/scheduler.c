@@ -26,6 +26,7 @@ typedef struct worker {
     bool begun;               /* guarded: run_lock; it is in the task's own code */
     unsigned generation;      /* guarded: run_lock; how many were abandoned before */
     bool interrupted;         /* guarded: run_lock; `current` was asked to end */
+    uint64_t done_count;      /* guarded: run_lock; tasks that ended here */
     atomic_bool stopped;      /* takes no more */
     atomic_uint pinned_count; /* how many are in `pinned` */
 } __attribute__((aligned(64))) worker;
@@ -305,6 +306,7 @@ int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outco
     if (!abandoned) {
         self->current = 0;
         self->interrupted = false;
+        self->done_count++;
     }
     pthread_mutex_unlock(&self->run_lock);
     if (abandoned) {
@@ -467,6 +469,15 @@ uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned number)
     uint64_t id = owner->current;
     pthread_mutex_unlock(&owner->run_lock);
     return id;
+}
+
+uint64_t at_scheduler_done(at_scheduler *scheduler, unsigned number)
+{
+    worker *owner = &scheduler->workers[number];
+    pthread_mutex_lock(&owner->run_lock);
+    uint64_t count = owner->done_count;
+    pthread_mutex_unlock(&owner->run_lock);
+    return count;
 }
 
 size_t at_scheduler_queued(const at_scheduler *scheduler)

@@ -111,6 +111,9 @@ int at_scheduler_abandon(at_scheduler *scheduler, uint64_t id);
 /* The task that `worker` runs, or 0. ctx: any */
 uint64_t at_scheduler_current(at_scheduler *scheduler, unsigned worker);
 
+/* How many tasks ended on `worker`, its predecessors included. ctx: any */
+uint64_t at_scheduler_done(at_scheduler *scheduler, unsigned worker);
+
 /* How many tasks are queued. ctx: any */
 size_t at_scheduler_queued(const at_scheduler *scheduler);
 

@@ -28,6 +28,7 @@ class Crew:
         self._turns: collections.Counter[int] = collections.Counter()
         self.alive: set[int] = set()
         self.restarts = 0
+        self.restarts_of: collections.Counter[int] = collections.Counter()
         for worker in range(workers):
             self._start(worker)
             self.alive.add(worker)
@@ -65,6 +66,7 @@ class Crew:
         if pool._broken is None and (not pool._shut or pool.queued > 0):
             try:
                 self.restarts += 1
+                self.restarts_of[worker] += 1
                 self._start(worker)
                 return
             except BaseException as error:

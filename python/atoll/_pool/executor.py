@@ -23,6 +23,7 @@ from atoll._pool.maps import mapped, with_progress
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
 from atoll._pool.results import NOTICE, VALUE, BrokenProcess, LostWorker, error_of
+from atoll._pool.stats import PoolStats, stats_of
 from atoll._pool.worker import Broadcast
 
 __all__ = ["Broadcast", "BrokenProcess", "LostWorker", "Pool", "PoolFuture"]
@@ -173,22 +174,9 @@ class Pool(Executor):
         """How many tasks wait for a worker."""
         return int(self._scheduler.queued())
 
-    def stats(self) -> dict[str, Any]:
-        """A snapshot: model, queue, and what each worker does (0: nothing)."""
-        return {
-            "model": self._model_name,
-            "queued": self.queued,
-            "unfinished": len(self._futures),
-            "restarts": self._crew.restarts,
-            "workers": [
-                {
-                    "worker": worker,
-                    "task": self._scheduler.current(worker),
-                    "resident_bytes": self._model.resident_bytes(worker),
-                }
-                for worker in range(self._workers)
-            ],
-        }
+    def stats(self) -> PoolStats:
+        """A snapshot: the queue, and what each worker does. No worker is asked."""
+        return stats_of(self)
 
     def __repr__(self) -> str:
         state = "shut down" if self._shut else f"{len(self._futures)} unfinished"
@@ -210,7 +198,7 @@ class Pool(Executor):
         if self._shut or self._max_queued is not None or self._timeout is not None:
             return self._submit(fn, args, kwargs, self._timeout)
         task_id = self._next_id()
-        future = PoolFuture(self, task_id)
+        future = PoolFuture(self, task_id, fn)
         self._futures[task_id] = future
         try:
             self._submit_call(task_id, (fn, args, kwargs), -1)
@@ -242,7 +230,7 @@ class Pool(Executor):
         if self._max_queued is not None and worker < 0:
             self._wait_for_room()
         task_id = self._next_id()
-        future = PoolFuture(self, task_id)
+        future = PoolFuture(self, task_id, fn)
         self._futures[task_id] = future
         try:
             self._submit_call(task_id, (fn, args, kwargs), worker)

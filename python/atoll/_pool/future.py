@@ -6,6 +6,7 @@ condition is made by who wants it, and a batch is finished under one lock.
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
@@ -28,7 +29,9 @@ _lock = threading.Lock()
 class PoolFuture(Future[Any]):
     """A task of an `atoll.Pool`; also a `concurrent.futures.Future`."""
 
-    def __init__(self, pool: "Pool", task_id: int) -> None:
+    def __init__(
+        self, pool: "Pool", task_id: int, function: Callable[..., Any]
+    ) -> None:
         # What the base class sets, but for its condition.
         self._made: threading.Condition | None = None
         self._state = PENDING
@@ -38,6 +41,7 @@ class PoolFuture(Future[Any]):
         self._done_callbacks: list[Any] = []
         self._pool = pool
         self._task_id = task_id
+        self._function: Callable[..., Any] | None = function  # until it is finished
         self._interrupt = False
         self._interrupt_sent = False
 
@@ -107,6 +111,7 @@ def _set(future: PoolFuture, result: Any, exception: BaseException | None) -> bo
     """Finish a future, under the lock; True where somebody is to be told."""
     if future._state in (FINISHED, CANCELLED_AND_NOTIFIED):
         return False
+    future._function = None
     if exception is None:
         future._result = result
         future._state = FINISHED

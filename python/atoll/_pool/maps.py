@@ -86,6 +86,7 @@ class Feed:
             if not chunk:
                 return
             future = self.pool.submit(run_chunk, self.fn, chunk)
+            future._function = self.fn  # for people
             self.ahead += len(chunk)
             if self.ordered:
                 self.under_way.append((future, len(chunk)))

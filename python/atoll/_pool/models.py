@@ -62,6 +62,10 @@ class Model:
         """Memory of the worker, where it has its own."""
         return None
 
+    def place(self, worker: int) -> dict[str, int]:
+        """Where it runs: "interpreter" and "thread", or "process", by number."""
+        return {}
+
 
 class InterpreterModel(Model):
     """Interpreters of this process, each with its own GIL."""
@@ -82,8 +86,9 @@ class InterpreterModel(Model):
             interpreter.close()
             raise ValueError(
                 "max_memory_per_worker: this process keeps no account of what its "
-                "interpreters hold (another allocator, such as PYTHONMALLOC or python "
-                "-X dev asks for, or interpreters that were there before atoll)"
+                "interpreters hold (no GIL, another allocator, such as "
+                "PYTHONMALLOC or python -X dev asks for, or interpreters that were "
+                "there before atoll)"
             )
         scheduler = self.pool._scheduler
         arguments = (
@@ -118,6 +123,10 @@ class InterpreterModel(Model):
     def resident_bytes(self, worker: int) -> int | None:
         held = self._running.get(worker)
         return None if held is None else _atoll.heap_bytes(held[0].id)
+
+    def place(self, worker: int) -> dict[str, int]:
+        held = self._running.get(worker)
+        return {} if held is None else {"interpreter": held[0].id}
 
     def leave(self, worker: int) -> None:
         interpreter, _ = self._running.pop(worker)
@@ -180,6 +189,10 @@ class ThreadModel(Model):
 
     def ended(self, worker: int) -> None:
         self._threads.pop(worker).join()
+
+    def place(self, worker: int) -> dict[str, int]:
+        thread = self._threads.get(worker)
+        return {} if thread is None else {"thread": thread.native_id or 0}
 
     def leave(self, worker: int) -> None:
         del self._threads[worker]

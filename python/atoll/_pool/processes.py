@@ -177,6 +177,10 @@ class ProcessModel(Model):
                 process.kill()
                 process.wait()
 
+    def place(self, worker: int) -> dict[str, int]:
+        process = self._processes.get(worker)
+        return {} if process is None else {"process": process.pid}
+
     def resident_bytes(self, worker: int) -> int | None:
         process = self._processes.get(worker)
         if process is None:
