@@ -454,6 +454,46 @@ def test_memory_limit_of_processes():
         atoll.Pool(1, model="threads", max_memory_per_worker=1)
 
 
+def keep(size):
+    sys.atoll_test_kept = [*getattr(sys, "atoll_test_kept", ()), bytes(size)]
+    return atoll.get_current().id
+
+
+@pytest.mark.skipif(not sys._is_gil_enabled(), reason="heaps have no account there")
+def test_memory_limit_of_interpreters():
+    with atoll.Pool(1, model="interpreters", max_memory_per_worker=50 << 20) as pool:
+        first = pool.submit(keep, 0).result(DEADLINE)
+        held = pool.stats()["workers"][0]["resident_bytes"]
+        assert 1 << 20 < held < 50 << 20
+        assert pool.submit(keep, 60 << 20).result(DEADLINE) == first
+        second = pool.submit(keep, 0).result(DEADLINE)  # by another
+        assert second != first
+        assert pool.submit(keep, 0).result(DEADLINE) == second
+        assert pool.stats()["restarts"] == 1
+
+
+def test_memory_limit_where_heaps_have_no_account():
+    import subprocess
+
+    code = """
+import atoll
+try:
+    atoll.Pool(2, model="interpreters", max_memory_per_worker=1)
+except ValueError as error:
+    assert "no account" in str(error), error
+    assert atoll.list_interpreters() == []
+    print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONMALLOC": "malloc"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.stdout == "refused\n" and done.returncode == 0, done.stderr
+
+
 # ---- what cannot be sent ----
 
 

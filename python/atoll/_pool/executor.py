@@ -34,6 +34,7 @@ MODELS: dict[str, type[Model]] = {
 
 _LEAD_SECONDS = 0.05
 
+_made = itertools.count(1)
 _pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
 
 
@@ -120,6 +121,7 @@ class Pool(Executor):
                 "the memory of this process"
             )
         self._scheduler = _atoll.Scheduler(workers)
+        self._number = next(_made)
         self._workers = workers
         self._name = name
         self._limit = max_tasks_per_worker or 0
@@ -147,6 +149,10 @@ class Pool(Executor):
         self._submit_call = self._model.submit
         self._crew = Crew(self, self._model, workers)
         _pools.add(self)
+        if "ATOLL_TOP" in os.environ:
+            from atoll import top
+
+            top.listen_if_asked()
         self._collector = threading.Thread(
             target=self._collect, name=f"{name}-results", daemon=True
         )

@@ -41,7 +41,8 @@ class PoolStats(TypedDict):
     """A pool.
 
     Attributes:
-        name: The pool's.
+        pool: Its number in this process, from 1.
+        name: What it was called.
         model: ``"interpreters"``, ``"threads"`` or ``"processes"``.
         queued: Tasks that wait for a worker.
         unfinished: Tasks that wait or run.
@@ -49,6 +50,7 @@ class PoolStats(TypedDict):
         workers: One entry for each.
     """
 
+    pool: int
     name: str
     model: str
     queued: int
@@ -67,6 +69,7 @@ def _name_of(function: Any) -> str:
 def stats_of(pool: "Pool") -> PoolStats:
     """A snapshot, from counters: no worker is asked."""
     return {
+        "pool": pool._number,
         "name": pool._name,
         "model": pool._model_name,
         "queued": pool.queued,

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from atoll import top
 from atoll._server import logs
 from atoll._server.hosts import RESTART_FIRST_S, Host, Inside, WorkerRecord
 from atoll._server.orders import Orders
@@ -135,7 +136,7 @@ class Supervisor:
         self._warn()
         if not self.plan.processes:  # each of them looks itself
             self._vigil.service = self.host.service
-        with self._signals() if signals else contextlib.nullcontext():
+        with self._shown(), self._signals() if signals else contextlib.nullcontext():
             self._watch(self._wake_read.fileno(), self._take_signals)
             if self.orders is not None:
                 self._watch(self.orders.fileno(), self._take_orders)
@@ -148,6 +149,16 @@ class Supervisor:
                     self._turn()
         self._close()
         return self._exit_code
+
+    @contextlib.contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Meanwhile `atoll top` can see the server."""
+        forget = top.register("servers", self.stats)
+        top.listen_if_asked()
+        try:
+            yield
+        finally:
+            forget()
 
     def _warn(self) -> None:
         plan = self.plan

@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": ("bench", "bench"),
     "doctor": ("doctor", "doctor"),
     "serve": ("serve", "serve"),
+    "top": ("top", "top"),
 }
 
 
