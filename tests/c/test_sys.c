@@ -1,5 +1,6 @@
 /* Clock, park, threads, eventfd. */
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -143,6 +144,62 @@ static void wakefd_flags(void)
     at_wakefd_close(descriptor);
 }
 
+/* ---- who may spin ------------------------------------------------------------ */
+
+typedef struct pinned {
+    int cpu;
+    bool wanted;
+    atomic_int *agreeing; /* threads that were told what is wanted */
+} pinned;
+
+/* On one CPU, ask until told what is wanted, and then until all are. */
+static void ask(void *data)
+{
+    const pinned *self = data;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(self->cpu, &set);
+    CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
+    bool agreed = false;
+    int64_t until_ns = at_clock_deadline(60LL * 1000 * MILLISECOND);
+    while (atomic_load(self->agreeing) < 2) {
+        CHECK(at_clock_ns() < until_ns);
+        if (!agreed && at_park_can_spin() == self->wanted) {
+            agreed = true;
+            atomic_fetch_add(self->agreeing, 1);
+        }
+        (void)at_park_can_spin(); /* so that the other one still hears of this */
+        (void)sched_yield();
+    }
+}
+
+/* Threads that are pinned to one CPU each can tell whether it is the same. */
+static void pinned_threads_know_of_each_other(void)
+{
+    cpu_set_t allowed;
+    CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int cpus[2] = {-1, -1};
+    for (int cpu = 0; cpu < CPU_SETSIZE && cpus[1] < 0; cpu++) {
+        if (CPU_ISSET(cpu, &allowed)) {
+            cpus[cpus[0] >= 0] = cpu;
+        }
+    }
+    for (int apart = 0; apart < 2; apart++) {
+        if (apart == 1 && cpus[1] < 0) {
+            return; /* there is but one */
+        }
+        atomic_int agreeing = 0;
+        pinned both[2] = {{cpus[0], apart == 1, &agreeing},
+                          {cpus[apart], apart == 1, &agreeing}};
+        at_thread threads[2];
+        for (int i = 0; i < 2; i++) {
+            CHECK(at_thread_start(&threads[i], "pinned", ask, &both[i], NULL) == 0);
+        }
+        at_thread_join(&threads[0]);
+        at_thread_join(&threads[1]);
+    }
+}
+
 int main(void)
 {
     RUN(deadlines);
@@ -152,5 +209,6 @@ int main(void)
     RUN(threads_have_room);
     RUN(join_times_out);
     RUN(wakefd_flags);
+    RUN(pinned_threads_know_of_each_other);
     return 0;
 }
