@@ -178,7 +178,8 @@ int at_broadcast_subscribe(at_broadcast *broadcast, at_channel **subscription)
 /* What is to be done for one subscription once the mutex is free. */
 typedef struct chore {
     at_channel *wake; /* a reference, or NULL */
-    void *dropped;    /* or NULL */
+    void *refused;    /* its share of the item, where it is closed; or NULL */
+    void *dropped;    /* what had to go for it, or NULL */
 } chore;
 
 enum { FIRST_CHORES = 32 };
@@ -219,6 +220,9 @@ static void unlock_and_finish(hub *self, chores *later)
     (void)pthread_mutex_unlock(&self->mutex);
     for (size_t i = 0; i < later->count; i++) {
         chore *each = &later->list[i];
+        if (each->refused != NULL) {
+            self->options.drop(each->refused);
+        }
         if (each->dropped != NULL) {
             self->options.drop(each->dropped);
         }
@@ -246,11 +250,11 @@ static bool has_room_locked(const hub *self)
 /* True where the subscription got the item. Caller holds the mutex. */
 static bool feed_locked(hub *self, at_channel *channel, void *item, chore *after)
 {
-    *after = (chore){NULL, NULL};
+    *after = (chore){NULL, NULL, NULL};
     void *shared = self->options.share(item);
     bool fed = at_channel_feed_item(channel, shared, &after->dropped) == 0;
     if (!fed) {
-        after->dropped = shared;
+        after->refused = shared;
     }
     /* One that is on its way to be freed has nobody to wake. */
     if (at_channel_has_sleepers(channel) && at_shared_try_ref((at_shared *)channel)) {

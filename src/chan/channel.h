@@ -161,7 +161,7 @@ int at_channel_join(at_channel *channel, at_peer *peer, at_member **member);
 bool at_channel_has_room(const at_channel *channel);
 
 /* Put `item` behind the others, and wake nobody. `*dropped` is the item that had to go
- * for it, or NULL: the caller's to destroy.
+ * for it, or NULL: the caller's to destroy, also where this fails.
  * ctx:  any
  * owns: takes item on 0
  * errs: AT_EFULL, AT_ECLOSED */

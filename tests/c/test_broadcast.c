@@ -6,6 +6,7 @@
 #include "chan/broadcast.h"
 #include "check.h"
 #include "sys/clock.h"
+#include "sys/park.h"
 #include "sys/thread.h"
 
 enum { MILLISECOND = 1000000, ITEMS = 5000 };
@@ -375,12 +376,26 @@ static void come_and_go(void *data)
     }
 }
 
-static void who_goes_holds_up_nobody(void)
+/* The same, never receiving: each is full, or closed, when an item comes. */
+static void come_and_close(void *data)
 {
-    at_broadcast *broadcast = broadcast_of(1, AT_SLOW_WAITS);
+    at_broadcast *broadcast = data;
+    at_channel *channel;
+    while (at_broadcast_subscribe(broadcast, &channel) == 0) {
+        for (int i = 0; i < 100 && at_channel_count(channel) == 0; i++) {
+            at_park_relax();
+        }
+        (void)at_channel_close(channel);
+        unref(channel);
+    }
+}
+
+static void guests(at_slow slow, void (*visit)(void *data))
+{
+    at_broadcast *broadcast = broadcast_of(1, slow);
     at_thread threads[2];
     for (size_t i = 0; i < 2; i++) {
-        CHECK(at_thread_start(&threads[i], "guest", come_and_go, broadcast, NULL) == 0);
+        CHECK(at_thread_start(&threads[i], "guest", visit, broadcast, NULL) == 0);
     }
     sender host = {broadcast, 1, 0};
     send_all(&host);
@@ -391,6 +406,18 @@ static void who_goes_holds_up_nobody(void)
     }
     unref(broadcast);
     CHECK(atomic_load(&live) == 0);
+}
+
+static void who_goes_holds_up_nobody(void)
+{
+    guests(AT_SLOW_WAITS, come_and_go);
+    guests(AT_SLOW_WAITS, come_and_close);
+}
+
+static void who_closes_leaves_nothing(void)
+{
+    guests(AT_SLOW_DROPS, come_and_close);
+    guests(AT_SLOW_CLOSES, come_and_close);
 }
 
 int main(void)
@@ -404,5 +431,6 @@ int main(void)
     RUN(an_interpreter_closes);
     RUN(races);
     RUN(who_goes_holds_up_nobody);
+    RUN(who_closes_leaves_nothing);
     return 0;
 }
