@@ -378,6 +378,12 @@ static PyMethodDef service_methods[] = {
     {"listen_control", at_server_listen_control, METH_VARARGS,
      "listen_control(host, port): have those paths there; port -1: host is the path of "
      "a Unix socket."},
+    {"set_h2", at_server_set_h2, METH_VARARGS,
+     "set_h2(streams, stream_window, connection_window, resets, control): HTTP/2."},
+    {"set_most", at_server_set_most, METH_VARARGS,
+     "set_most(thread, requests): tell when that worker has had so many."},
+    {"spent", at_server_spent, METH_NOARGS, "The descriptor that then is readable."},
+    {"clear_spent", at_server_clear_spent, METH_NOARGS, "Until the next tells."},
     {"log_access", at_server_log_access, METH_VARARGS,
      "log_access(path, format): have an access log."},
     {"reopen_logs", at_server_reopen_logs, METH_NOARGS,

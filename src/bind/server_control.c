@@ -10,6 +10,7 @@
 #include "interp/heap.h"
 #include "net/access_log.h"
 #include "net/control.h"
+#include "sys/wakefd.h"
 
 static void tell_images(uint64_t *loaded, uint64_t *unmapped, uint64_t *copied,
                         uint64_t *shared)
@@ -94,6 +95,55 @@ AT_UNCHECKED PyObject *at_server_listen_control(PyObject *self, PyObject *argume
     if (result < 0) {
         return at_raise_fault(&fault);
     }
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_set_h2(PyObject *self, PyObject *arguments)
+{
+    at_h2_limits limits;
+    at_h2_limits_init(&limits);
+    if (!PyArg_ParseTuple(arguments, "IIIII:set_h2", &limits.concurrent_streams,
+                          &limits.stream_window_bytes, &limits.connection_window_bytes,
+                          &limits.resets_per_tick, &limits.control_per_tick)) {
+        return NULL;
+    }
+    if (limits.concurrent_streams == 0 || limits.stream_window_bytes < 65535 ||
+        limits.connection_window_bytes < 65535 ||
+        limits.stream_window_bytes > INT32_MAX ||
+        limits.connection_window_bytes > INT32_MAX || limits.resets_per_tick == 0 ||
+        limits.control_per_tick == 0) {
+        PyErr_SetString(PyExc_ValueError, "limits of HTTP/2 are positive, and windows "
+                                          "65535 bytes to 2 GiB - 1");
+        return NULL;
+    }
+    at_service_set_h2(at_server_service_of(self), &limits);
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_set_most(PyObject *self, PyObject *arguments)
+{
+    int thread;
+    unsigned long long requests;
+    if (!PyArg_ParseTuple(arguments, "iK:set_most", &thread, &requests)) {
+        return NULL;
+    }
+    at_service_set_most(at_server_service_of(self), thread, requests);
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_spent(PyObject *self, PyObject *unused)
+{
+    int descriptor = at_service_spent(at_server_service_of(self));
+    if (descriptor < 0) {
+        PyErr_SetString(PyExc_OSError, "no descriptor is left");
+        return NULL;
+    }
+    return PyLong_FromLong(descriptor);
+}
+
+PyObject *at_server_clear_spent(PyObject *self, PyObject *unused)
+{
+    at_wakefd_clear(at_service_spent(at_server_service_of(self)));
     Py_RETURN_NONE;
 }
 

@@ -13,6 +13,9 @@ void at_account_begin(at_exchange *exchange, const at_h1_request *request)
 {
     at_reactor *reactor = exchange->connection->reactor;
     at_count(reactor->counters, AT_COUNT_REQUESTS, 1);
+    if (atomic_load_explicit(&reactor->most, memory_order_relaxed) != 0) {
+        at_reactor_tell_spent(reactor);
+    }
     unsigned running = atomic_load_explicit(&reactor->running, memory_order_relaxed);
     atomic_store_explicit(&reactor->running, running + 1, memory_order_relaxed);
     exchange->begun_ns = at_clock_ns();

@@ -256,8 +256,8 @@ static void on_close(void *context, at_h2_stream *stream, uint32_t error)
 void at_h2_start(at_connection *connection)
 {
     at_h2_limits limits;
-    at_h2_limits_init(&limits);
     const at_service_limits *all = at_reactor_limits(connection->reactor);
+    limits = all->h2;
     limits.header_count = (uint32_t)all->head.header_count;
     limits.header_bytes = (uint32_t)all->head.head_bytes;
     const at_h2_events events = {

@@ -478,6 +478,25 @@ uint64_t at_reactor_load(const at_reactor *reactor)
     return atomic_load_explicit(&reactor->load, memory_order_relaxed);
 }
 
+void at_reactor_tell_spent(at_reactor *reactor)
+{
+    /* Of the owner, who counts and then looks at `most`, and of another, who sets
+     * `most` and then looks at the count, one sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
+    unsigned long long most = atomic_load(&reactor->most);
+    if (most != 0 &&
+        atomic_load(&reactor->counters->words[AT_COUNT_REQUESTS]) >= most &&
+        atomic_compare_exchange_strong(&reactor->most, &most, 0)) {
+        at_service_tell_spent(reactor->service);
+    }
+}
+
+void at_reactor_set_most(at_reactor *reactor, uint64_t requests)
+{
+    atomic_store(&reactor->most, requests);
+    at_reactor_tell_spent(reactor);
+}
+
 int at_reactor_thread(const at_reactor *reactor)
 {
     return reactor->thread;

@@ -137,6 +137,9 @@ uint64_t at_reactor_load(const at_reactor *reactor);
 void at_reactor_reserve(at_reactor *reactor);
 void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats);
 int at_reactor_thread(const at_reactor *reactor);
+
+/* at_service_set_most. ctx: any; the service's mutex keeps the reactor */
+void at_reactor_set_most(at_reactor *reactor, uint64_t requests);
 at_counters *at_reactor_counters(at_reactor *reactor);
 
 /* For how long something has waited that it has not looked at, or it has been busy with

@@ -53,6 +53,8 @@ struct at_reactor {
     atomic_int worker;        /* at_reactor_set_worker */
     atomic_llong interpreter; /* likewise */
     atomic_bool refusing; /* requests that have waited too long; writer: the owner */
+    atomic_ullong most;   /* requests, and then tell the service; 0: none. Whoever
+                           * makes it 0 tells */
     atomic_uint running;  /* requests begun and not ended; writer: the owner */
 
     atomic_ullong load; /* connections, those in the inbox included */
@@ -87,6 +89,9 @@ struct at_reactor {
 };
 
 /* ---- reactor.c ------------------------------------------------------------------- */
+
+/* Tell the service if there have been as many requests as it set. */
+void at_reactor_tell_spent(at_reactor *reactor);
 
 /* Out of the lists, to the dead. */
 void at_reactor_unlink(at_connection *connection);

@@ -10,6 +10,7 @@
 #include "net/static.h"
 #include "net/tls.h"
 #include "sys/pollset.h"
+#include "sys/wakefd.h"
 
 /* Every service that lives, so that an interpreter can find one by its number: a number
  * is never used again, and holds no memory that could have gone. */
@@ -49,6 +50,7 @@ void at_service_limits_init(at_service_limits *limits)
             },
     };
     at_h1_limits_init(&limits->head);
+    at_h2_limits_init(&limits->h2);
 }
 
 static void service_free(at_shared *thing)
@@ -64,6 +66,9 @@ static void service_free(at_shared *thing)
     (void)pthread_mutex_unlock(&known_services.mutex);
     at_balancer_stop(atomic_load(&service->balancer));
     at_service_end_guard(service);
+    if (atomic_load(&service->spent) >= 0) {
+        at_wakefd_close(atomic_load(&service->spent));
+    }
     for (int i = 0; i < service->listener_count; i++) {
         at_socket_close(service->listeners[i]);
     }
@@ -89,6 +94,7 @@ at_service *at_service_new(const at_service_limits *limits)
         return NULL;
     }
     service->past = past;
+    atomic_store(&service->spent, -1);
     service->passage_out = -1;
     at_shared_init(&service->shared, &service_kind);
     service->limits = *limits;

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "http/forwarded.h"
 #include "http/h1.h"
+#include "http/h2.h"
 #include "net/counters.h"
 #include "sys/stream.h"
 
@@ -46,6 +47,7 @@ typedef struct at_service_limits {
     at_trust forwarded;     /* whose Forwarded headers and PROXY lines are believed */
     bool forwarded_headers; /* are headers looked at */
     bool proxy_protocol;    /* every connection begins with the PROXY protocol */
+    at_h2_limits h2;        /* header_count and header_bytes are those of `head` */
     int64_t queue_delay_ns; /* requests that wait longer are refused; see delay.h */
     unsigned running_count; /* requests of a worker at a time; 0: any */
     uint64_t connection_count; /* of the service; 0: any */
@@ -79,6 +81,18 @@ int at_service_log_access(at_service *service, const char *path, at_span format,
 
 /* NULL: there is none. */
 struct at_access_log *at_service_access_log(const at_service *service);
+
+/* Of HTTP/2; before the first reactor. */
+void at_service_set_h2(at_service *service, const at_h2_limits *limits);
+
+/* The requests after which the reactor that was opened by that thread shall make
+ * at_service_spent readable, once; 0: never. At once where there were as many already.
+ * ctx: any */
+void at_service_set_most(at_service *service, int thread, uint64_t requests);
+
+/* A wakefd that says so; negative without a descriptor. The service's.
+ * ctx: any */
+int at_service_spent(at_service *service);
 
 /* How many workers there shall be; until there were as many the server is not ready. */
 void at_service_expect(at_service *service, int workers);
@@ -288,6 +302,9 @@ int at_service_sets(at_service *service, int *descriptors);
 
 /* Wake the balancer if it sleeps: a batch has begun that it cannot see. */
 void at_service_nudge(at_service *service);
+
+/* A reactor has had its requests. ctx: any */
+void at_service_tell_spent(at_service *service);
 
 const at_service_limits *at_service_get_limits(const at_service *service);
 int at_service_listeners(const at_service *service, int *descriptors);

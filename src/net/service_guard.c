@@ -17,6 +17,11 @@ void at_service_set_control(at_service *service, const at_control_paths *paths,
     service->sources = *sources;
 }
 
+void at_service_set_h2(at_service *service, const at_h2_limits *limits)
+{
+    service->limits.h2 = *limits;
+}
+
 void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
                              unsigned running_count, uint64_t connection_count)
 {

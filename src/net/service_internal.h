@@ -39,6 +39,7 @@ struct at_service {
     int control_count;
     struct at_access_log *access_log; /* fixed once the first reactor has joined */
     at_guard *guard;     /* fixed once the first reactor has joined; or NULL */
+    atomic_int spent;    /* a wakefd, once asked for; or -1 */
     int expected;        /* guarded: mutex */
     bool all_came;       /* guarded: mutex */
     atomic_bool swamped; /* writer: the balancer, under the mutex */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "net/service_internal.h"
+#include "sys/wakefd.h"
 
 /* A worker's place among the past; reactors of no known worker share the first. */
 static int place_of(const at_reactor_stats *stats)
@@ -95,4 +96,41 @@ void at_service_restarts(at_service *service, uint64_t counts[AT_RESTARTS])
     (void)pthread_mutex_lock(&service->mutex);
     memcpy(counts, service->restarts, sizeof service->restarts);
     (void)pthread_mutex_unlock(&service->mutex);
+}
+
+/* ---- workers that have had their requests ------------------------------------------
+ */
+
+void at_service_set_most(at_service *service, int thread, uint64_t requests)
+{
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && at_reactor_thread(reactor) == thread) {
+            at_reactor_set_most(reactor, requests);
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+}
+
+int at_service_spent(at_service *service)
+{
+    int descriptor = atomic_load(&service->spent);
+    if (descriptor < 0) {
+        int fresh = at_wakefd_open(NULL);
+        if (fresh >= 0 &&
+            !atomic_compare_exchange_strong(&service->spent, &descriptor, fresh)) {
+            at_wakefd_close(fresh);
+        }
+        descriptor = atomic_load(&service->spent);
+    }
+    return descriptor;
+}
+
+void at_service_tell_spent(at_service *service)
+{
+    int descriptor = atomic_load(&service->spent);
+    if (descriptor >= 0) {
+        at_wakefd_set(descriptor);
+    }
 }

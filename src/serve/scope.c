@@ -14,6 +14,8 @@ static const char *const METHODS[AT_METHODS_MAX] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 };
 
+static int put(PyObject *scope, PyObject *key, PyObject *value);
+
 static PyObject *make_template(at_worker *worker, PyObject *root_path)
 {
     at_words *words = &worker->words;
@@ -24,6 +26,10 @@ static PyObject *make_template(at_worker *worker, PyObject *root_path)
                       words->http_response_early_hint, words->http_response_pathsend,
                       words->http_response_zerocopysend);
     PyObject *scope = PyDict_New();
+    if (extensions != NULL && worker->on_debug != NULL &&
+        put(extensions, words->http_response_debug, PyDict_New()) < 0) {
+        Py_CLEAR(extensions);
+    }
     if (asgi == NULL || extensions == NULL || scope == NULL ||
         PyDict_SetItem(scope, words->type, words->http) < 0 ||
         PyDict_SetItem(scope, words->asgi, asgi) < 0 ||

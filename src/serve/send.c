@@ -285,6 +285,27 @@ static PyObject *send_body(at_request *request, PyObject *message)
 /* ---- what stands around the body
  * ------------------------------------------------------ */
 
+/* https://asgi.readthedocs.io/en/latest/extensions.html#debug: for tests, and so for
+ * who asked to be told everything. */
+static PyObject *send_debug(at_request *request, PyObject *message)
+{
+    at_worker *worker = request->worker;
+    PyObject *info = PyDict_GetItemWithError(message, worker->words.info);
+    if (info == NULL) {
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_KeyError, "'%U' needs 'info'",
+                                               worker->words.http_response_debug);
+    }
+    PyObject *arguments[] = {NULL, request->scope, info};
+    PyObject *done = PyObject_Vectorcall(worker->on_debug, arguments + 1,
+                                         2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (done == NULL) {
+        return NULL;
+    }
+    Py_DECREF(done);
+    return Py_NewRef(worker->ready);
+}
+
 static PyObject *send_early_hint(at_request *request, PyObject *message)
 {
     at_words *words = &request->worker->words;
@@ -428,6 +449,10 @@ static PyObject *send_message(at_request *request, PyObject *message)
     }
     if (is_http && is_word(type, words->http_response_early_hint)) {
         return send_early_hint(request, message);
+    }
+    if (is_http && request->worker->on_debug != NULL &&
+        is_word(type, words->http_response_debug)) {
+        return send_debug(request, message);
     }
     if (is_http && is_word(type, words->http_response_trailers)) {
         return send_trailers(request, message);

@@ -172,13 +172,14 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
 {
     static char *keywords[] = {"service",    "app",      "loop",     "state",
                                "root_path",  "on_error", "on_drain", "on_drained",
-                               "gone_class", "index",    NULL};
+                               "gone_class", "index",    "on_debug", NULL};
     unsigned long long number;
     PyObject *app, *loop, *state, *root_path, *error, *drain, *drained, *gone;
+    PyObject *debug = Py_None;
     int index = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOOOUOOOO|i:Worker", keywords,
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "KOOOUOOOO|iO:Worker", keywords,
                                      &number, &app, &loop, &state, &root_path, &error,
-                                     &drain, &drained, &gone, &index)) {
+                                     &drain, &drained, &gone, &index, &debug)) {
         return NULL;
     }
     if (state != Py_None && !PyDict_Check(state)) {
@@ -195,6 +196,7 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     worker->on_error = Py_NewRef(error);
     worker->on_drain = Py_NewRef(drain);
     worker->on_drained = Py_NewRef(drained);
+    worker->on_debug = none_to_null(debug);
     worker->gone_class = Py_NewRef(gone);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
         take_asyncio(worker) < 0 || at_timeout_prepare(worker) < 0 ||
@@ -343,6 +345,7 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(worker->on_error);
     Py_VISIT(worker->on_drain);
     Py_VISIT(worker->on_drained);
+    Py_VISIT(worker->on_debug);
     Py_VISIT(worker->gone_class);
     Py_VISIT(worker->timeout_class);
     Py_VISIT(worker->task_type);
@@ -390,6 +393,7 @@ static void worker_dealloc(PyObject *self)
     Py_CLEAR(worker->on_error);
     Py_CLEAR(worker->on_drain);
     Py_CLEAR(worker->on_drained);
+    Py_CLEAR(worker->on_debug);
     Py_CLEAR(worker->gone_class);
     Py_CLEAR(worker->timeout_class);
     Py_CLEAR(worker->task_type);

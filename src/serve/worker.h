@@ -83,6 +83,8 @@
     X(http_response_early_hint, "http.response.early_hint")                            \
     X(http_response_pathsend, "http.response.pathsend")                                \
     X(http_response_zerocopysend, "http.response.zerocopysend")                        \
+    X(http_response_debug, "http.response.debug")                                      \
+    X(info, "info")                                                                    \
     X(version_2, "2")                                                                  \
     X(version_11, "1.1")                                                               \
     X(loop, "loop")                                                                    \
@@ -112,12 +114,13 @@ typedef struct at_worker {
     at_reactor *reactor; /* NULL once closed */
     PyObject *app;
     PyObject *loop;
-    PyObject *state;          /* what lifespan left, or NULL */
-    PyObject *on_error;       /* (scope, exception or None, text) */
-    PyObject *on_drain;       /* () */
-    PyObject *on_drained;     /* () */
-    PyObject *gone_class;     /* what send() raises when the client has gone */
-    PyObject *timeout_class;  /* atoll.RequestTimeout */
+    PyObject *state;         /* what lifespan left, or NULL */
+    PyObject *on_error;      /* (scope, exception or None, text) */
+    PyObject *on_drain;      /* () */
+    PyObject *on_drained;    /* () */
+    PyObject *on_debug;      /* (scope, info), or NULL: that extension is not offered */
+    PyObject *gone_class;    /* what send() raises when the client has gone */
+    PyObject *timeout_class; /* atoll.RequestTimeout */
     unsigned long loop_ident; /* threading.get_ident() of the loop's thread */
     atomic_bool interrupted;  /* an interrupt was sent, by another thread */
     PyObject *task_type;      /* asyncio.Task */

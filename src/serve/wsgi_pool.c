@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "http/forwarded.h"
 #include "sys/clock.h"
 #include "sys/park.h"
 #include "sys/pollset.h"
@@ -136,6 +137,24 @@ static at_wsgi_request *copy(const at_h1_request *head)
     return request;
 }
 
+/* The client and the scheme that a trusted proxy tells of. */
+static void take_forwarded(at_wsgi_request *request, const at_exchange *exchange,
+                           const at_h1_request *head)
+{
+    at_forwarded told;
+    if (at_exchange_forwarded(exchange, head, &told) != 1) {
+        return;
+    }
+    if (told.client.size != 0 && told.client.size < sizeof request->peer.host) {
+        memcpy(request->peer.host, told.client.data, told.client.size);
+        request->peer.host[told.client.size] = '\0';
+        request->peer.port = told.port;
+    }
+    if (told.scheme.size != 0) {
+        request->is_encrypted = at_h1_equal(told.scheme, "https");
+    }
+}
+
 static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
 {
     at_wsgi_worker *worker = context;
@@ -156,6 +175,7 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     request->over = request->interrupted = false;
     request->peer = *at_exchange_peer(exchange);
     request->local = *at_exchange_local(exchange);
+    take_forwarded(request, exchange, head);
     exchange->user = request;
     worker->running_count++;
     if (worker->queue == NULL) {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from serving import Server, serving
@@ -165,3 +166,31 @@ def test_a_slow_reader_of_a_file(server: Server) -> None:
         with server.connect() as other:
             assert other.get("/extensions")[0] == 200
         assert raw.answer()[2] == DATA
+
+
+def test_debug_is_for_who_asked_to_be_told_everything(tmp_path: Path) -> None:
+    source = """
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise RuntimeError("no lifespan")
+        try:
+            if scope["path"] == "/none":
+                await send({"type": "http.response.debug"})
+            else:
+                info = {"template": "page.html"}
+                await send({"type": "http.response.debug", "info": info})
+            result = "sent"
+        except (KeyError, RuntimeError) as error:
+            result = type(error).__name__
+        offered = "http.response.debug" in scope["extensions"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = f"{result} {offered}".encode()
+        await send({"type": "http.response.body", "body": body})
+    """
+    with serving(tmp_path, source, "--log-level", "debug") as server:
+        with server.connect() as raw:
+            assert raw.get("/page")[2] == b"sent True"
+            assert raw.get("/none")[2] == b"KeyError True"
+        server.wait_for(r"GET /page: debug: \{'template': 'page.html'\}")
+    with serving(tmp_path, source) as server, server.connect() as raw:
+        assert raw.get("/page")[2] == b"RuntimeError False"

@@ -497,6 +497,38 @@ def test_floods_end_the_connection(server: Server, flood: bytes) -> None:
         assert client.answer(client.request("/hello"))[2] == b"hello"
 
 
+def test_limits_are_options(tmp_path: Path) -> None:
+    options = (
+        *("--h2-streams", "7", "--h2-stream-window", "100000"),
+        *("--h2-connection-window", "200000", "--h2-resets", "3"),
+    )
+    with serving(tmp_path, APP, "--loop", "asyncio", *options) as server:
+        with Client(server) as client:
+            client.wait(lambda e: isinstance(e, h2.events.RemoteSettingsChanged))
+            codes = h2.settings.SettingCodes
+            assert client.h2.remote_settings[codes.MAX_CONCURRENT_STREAMS] == 7
+            assert client.h2.remote_settings[codes.INITIAL_WINDOW_SIZE] == 100000
+        resets = b"".join(
+            frame(1, 5, 2 * i + 1, HEAD) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08")
+            for i in range(10)
+        )
+        goaway_of(server, resets)  # returns: the connection was ended
+
+
+def test_too_many_requests_at_a_time(tmp_path: Path) -> None:
+    """The streams of one connection are counted each."""
+    with (
+        serving(
+            tmp_path, APP, "--loop", "asyncio", "--limit-concurrency", "2"
+        ) as server,
+        Client(server) as client,
+    ):
+        client.request("/slow-echo", method="POST", end=False)
+        client.request("/slow-echo", method="POST", end=False)
+        status, headers, _ = client.answer(client.request("/hello"))
+        assert (int(status), dict(headers)["retry-after"]) == (503, "1")
+
+
 def test_a_preface_later_on_is_refused(server: Server) -> None:
     with server.connect() as raw:
         assert raw.get("/hello")[0] == 200

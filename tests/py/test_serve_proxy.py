@@ -65,6 +65,22 @@ def test_trusted_proxies_are_believed(
         assert ends(raw)["client"] == list(raw.socket.getsockname())
 
 
+def test_wsgi_is_told_too(tmp_path: Path) -> None:
+    source = """
+    import json
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        names = ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme")
+        return [json.dumps([environ[name] for name in names]).encode()]
+    """
+    with serving(tmp_path, source) as server, server.connect() as raw:
+        fields = ('Forwarded: for="203.0.113.7:99";proto=https',)
+        assert json.loads(raw.get("/", *fields)[2]) == ["203.0.113.7", "99", "https"]
+        _, port = raw.socket.getsockname()
+        assert json.loads(raw.get()[2]) == ["127.0.0.1", str(port), "http"]
+
+
 @pytest.mark.parametrize(
     "options", [("--forwarded-allow-ips", "10.0.0.0/8"), ("--no-proxy-headers",)]
 )

@@ -37,6 +37,13 @@ def make_service(settings: Settings) -> Any:
         ws_ping_timeout=settings.ws_ping_timeout,
         ws_deflate=settings.ws_per_message_deflate,
     )
+    service.set_h2(
+        settings.h2_streams,
+        settings.h2_stream_window,
+        settings.h2_connection_window,
+        settings.h2_resets,
+        settings.h2_control,
+    )
     set_tls(service, settings)
     for mount in settings.static:
         prefix, _, folder = mount.partition("=")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from atoll._server.settings import Settings
 
-#: Seconds between two looks at how many requests the workers have served.
+#: Seconds between two looks at how much memory the workers take.
 LOOK_S = 1.0
 
 
@@ -91,7 +91,7 @@ class Lives:
     def next_look(self, workers: Sequence[Life]) -> float | None:
         """When `spent` shall be asked again (`time.monotonic()`); None: never."""
         moments = []
-        if self.settings.max_requests or self.settings.max_worker_memory:
+        if self.settings.max_worker_memory:
             moments.append(self._looked_at + LOOK_S)
         moments += [
             end
@@ -126,6 +126,18 @@ class Lives:
                 worker, now, [by_thread[t] for t in worker.threads if t in by_thread]
             )
         ]
+
+    @staticmethod
+    def next_counts(
+        worker: Life, stats: Sequence[Mapping[str, int]]
+    ) -> list[tuple[int, int]]:
+        """(thread, requests) of each thread: when one has had so many, look again."""
+        entries = [entry for entry in stats if entry["thread"] in worker.threads]
+        if not worker.requests_most or not entries:
+            return []
+        left = worker.requests_most - sum(entry["requests"] for entry in entries)
+        share = max(1, -(-left // len(entries)))
+        return [(entry["thread"], entry["requests"] + share) for entry in entries]
 
     def _is_spent(
         self, worker: Life, now: float, entries: list[Mapping[str, int]]

@@ -45,8 +45,7 @@ class Settings:
         reload: Put new workers in place of the old ones when a file changes.
         reload_dirs: Folders that are watched; none: `app_dir`.
         reload_include: Patterns of the names of files that matter.
-        max_requests: After so many a worker is replaced, looked at each second; 0:
-            never.
+        max_requests: After so many a worker is replaced; 0: never.
         max_requests_jitter: At most so many more, by chance, for each worker.
         max_worker_lifetime: Seconds after which a worker is replaced; 0: never.
         max_worker_lifetime_jitter: At most so many more, by chance, for each worker.
@@ -91,6 +90,13 @@ class Settings:
             the application is.
         timeout_handshake: Seconds for a TLS handshake.
         http2: Offer HTTP/2 to clients over TLS.
+        h2_streams: Requests of an HTTP/2 connection at a time.
+        h2_stream_window: Bytes of a body that may lie unread, for each request.
+        h2_connection_window: And for all requests of a connection.
+        h2_resets: Requests of a connection that may be given up before their answer,
+            each second: more is an attack (rapid reset), and ends it.
+        h2_control: PING, SETTINGS, PRIORITY and empty frames of a connection each
+            second; likewise.
         ssl_certfile: PEM files of certificates with their chains; the first is for
             clients that name no host, the others by the host that is named. None: no
             TLS.
@@ -165,6 +171,11 @@ class Settings:
     control_bind: str = ""
     timeout_handshake: float = 10.0
     http2: bool = True
+    h2_streams: int = 100
+    h2_stream_window: int = 262144
+    h2_connection_window: int = 1048576
+    h2_resets: int = 100
+    h2_control: int = 1000
     ssl_certfile: tuple[str, ...] = ()
     ssl_keyfile: tuple[str, ...] = ()
     ssl_keyfile_password: str = ""

@@ -138,6 +138,7 @@ class Supervisor:
             self._vigil.service = self.host.service
         with self._shown(), self._signals() if signals else contextlib.nullcontext():
             self._watch(self._wake_read.fileno(), self._take_signals)
+            self._watch(self.host.service.spent(), self._take_spent)
             if self.orders is not None:
                 self._watch(self.orders.fileno(), self._take_orders)
                 if self.orders.has_some():
@@ -230,10 +231,21 @@ class Supervisor:
         if not self._stopping and self._lives.is_due(self.workers):
             self._see_who_is_spent()
 
+    def _take_spent(self) -> None:
+        """A worker has had its requests, or its share of them."""
+        self.host.service.clear_spent()
+        if not self._stopping:
+            self._see_who_is_spent()
+
     def _see_who_is_spent(self) -> None:
         if self.plan.processes:
             return  # each of them looks itself
-        spent = self._lives.spent(self.workers, self.host.stats())
+        stats = self.host.stats()
+        spent = self._lives.spent(self.workers, stats)
+        for worker in self.workers:
+            if worker.ready and worker.index not in spent:
+                for thread, requests in self._lives.next_counts(worker, stats):
+                    self.host.service.set_most(thread, requests)
         if self.orders is None or self.plan.place == "interpreter":
             self._replace(spent, "has had its time", "spent")
         elif spent:
@@ -463,7 +475,9 @@ class Supervisor:
             return
         if worker is self._replacing.successor:
             self._succeed(worker)
+            self._count_requests(worker)
             return
+        self._count_requests(worker)
         if not self._served:
             self._served = True
             self._announce()
@@ -476,6 +490,12 @@ class Supervisor:
             if self.orders is not None and not self._all_served:
                 self.orders.report(event="ready", threads=[])
             self._all_served = True
+
+    def _count_requests(self, worker: WorkerRecord) -> None:
+        """Hear of it when it has had its requests."""
+        if not self.plan.processes:
+            for thread, requests in self._lives.next_counts(worker, self.host.stats()):
+                self.host.service.set_most(thread, requests)
 
     def _announce(self) -> None:
         if self.orders is not None:

@@ -190,6 +190,7 @@ async def _serve(
         on_error=log_failure,
         on_drain=stop.set,
         on_drained=drained.set,
+        on_debug=log_debug if settings.log_level == "debug" else None,
         gone_class=ClientDisconnectedError,
         index=index,
     )
@@ -238,6 +239,11 @@ def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def log_debug(scope: dict[str, Any], info: dict[str, Any]) -> None:
+    """Log what the application tells with http.response.debug; called by the C side."""
+    logger.debug("%s %s: debug: %r", scope["method"], scope["path"], info)
 
 
 def log_failure(
