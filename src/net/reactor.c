@@ -247,11 +247,20 @@ static int open_common(at_reactor **out, at_service *service, const at_hooks *ho
 int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault)
 {
+    return at_reactor_open_as(out, service, hooks, context, 0, -1, fault);
+}
+
+int at_reactor_open_as(at_reactor **out, at_service *service, const at_hooks *hooks,
+                       void *context, int worker, int64_t interpreter_id,
+                       at_fault *fault)
+{
     at_reactor *reactor;
     int result = open_common(&reactor, service, hooks, context, false, fault);
     if (result < 0) {
         return result;
     }
+    /* Before it joins, where it can be looked at. */
+    at_reactor_set_worker(reactor, worker, interpreter_id);
     result = put_files_between(reactor, fault);
     if (result == 0 && (result = at_service_join(service, reactor)) < 0) {
         (void)at_fault_set(fault, result, "the service takes no more workers");

@@ -25,14 +25,20 @@ typedef struct at_reactor at_reactor;
 int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
                     void *context, at_fault *fault);
 
+/* The same as worker number `worker`, of that interpreter (negative: of none that is
+ * known), for those who look at it. Its counts go on where the last of that number
+ * stopped. */
+int at_reactor_open_as(at_reactor **reactor, at_service *service, const at_hooks *hooks,
+                       void *context, int worker, int64_t interpreter_id,
+                       at_fault *fault);
+
 /* The same for the guard (control.h): it takes the place of no worker, listens to
  * `listeners`, which it closes in the end, and holds no reference to `service`. */
 int at_reactor_open_guard(at_reactor **reactor, at_service *service,
                           const at_hooks *hooks, void *context, const int *listeners,
                           int count, at_fault *fault);
 
-/* Say which worker it is, and of which interpreter (negative: of none that is known),
- * for those who look at it. Its counts go on where the last of that number stopped. */
+/* Say that afterwards. */
 void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_id);
 
 /* The worker has waited so long for its GIL. */

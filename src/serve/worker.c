@@ -152,7 +152,7 @@ static PyObject *none_to_null(PyObject *object)
     return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-static int worker_open(at_worker *worker, unsigned long long number)
+static int worker_open(at_worker *worker, unsigned long long number, int index)
 {
     worker->service = at_service_find(number);
     if (worker->service == NULL) {
@@ -160,8 +160,9 @@ static int worker_open(at_worker *worker, unsigned long long number)
         return -1;
     }
     at_fault fault;
-    if (at_reactor_open(&worker->reactor, worker->service, &worker_hooks, worker,
-                        &fault) < 0) {
+    if (at_reactor_open_as(&worker->reactor, worker->service, &worker_hooks, worker,
+                           index, PyInterpreterState_GetID(PyInterpreterState_Get()),
+                           &fault) < 0) {
         PyErr_SetString(PyExc_RuntimeError, fault.text);
         return -1;
     }
@@ -203,12 +204,10 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
         at_scope_prepare(worker, root_path) < 0 ||
         (worker->ready = at_awaitable_new(worker, AT_AWAIT_RESULT, Py_None, NULL)) ==
             NULL ||
-        worker_open(worker, number) < 0) {
+        worker_open(worker, number, index) < 0) {
         Py_DECREF(worker);
         return NULL;
     }
-    at_reactor_set_worker(worker->reactor, index,
-                          PyInterpreterState_GetID(PyInterpreterState_Get()));
     return (PyObject *)worker;
 }
 

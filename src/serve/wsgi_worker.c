@@ -30,7 +30,7 @@ static int make_types(at_wsgi_worker *worker)
                : -1;
 }
 
-static int worker_open(at_wsgi_worker *worker, unsigned long long number)
+static int worker_open(at_wsgi_worker *worker, unsigned long long number, int index)
 {
     worker->service = at_service_find(number);
     if (worker->service == NULL) {
@@ -38,8 +38,9 @@ static int worker_open(at_wsgi_worker *worker, unsigned long long number)
         return -1;
     }
     at_fault fault;
-    if (at_reactor_open(&worker->reactor, worker->service, &at_wsgi_hooks, worker,
-                        &fault) < 0) {
+    if (at_reactor_open_as(&worker->reactor, worker->service, &at_wsgi_hooks, worker,
+                           index, PyInterpreterState_GetID(PyInterpreterState_Get()),
+                           &fault) < 0) {
         PyErr_SetString(PyExc_RuntimeError, fault.text);
         return -1;
     }
@@ -74,12 +75,10 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
         at_wsgi_timeout_prepare(worker) < 0 ||
         (worker->no_input = at_wsgi_input_new(worker, NULL)) == NULL ||
         at_wsgi_environ_prepare(worker, root_path, errors, threads, processes) < 0 ||
-        worker_open(worker, number) < 0) {
+        worker_open(worker, number, index) < 0) {
         Py_DECREF(worker);
         return NULL;
     }
-    at_reactor_set_worker(worker->reactor, index,
-                          PyInterpreterState_GetID(PyInterpreterState_Get()));
     return (PyObject *)worker;
 }
 
