@@ -16,6 +16,7 @@ import pathlib
 import pickle
 import random
 import sys
+import sysconfig
 import threading
 import types
 import typing
@@ -650,7 +651,7 @@ def test_deep_nesting_is_an_error(wrap):
         trip(nested(200_000, wrap))
 
 
-def test_a_dict_that_changes_meanwhile():
+def test_a_container_that_changes_meanwhile():
     table: dict = {}
 
     class Adds:
@@ -659,8 +660,6 @@ def test_a_dict_that_changes_meanwhile():
             return int, ()
 
     table["a"] = Adds()
-    with pytest.raises(RuntimeError, match="changed"):
-        trip(table)
     items: list = []
 
     class Drops:
@@ -669,8 +668,14 @@ def test_a_dict_that_changes_meanwhile():
             return int, ()
 
     items[:] = [Drops(), 1, 2]
-    with pytest.raises(RuntimeError, match="changed"):
-        trip(items)
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        # Others may change it at any time: what is packed is a copy of one moment.
+        assert trip(table) == {"a": 0}
+        assert trip(items) == [0, 1, 2]
+        return
+    for value in (table, items):
+        with pytest.raises(RuntimeError, match="changed"):
+            trip(value)
 
 
 # ---- bytes from elsewhere ----
