@@ -100,6 +100,34 @@ def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
         assert "is left" not in server.log
 
 
+PROCESSES = ("--model", "processes", "--workers", "2")
+
+
+def test_a_process_that_is_stuck(tmp_path: Path) -> None:
+    with serving(tmp_path, APP, *PROCESSES, *QUICK) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck:
+            stuck.send(b"GET /spin HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for(r'main.py", line \d+, in spin_for_ever')
+            assert stuck.answer()[0] == 503
+        with server.connect() as other:
+            assert other.get()[0] == 200
+
+
+def test_a_process_whose_gil_is_kept_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with serving(tmp_path, APP, *PROCESSES, *QUICK) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck:
+            stuck.send(b"GET /gil HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for("C code keeps its GIL")
+            server.wait_for("worker . was stuck: killed")
+            with pytest.raises((EOFError, ConnectionResetError)):
+                stuck.answer()
+        with server.connect() as other:
+            assert other.get()[0] == 200
+
+
 def test_one_that_never_returns_is_left_and_the_process_ends(tmp_path: Path) -> None:
     with serving(tmp_path, APP, *QUICK, "--timeout-drain", "1") as server:
         with server.connect() as stuck:

@@ -100,6 +100,9 @@ class Host(Protocol):
     def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
         """Ask everyone to finish; `others`: the workers of other processes go on."""
 
+    def ask(self, record: WorkerRecord) -> None:
+        """Ask a process for a sign of life: {"event": "alive"}."""
+
     def kill(self, record: WorkerRecord) -> None:
         """Force its end, where that is possible."""
 
@@ -223,6 +226,9 @@ class Inside:
             self.service.retire()
         else:
             self.service.drain()
+
+    def ask(self, record: WorkerRecord) -> None:
+        """No worker of this process is one."""
 
     def kill(self, record: WorkerRecord) -> None:
         """A thread cannot be ended from outside."""

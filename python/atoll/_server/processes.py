@@ -160,6 +160,10 @@ class Processes:
         for record in records:
             send_line(record.handle.control, order="stop")
 
+    def ask(self, record: WorkerRecord) -> None:
+        """Its supervisor answers."""
+        send_line(record.handle.control, order="sign")
+
     def kill(self, record: WorkerRecord) -> None:
         """SIGKILL."""
         with contextlib.suppress(ProcessLookupError):

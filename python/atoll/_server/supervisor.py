@@ -26,6 +26,7 @@ from atoll._server.plan import Plan, is_free_threaded, make_plan
 from atoll._server.processes import Processes
 from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
+from atoll._server.signs import Signs
 from atoll._server.stats import ServerStats, collect
 from atoll._server.vigil import Vigil
 from atoll._server.watching import Watcher
@@ -87,6 +88,7 @@ class Supervisor:
         self._replacing: Replacing[WorkerRecord] = Replacing()
         self._lives = Lives(settings)
         self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
+        self._signs = Signs(settings, self.host, self._replace_silent)
         self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
@@ -208,6 +210,7 @@ class Supervisor:
         for moment in (
             self._lives.next_look(self.workers),
             self._vigil.next_look(),
+            self._signs.next_look() if self.plan.processes else None,
             self._leave_at,
         ):
             if moment is not None:
@@ -225,6 +228,8 @@ class Supervisor:
                 worker.kill_at = None
                 logger.error("worker %d does not end: killed", worker.index)
                 self.host.kill(worker)
+        if self.plan.processes:
+            self._signs.look(self._everyone())
         self._vigil.look(self._everyone())
         if self._leave_at is not None and self._leave_at <= now:
             self._leave_the_rest()
@@ -303,6 +308,8 @@ class Supervisor:
                 self._drain()
             elif order == "retire":
                 self._drain(others=True)
+            elif order == "sign":
+                self.orders.report(event="alive")
             elif order == "certificates":
                 self._reload_certificates()
             elif order == "logs":
@@ -383,6 +390,10 @@ class Supervisor:
         elif self.orders is not None:
             self.orders.report(event="stuck")
 
+    def _replace_silent(self, worker: WorkerRecord) -> None:
+        if not self._stopping:
+            self._replace([worker.index], "is stuck", "stuck")
+
     def _start_successor(self) -> None:
         """One at a time: the next starts when this one serves."""
         index = self._replacing.next()
@@ -400,6 +411,9 @@ class Supervisor:
             self._replacing.retired.append(old)
             if self._vigil.is_stuck(old):
                 self._vigil.give_up(old)
+            elif self._signs.is_stuck(old):
+                logger.warning("worker %d was stuck: killed", old.index)
+                self.host.kill(old)
             elif old.ready:
                 self._finish(old)
             else:
@@ -448,6 +462,8 @@ class Supervisor:
             self._ready(worker)
         elif event == "failed":
             worker.failure = report["text"]
+        elif event == "alive":
+            self._signs.answered(worker)
         elif event == "stack":
             self._vigil.answered(report["thread"], report["text"])
         elif event == "stuck" and not self._stopping:
@@ -532,6 +548,7 @@ class Supervisor:
             os.close(worker.death_fd)
             worker.death_fd = -1
         self._vigil.ended(worker)
+        self._signs.ended(worker)
         how = self.host.reap(worker)
         worker.running, worker.ready, worker.kill_at = False, False, None
         self._take_leave(worker, worker.failure or how)
