@@ -364,7 +364,8 @@ static void shared_between_two_reactors(void)
         at_reactor_run(fixture.app.reactor, 1);
         at_reactor_run(second.reactor, 1);
     }
-    CHECK(fixture.app.requests == 4);
+    /* Who serves what is the balancer's: one that waits here may be served there. */
+    CHECK(fixture.app.requests + second.requests == 8);
     at_reactor_close(second.reactor);
     for (int i = 0; i < 8; i++) {
         (void)close(clients[i]);
