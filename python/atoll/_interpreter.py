@@ -17,7 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from atoll import _atoll, _fork, _frames, _remote, _wire
-from atoll._errors import ClosedError, InterpreterError, RemoteTraceback
+from atoll._errors import (
+    ClosedError,
+    InterpreterError,
+    NotShareableError,
+    RemoteTraceback,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -257,8 +262,8 @@ class Interpreter:
     def __hash__(self) -> int:
         return hash((Interpreter, self._id))
 
-    def __reduce__(self) -> tuple[Callable[[int, str | None], Interpreter], Any]:
-        return _handle, (self._id, self._name)
+    def __reduce__(self) -> tuple[Callable[..., Interpreter], Any]:
+        return _sent_handle, (os.getpid(), self._id, self._name)
 
     # The functions themselves: at the end of the process, modules are emptied before
     # the last objects go.
@@ -320,6 +325,16 @@ def _handle(interpreter_id: int, name: str | None) -> Interpreter:
     handle._name = name
     _atoll.interpreter_ref(interpreter_id)
     return handle
+
+
+def _sent_handle(process_id: int, interpreter_id: int, name: str | None) -> Interpreter:
+    # The number means another interpreter, or none, in another process.
+    if process_id != os.getpid():
+        raise NotShareableError(
+            f"interpreter {interpreter_id} belongs to process {process_id}, and can be "
+            "used in that alone"
+        )
+    return _handle(interpreter_id, name)
 
 
 def list_interpreters() -> list[Interpreter]:

@@ -123,3 +123,33 @@ def test_the_end_of_a_process_with_a_child_is_seen():
                 lost.result(DEADLINE)
             with open(path) as file:
                 os.kill(int(file.read()), signal.SIGKILL)
+
+
+# ---- what may cross ----
+
+
+def fill(buffer):
+    memoryview(buffer)[:] = b"x" * len(buffer)
+
+
+def test_shared_memory_is_an_argument():
+    with atoll.SharedBuffer(1000) as buffer, atoll.Pool(1, model="processes") as pool:
+        pool.submit(fill, buffer).result(DEADLINE)
+        assert bytes(memoryview(buffer)) == b"x" * 1000
+
+
+@pytest.mark.parametrize("make", [lambda: atoll.Channel(2), atoll.Lock])
+def test_what_belongs_to_the_process_is_refused_by_its_path(make):
+    with (
+        atoll.Pool(1, model="processes") as pool,
+        pytest.raises(atoll.NotShareableError, match=r"\[0\]\['it'\]"),
+    ):
+        pool.submit(abs, {"it": make()})
+
+
+def test_an_interpreter_of_another_process_is_refused():
+    with atoll.Pool(1, model="processes") as pool, atoll.Interpreter() as one:
+        future = pool.submit(repr, one)
+        with pytest.raises(atoll.NotShareableError, match="belongs to process"):
+            future.result(DEADLINE)
+        assert pool.submit(abs, -1).result(DEADLINE) == 1
