@@ -1,5 +1,6 @@
 """Waiting for results of a pool: they come past the collector, and none is lost."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ signal.signal(signal.SIGALRM, handler)
 choose = random.Random(3)
 raised = 0
 with atoll.Pool(1, model={model!r}) as pool:
-    for number in range(1000):
+    for number in range(300):
         future = pool.submit(abs, -number)
         try:
             signal.setitimer(signal.ITIMER_REAL, choose.uniform(1e-6, 2e-4))
@@ -122,11 +123,15 @@ def test_a_signal_handler_that_raises_loses_no_result(model):
 
 
 def test_control_c_ends_the_wait(model):
+    gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool:
-        future = pool.submit(time.sleep, 1)
-        timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+        future = pool.submit(gate.wait, DEADLINE)
+        # To the process, and so to the main thread: one to the timer's would not wake it.
+        timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             future.result(DEADLINE)
         timer.join()
-        assert future.result(DEADLINE) is None
+        assert not future.done()
+        gate.set()
+        assert future.result(DEADLINE) is True
