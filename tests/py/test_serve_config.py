@@ -195,3 +195,11 @@ def test_a_server_by_its_project(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.atoll.serve]\nthreads = 1\n")
     with serving(tmp_path, source) as server, server.connect() as raw:
         assert raw.get()[2] == b"False"
+
+
+def test_each_option_has_a_section_and_help_is_short() -> None:
+    help = run("--help").output
+    *_, other = help.split("Other:\n")
+    assert other.split() == ["-h,", "--help", "Show", "this", "message", "and", "exit."]
+    assert '""' not in help
+    assert "RANGE" not in help

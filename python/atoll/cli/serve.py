@@ -23,9 +23,12 @@ def _option(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A click option for a field of Settings, with its default and type."""
     default = getattr(_DEFAULTS, field)
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        extra.setdefault("metavar", "NUMBER")
     return click.option(
         name,
         field,
+        cls=serve_config.ServeOption,
         default=default,
         type=extra.pop("type", type(default)),
         show_default=True,

@@ -26,6 +26,7 @@ SECTIONS = (
     ("Overload", ("limit_concurrency", "max_connections", "max_queue_delay")),
     ("Workers", ("workers", "threads", "process", "model", "loop", "preload", "max_")),
     ("Reload", ("reload",)),
+    ("Workers that are stuck, in seconds", ("stuck_", "request_", "replace_")),
     ("WebSocket", ("ws_",)),
     ("HTTP/2", ("h2_", "http2")),
     ("TLS", ("ssl_", "tls_")),
@@ -39,6 +40,18 @@ SECTIONS = (
 
 class ConfigError(click.ClickException):
     """A file of options that cannot be used; the message names the key."""
+
+
+class ServeOption(click.Option):
+    """An option that is shown shortly: no bounds, and no default that is none."""
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Without bounds; the default only where it says something."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        if self.default in ("", -1):
+            extra.pop("default", None)
+        return extra
 
 
 class ServeCommand(click.Command):
