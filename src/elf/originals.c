@@ -8,6 +8,8 @@
 
 #include <dlfcn.h>
 
+#include "sys/map.h"
+
 /* So many symbols of a library are tried: one may be hidden by another library's. */
 enum { TRIED_COUNT = 8 };
 
@@ -22,6 +24,13 @@ static const struct link_map *library_at(void *address, uintptr_t *place)
     }
     *place = (uintptr_t)address - map->l_addr;
     return map;
+}
+
+/* Libraries are loaded at whole pages: asked before dladdr, which looks at each symbol
+ * of a library in turn. */
+static bool lies_at_same_place(uintptr_t address, uintptr_t other)
+{
+    return address != 0 && (address - other) % at_page_bytes() == 0;
 }
 
 static bool is_exported(const Elf64_Sym *symbol)
@@ -44,8 +53,11 @@ bool at_original_is_global(const at_image *image)
         }
         tried++;
         uintptr_t place = 0;
-        const struct link_map *map =
-            library_at(dlsym(RTLD_DEFAULT, file->strings + symbol->st_name), &place);
+        void *seen = dlsym(RTLD_DEFAULT, file->strings + symbol->st_name);
+        if (!lies_at_same_place((uintptr_t)seen, symbol->st_value)) {
+            continue;
+        }
+        const struct link_map *map = library_at(seen, &place);
         if (map != NULL && map != image->map && place == symbol->st_value) {
             return true;
         }
@@ -57,6 +69,9 @@ void *at_original_bypassed(void *handle, const char *symbol)
 {
     void *seen = dlsym(RTLD_DEFAULT, symbol);
     void *own = seen != NULL ? dlsym(handle, symbol) : NULL;
+    if (own == seen || !lies_at_same_place((uintptr_t)seen, (uintptr_t)own)) {
+        return NULL;
+    }
     uintptr_t seen_place = 0, own_place = 0;
     const struct link_map *original = library_at(seen, &seen_place);
     const struct link_map *image = library_at(own, &own_place);
