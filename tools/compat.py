@@ -294,7 +294,8 @@ def save(
             **{stage: kept_of(outcome) for stage, outcome in stages.items()},
         }
     for name, why in unavailable.items():
-        kept[name] = {"unavailable": why}
+        if "main" not in kept.get(name, {}):  # a result stays until there is another
+            kept[name] = {"unavailable": why}
     report = {
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
