@@ -1,9 +1,12 @@
 """The server against its peers: requests, CPU, latency and memory, in one table.
 
-    python bench/serve.py [--case hello|fastapi] [--rounds 3] [--seconds 3] [--json]
+    python bench/serve.py [--case hello|fastapi|static|h2|websocket] [--rounds 3]
+                          [--seconds 3] [--json]
     python bench/serve.py --servers atoll,uvicorn,granian,c --workers 1
+    python bench/serve.py --servers atoll,atoll-processes,atoll-preload --workers 2
 
-Each server runs the same application; wrk sends the same load to each in turn, and the
+Each server runs the same application; wrk (h2load for HTTP/2, a client here for
+WebSockets) sends the same load to each in turn, and the
 rounds are interleaved, so that what else the machine does falls on all alike. The
 figures are medians over the rounds. Requests for each CPU-second count user and system
 time of the server's whole process tree; latency is wrk's; memory is read when the load
@@ -15,7 +18,6 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -24,8 +26,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
+
+import _loads
 
 HELLO = """
 async def app(scope, receive, send):
@@ -36,6 +39,30 @@ async def app(scope, receive, send):
                             (b"content-length", b"13")]})
     await send({"type": "http.response.body", "body": b"Hello, world!"})
 """
+ECHO = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+    elif scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200,
+                    "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        raise RuntimeError("no lifespan")
+"""
+# For servers that have no static files of their own.
+FILES = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("")),
+                        Mount("/static", StaticFiles(directory="files"))])
+"""
+FILE_BYTES = 100_000
 POST = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -45,15 +72,31 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "fastapi_app"
 TICKS = os.sysconf("SC_CLK_TCK")
 BIN = Path(sys.executable).parent
 
+ATOLL = (
+    "{bin}/atoll serve main:app --port {port} --workers {n} --loop uvloop"
+    " --log-level warning"
+)
 SERVERS = {
-    "atoll": "{bin}/atoll serve main:app --port {port} --workers {n} --loop uvloop"
-    " --log-level warning",
+    "atoll": ATOLL,
+    "atoll-threads": ATOLL + " --model threads",
+    "atoll-processes": ATOLL + " --model processes",
+    "atoll-preload": ATOLL + " --preload",
     "uvicorn": "{bin}/uvicorn main:app --port {port} --workers {n} --loop uvloop"
     " --http httptools --no-access-log --log-level warning",
     "granian": "{bin}/granian --interface asgi main:app --port {port} --workers {n}"
-    " --loop uvloop --no-ws --log-level warning",
+    " --loop uvloop --log-level warning",
+    "hypercorn": "{bin}/hypercorn main:app --bind 127.0.0.1:{port} --workers {n}"
+    " --worker-class uvloop --log-level warning",
     # The limit: bench/c/hello.c, compiled beside the application; one thread.
     "c": "./hello {port}",
+}
+#: What else a case needs of a server, by the beginning of its name.
+FURTHER = {
+    ("static", "atoll"): " --static /static=files",
+    ("static", "granian"): " --static-path-route /static --static-path-mount files",
+    ("h2", "granian"): " --http 2",
+    ("hello", "granian"): " --no-ws",
+    ("fastapi", "granian"): " --no-ws",
 }
 
 
@@ -121,17 +164,21 @@ def memory_mb(root: int) -> tuple[float, float]:
 class Running:
     """A server process that answers."""
 
-    def __init__(self, name: str, workers: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, workers: int, folder: Path, case: str = "hello"
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = SERVERS[name].format(bin=BIN, port=self.port, n=workers)
+        command += FURTHER.get((case, name.partition("-")[0]), "")
         self.process = subprocess.Popen(
             command.split(), cwd=folder, start_new_session=True
         )
         end = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5)
+                with socket.create_connection(("127.0.0.1", self.port), 5):
+                    pass
                 break
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > end:
@@ -148,48 +195,15 @@ class Running:
             self.process.wait()
 
 
-UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
-
-
-def milliseconds(text: str) -> float:
-    match = re.fullmatch(r"([\d.]+)(\w+)", text)
-    assert match is not None, text
-    return float(match[1]) * UNITS[match[2]]
-
-
-def load(port: int, target: str, script: Path | None, seconds: int) -> dict[str, float]:
-    """One run of wrk."""
-    command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "--latency"]
-    if script is not None:
-        command += ["-s", str(script)]
-    out = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}{target}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = {
-        "requests": re.search(r"(\d+) requests in", out),
-        "rate": re.search(r"Requests/sec:\s+([\d.]+)", out),
-        "p50": re.search(r"^ +50%\s+(\S+)", out, re.M),
-        "p99": re.search(r"^ +99%\s+(\S+)", out, re.M),
-    }
-    if not all(found.values()):
-        raise SystemExit(f"wrk said:\n{out}")
-    errors = sum(
-        int(number)
-        for number in re.findall(r"(?:connect|read|write|timeout) (\d+)", out)
-    )
-    if bad := re.search(r"Non-2xx or 3xx responses: (\d+)", out):
-        errors += int(bad[1])
-    text = {name: match[1] for name, match in found.items() if match}
-    return {
-        "requests": float(text["requests"]),
-        "rate": float(text["rate"]),
-        "p50": milliseconds(text["p50"]),
-        "p99": milliseconds(text["p99"]),
-        "errors": errors,
-    }
+def load(
+    case: str, port: int, target: str, script: Path | None, seconds: int
+) -> dict[str, float]:
+    """One run of the case's load."""
+    if case == "h2":
+        return _loads.h2load(port, target, seconds)
+    if case == "websocket":
+        return _loads.websocket(port, seconds)
+    return _loads.wrk(port, target, script, seconds)
 
 
 def measure(
@@ -199,13 +213,14 @@ def measure(
     target: str,
     script: Path | None,
     seconds: int,
+    case: str = "hello",
 ) -> Figures:
     """Start the server, warm it up, load it, stop it."""
-    server = Running(name, workers, folder)
+    server = Running(name, workers, folder, case)
     try:
-        load(server.port, target, script, 1)
+        load(case, server.port, target, script, 1)
         before = cpu_seconds(server.process.pid)
-        got = load(server.port, target, script, seconds)
+        got = load(case, server.port, target, script, seconds)
         used = cpu_seconds(server.process.pid) - before
         private, proportional = memory_mb(server.process.pid)
     finally:
@@ -221,22 +236,34 @@ def measure(
     )
 
 
+CASES = ["hello", "fastapi", "static", "h2", "websocket"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--case", choices=["hello", "fastapi"], default="hello")
+    parser.add_argument("--case", choices=CASES, default="hello")
     parser.add_argument("--servers", default="atoll,uvicorn,granian")
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("bench/serve.py needs wrk: apt-get install wrk")
+    tool, package = (
+        ("h2load", "nghttp2-client") if options.case == "h2" else ("wrk",) * 2
+    )
+    if shutil.which(tool) is None:
+        sys.exit(f"bench/serve.py needs {tool}: apt-get install {package}")
     with tempfile.TemporaryDirectory() as temporary:
         folder, script, target = Path(temporary), None, "/"
-        if options.case == "hello":
+        if options.case in ("hello", "h2"):
             (folder / "main.py").write_text(HELLO)
             build_limit(folder)
+        elif options.case == "websocket":
+            (folder / "main.py").write_text(ECHO)
+        elif options.case == "static":
+            (folder / "main.py").write_text(FILES)
+            _loads.write_file(folder, FILE_BYTES)
+            target = "/static/file.bin"
         else:
             script, target = folder / "post.lua", "/items"
             script.write_text(POST)
@@ -246,7 +273,13 @@ def main() -> None:
             for name in options.servers.split(","):
                 for workers in map(int, options.workers.split(",")):
                     figures = measure(
-                        name, workers, folder, target, script, options.seconds
+                        name,
+                        workers,
+                        folder,
+                        target,
+                        script,
+                        options.seconds,
+                        options.case,
                     )
                     rows.setdefault((name, workers), []).append(figures)
     medians = {
@@ -271,11 +304,12 @@ def main() -> None:
         return
     print(f"{options.case}: medians of {options.rounds} rounds of {options.seconds} s")
     print(
-        "server       requests/s  per CPU-s  p50 ms  p99 ms  private MB  PSS MB  errors"
+        "server               requests/s  per CPU-s  p50 ms  p99 ms  private MB  PSS MB"
+        "  errors"
     )
     for (name, n), f in medians.items():
         print(
-            f"{name:8} x {n} {f.requests_per_s:11.0f} {f.requests_per_cpu_s:10.0f}"
+            f"{name:16} x {n} {f.requests_per_s:11.0f} {f.requests_per_cpu_s:10.0f}"
             f" {f.p50_ms:7.2f} {f.p99_ms:7.2f} {f.private_mb:11.1f}"
             f" {f.proportional_mb:7.1f} {f.errors:7.0f}"
         )

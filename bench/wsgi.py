@@ -21,10 +21,16 @@ def app(environ, start_response):
 SERVERS = {
     "atoll": "{bin}/atoll serve main:app --interface wsgi --port {port} --workers {n}"
     " --threads THREADS --log-level warning",
+    "atoll-processes": "{bin}/atoll serve main:app --interface wsgi --port {port}"
+    " --workers {n} --threads THREADS --log-level warning --model processes",
+    "atoll-preload": "{bin}/atoll serve main:app --interface wsgi --port {port}"
+    " --workers {n} --threads THREADS --log-level warning --preload",
     "granian": "{bin}/granian --interface wsgi main:app --port {port} --workers {n}"
     " --blocking-threads THREADS --log-level warning",
     "gunicorn": "{bin}/gunicorn main:app --bind 127.0.0.1:{port} --workers {n}"
     " --worker-class gthread --threads THREADS --log-level warning",
+    "gunicorn-preload": "{bin}/gunicorn main:app --bind 127.0.0.1:{port} --workers {n}"
+    " --worker-class gthread --threads THREADS --log-level warning --preload",
 }
 
 
