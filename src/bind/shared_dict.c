@@ -16,27 +16,23 @@
 #include "chan/message.h"
 #include "parcel/parcel.h"
 
-typedef struct dict_object {
-    PyObject_HEAD at_dict *dict; /* a reference; fixed after new */
-} dict_object;
-
-static at_dict *dict_of(PyObject *object)
-{
-    return ((dict_object *)object)->dict;
-}
-
 /* ---- entries ------------------------------------------------------------------- */
 
-/* A copy of the value of `entry`, which is let go. The reference of our own that the
- * message gets keeps its writable buffers from being handed over to one reader. */
-static PyObject *value_of(at_dict_entry *entry) AT_ATTACHED
+/* The reference of our own that the message gets keeps its writable buffers from being
+ * handed over to one reader. */
+PyObject *at_shared_dict_copy(const at_dict_entry *entry)
 {
-    PyObject *value = at_channel_unpack(at_message_share(entry->item));
+    return at_channel_unpack(at_message_share(entry->item));
+}
+
+PyObject *at_shared_dict_take(at_dict_entry *entry)
+{
+    PyObject *value = at_shared_dict_copy(entry);
     at_shared_unref(&entry->shared);
     return value;
 }
 
-static at_dict_entry *entry_of(const at_dict_key *key, PyObject *value) AT_ATTACHED
+at_dict_entry *at_shared_dict_entry(const at_dict_key *key, PyObject *value)
 {
     void *item;
     if (at_channel_pack(value, &item) < 0) {
@@ -52,19 +48,13 @@ static at_dict_entry *entry_of(const at_dict_key *key, PyObject *value) AT_ATTAC
     return entry;
 }
 
-static void entry_unref(at_dict_entry *entry)
-{
-    at_shared_unref(entry != NULL ? &entry->shared : NULL);
-}
-
-/* 1 with a reference to the entry of `key`, 0 without one, or -1 with an exception. */
-static int lookup(PyObject *object, PyObject *key, at_dict_entry **found) AT_ATTACHED
+int at_shared_dict_lookup(PyObject *object, PyObject *key, at_dict_entry **found)
 {
     at_dict_key_room room;
     if (at_dict_key_init(&room, key) < 0) {
         return -1;
     }
-    int result = at_dict_get(dict_of(object), &room.key, found);
+    int result = at_dict_get(at_shared_dict_of(object), &room.key, found);
     at_dict_key_fini(&room);
     return result == 0;
 }
@@ -80,18 +70,18 @@ static int store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
     at_dict_entry *old = NULL;
     int result = -1;
     if (value == NULL) {
-        result = at_dict_remove(dict_of(object), &room.key, &old);
+        result = at_dict_remove(at_shared_dict_of(object), &room.key, &old);
         if (result < 0) {
             PyErr_SetObject(PyExc_KeyError, key);
         }
-    } else if ((entry = entry_of(&room.key, value)) != NULL) {
-        result = at_dict_put(dict_of(object), entry, &old);
+    } else if ((entry = at_shared_dict_entry(&room.key, value)) != NULL) {
+        result = at_dict_put(at_shared_dict_of(object), entry, &old);
         if (result < 0) {
-            entry_unref(entry);
+            at_shared_dict_unref(entry);
             at_raise(result);
         }
     }
-    entry_unref(old);
+    at_shared_dict_unref(old);
     at_dict_key_fini(&room);
     return result < 0 ? -1 : 0;
 }
@@ -100,7 +90,7 @@ static int store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
 
 static PyObject *wrap(PyTypeObject *type, at_shared *dict) AT_ATTACHED
 {
-    dict_object *self = (dict_object *)type->tp_alloc(type, 0);
+    at_shared_dict_object *self = (at_shared_dict_object *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->dict = (at_dict *)at_shared_ref(dict);
     }
@@ -144,7 +134,7 @@ AT_UNCHECKED static PyObject *dict_new(PyTypeObject *type, PyObject *arguments,
 static void dict_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
-    at_shared_unref((at_shared *)dict_of(object));
+    at_shared_unref((at_shared *)at_shared_dict_of(object));
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -154,19 +144,19 @@ static void dict_dealloc(PyObject *object)
 AT_UNCHECKED static PyObject *dict_subscript(PyObject *object, PyObject *key)
 {
     at_dict_entry *found;
-    int there = lookup(object, key, &found);
+    int there = at_shared_dict_lookup(object, key, &found);
     if (there == 0) {
         PyErr_SetObject(PyExc_KeyError, key);
     }
-    return there == 1 ? value_of(found) : NULL;
+    return there == 1 ? at_shared_dict_take(found) : NULL;
 }
 
 AT_UNCHECKED static int dict_contains(PyObject *object, PyObject *key)
 {
     at_dict_entry *found;
-    int there = lookup(object, key, &found);
+    int there = at_shared_dict_lookup(object, key, &found);
     if (there == 1) {
-        entry_unref(found);
+        at_shared_dict_unref(found);
     }
     return there;
 }
@@ -178,16 +168,16 @@ AT_UNCHECKED static PyObject *dict_get(PyObject *object, PyObject *const *argume
         return NULL;
     }
     at_dict_entry *found;
-    int there = lookup(object, arguments[0], &found);
+    int there = at_shared_dict_lookup(object, arguments[0], &found);
     if (there == 0) {
         return Py_NewRef(count == 2 ? arguments[1] : Py_None);
     }
-    return there == 1 ? value_of(found) : NULL;
+    return there == 1 ? at_shared_dict_take(found) : NULL;
 }
 
 static Py_ssize_t dict_length(PyObject *object)
 {
-    return (Py_ssize_t)at_dict_count(dict_of(object));
+    return (Py_ssize_t)at_dict_count(at_shared_dict_of(object));
 }
 
 /* What one entry of a snapshot becomes; it stays the caller's. */
@@ -198,15 +188,10 @@ static PyObject *key_of(const at_dict_entry *entry)
     return at_dict_key_object(&entry->key);
 }
 
-static PyObject *copy_of(const at_dict_entry *entry)
-{
-    return at_channel_unpack(at_message_share(entry->item));
-}
-
 static PyObject *pair_of(const at_dict_entry *entry)
 {
     PyObject *key = key_of(entry);
-    PyObject *value = key != NULL ? copy_of(entry) : NULL;
+    PyObject *value = key != NULL ? at_shared_dict_copy(entry) : NULL;
     PyObject *pair = value != NULL ? PyTuple_Pack(2, key, value) : NULL;
     Py_XDECREF(key);
     Py_XDECREF(value);
@@ -217,14 +202,14 @@ static PyObject *list_of(PyObject *object, of_entry *make) AT_ATTACHED
 {
     at_dict_entry **entries;
     size_t count;
-    int result = at_dict_snapshot(dict_of(object), &entries, &count);
+    int result = at_dict_snapshot(at_shared_dict_of(object), &entries, &count);
     if (result < 0) {
         return at_raise(result);
     }
     PyObject *list = PyList_New(0);
     for (size_t i = 0; i < count; i++) {
         PyObject *made = list != NULL ? make(entries[i]) : NULL;
-        entry_unref(entries[i]);
+        at_shared_dict_unref(entries[i]);
         if (list != NULL && (made == NULL || PyList_Append(list, made) < 0)) {
             Py_CLEAR(list);
         }
@@ -241,7 +226,7 @@ AT_UNCHECKED static PyObject *dict_keys(PyObject *object, PyObject *unused)
 
 AT_UNCHECKED static PyObject *dict_values(PyObject *object, PyObject *unused)
 {
-    return list_of(object, copy_of);
+    return list_of(object, at_shared_dict_copy);
 }
 
 AT_UNCHECKED static PyObject *dict_items(PyObject *object, PyObject *unused)
@@ -264,35 +249,6 @@ AT_UNCHECKED static int dict_assign(PyObject *object, PyObject *key, PyObject *v
     return store(object, key, value);
 }
 
-AT_UNCHECKED static PyObject *
-dict_setdefault(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
-{
-    if (at_bind_count("setdefault", count, 1, 2) < 0) {
-        return NULL;
-    }
-    at_dict_entry *found;
-    int there = lookup(object, arguments[0], &found);
-    if (there != 0) {
-        return there == 1 ? value_of(found) : NULL;
-    }
-    at_dict_key_room room;
-    if (at_dict_key_init(&room, arguments[0]) < 0) {
-        return NULL;
-    }
-    PyObject *value = count == 2 ? arguments[1] : Py_None;
-    at_dict_entry *entry = entry_of(&room.key, value);
-    at_dict_key_fini(&room);
-    if (entry == NULL) {
-        return NULL;
-    }
-    int result = at_dict_put_new(dict_of(object), entry, &found);
-    if (result == 1) {
-        return Py_NewRef(value);
-    }
-    entry_unref(entry);
-    return result == 0 ? value_of(found) : at_raise(result);
-}
-
 AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *arguments,
                                        Py_ssize_t count)
 {
@@ -302,10 +258,10 @@ AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *argume
         return NULL;
     }
     at_dict_entry *old;
-    int result = at_dict_remove(dict_of(object), &room.key, &old);
+    int result = at_dict_remove(at_shared_dict_of(object), &room.key, &old);
     at_dict_key_fini(&room);
     if (result == 0) {
-        return value_of(old);
+        return at_shared_dict_take(old);
     }
     if (count == 2) {
         return Py_NewRef(arguments[1]);
@@ -317,12 +273,12 @@ AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *argume
 AT_UNCHECKED static PyObject *dict_popitem(PyObject *object, PyObject *unused)
 {
     at_dict_entry *old;
-    if (at_dict_remove_any(dict_of(object), &old) < 0) {
+    if (at_dict_remove_any(at_shared_dict_of(object), &old) < 0) {
         PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
         return NULL;
     }
     PyObject *pair = pair_of(old);
-    entry_unref(old);
+    at_shared_dict_unref(old);
     return pair;
 }
 
@@ -337,134 +293,8 @@ AT_UNCHECKED static PyObject *dict_update(PyObject *object, PyObject *arguments,
 
 AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
 {
-    at_dict_clear(dict_of(object));
+    at_dict_clear(at_shared_dict_of(object));
     Py_RETURN_NONE;
-}
-
-/* Exchange `old` for `value`, or say that it is there no more: 1, 0, or -1. */
-static int exchange(PyObject *object, at_dict_entry *old, PyObject *value) AT_ATTACHED
-{
-    at_dict_entry *entry = entry_of(&old->key, value);
-    if (entry == NULL) {
-        return -1;
-    }
-    bool done = at_dict_swap(dict_of(object), old, entry);
-    if (!done) {
-        entry_unref(entry);
-    }
-    return done;
-}
-
-/* Does the value of `entry` equal `expected`: 1, 0, or -1. */
-static int equals(const at_dict_entry *entry, PyObject *expected) AT_ATTACHED
-{
-    PyObject *current = copy_of(entry);
-    int equal =
-        current != NULL ? PyObject_RichCompareBool(current, expected, Py_EQ) : -1;
-    Py_XDECREF(current);
-    return equal;
-}
-
-AT_UNCHECKED static PyObject *
-dict_compare_and_set(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
-{
-    if (at_bind_count("compare_and_set", count, 3, 3) < 0) {
-        return NULL;
-    }
-    for (;;) {
-        at_dict_entry *old;
-        int status = lookup(object, arguments[0], &old);
-        if (status != 1) {
-            return status == 0 ? Py_NewRef(Py_False) : NULL;
-        }
-        int equal = equals(old, arguments[1]);
-        int done = equal == 1 ? exchange(object, old, arguments[2]) : 0;
-        entry_unref(old);
-        if (equal < 0 || done < 0) {
-            return NULL;
-        }
-        if (equal == 0 || done == 1) {
-            return PyBool_FromLong(done);
-        }
-    }
-}
-
-/* Put `value` if there still is none: 1, 0, or -1. */
-static int add(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
-{
-    at_dict_key_room room;
-    if (at_dict_key_init(&room, key) < 0) {
-        return -1;
-    }
-    at_dict_entry *entry = entry_of(&room.key, value);
-    at_dict_key_fini(&room);
-    if (entry == NULL) {
-        return -1;
-    }
-    at_dict_entry *found;
-    int result = at_dict_put_new(dict_of(object), entry, &found);
-    if (result != 1) {
-        entry_unref(entry);
-        entry_unref(found);
-    }
-    if (result < 0) {
-        at_raise(result);
-        return -1;
-    }
-    return result;
-}
-
-/* change(key, function, default): the new value, by one attempt; NULL with `*done`
- * false and no exception where somebody else was faster. */
-static PyObject *change_once(PyObject *object, PyObject *const *arguments,
-                             Py_ssize_t count, bool *done) AT_ATTACHED
-{
-    *done = true;
-    at_dict_entry *old = NULL;
-    int there = lookup(object, arguments[0], &old);
-    PyObject *current = NULL;
-    if (there == 1) {
-        current = copy_of(old);
-    } else if (there == 0 && count == 3) {
-        current = Py_NewRef(arguments[2]);
-    } else if (there == 0) {
-        PyErr_SetObject(PyExc_KeyError, arguments[0]);
-    }
-    PyObject *wanted =
-        current != NULL ? PyObject_CallOneArg(arguments[1], current) : NULL;
-    Py_XDECREF(current);
-    int status = -1;
-    if (wanted != NULL) {
-        status = there == 1 ? exchange(object, old, wanted)
-                            : add(object, arguments[0], wanted);
-    }
-    if (there == 1) {
-        entry_unref(old);
-    }
-    if (status != 1) {
-        *done = status < 0;
-        Py_CLEAR(wanted);
-    }
-    return wanted;
-}
-
-AT_UNCHECKED static PyObject *dict_change(PyObject *object, PyObject *const *arguments,
-                                          Py_ssize_t count)
-{
-    if (at_bind_count("change", count, 2, 3) < 0) {
-        return NULL;
-    }
-    for (;;) {
-        bool done;
-        PyObject *value = change_once(object, arguments, count, &done);
-        if (done) {
-            return value;
-        }
-        /* Two that undo each other's attempts would never look at Ctrl-C. */
-        if (PyErr_CheckSignals() < 0) {
-            return NULL;
-        }
-    }
 }
 
 /* ---- the type ---------------------------------------------------------------------
@@ -472,7 +302,7 @@ AT_UNCHECKED static PyObject *dict_change(PyObject *object, PyObject *const *arg
 
 AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
 {
-    at_dict *dict = dict_of(object);
+    at_dict *dict = at_shared_dict_of(object);
     return PyUnicode_FromFormat("<atoll.SharedDict %p: %zu items>", (void *)dict,
                                 at_dict_count(dict));
 }
@@ -484,13 +314,13 @@ AT_UNCHECKED static PyObject *dict_compare(PyObject *left, PyObject *right,
     if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    bool same = dict_of(left) == dict_of(right);
+    bool same = at_shared_dict_of(left) == at_shared_dict_of(right);
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
 static Py_hash_t dict_hash(PyObject *object)
 {
-    return at_bind_hash_pointer(dict_of(object));
+    return at_bind_hash_pointer(at_shared_dict_of(object));
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
@@ -501,7 +331,7 @@ static PyMethodDef dict_methods[] = {
      "--\n"
      "\n"
      "A copy of the value of key, or default."},
-    {"setdefault", FAST(dict_setdefault),
+    {"setdefault", FAST(at_shared_dict_setdefault),
      "setdefault($self, key, default=None, /)\n"
      "--\n"
      "\n"
@@ -547,7 +377,7 @@ static PyMethodDef dict_methods[] = {
      "--\n"
      "\n"
      "A list of (key, value): a snapshot, in no order."},
-    {"compare_and_set", FAST(dict_compare_and_set),
+    {"compare_and_set", FAST(at_shared_dict_compare_and_set),
      "compare_and_set($self, key, expected, new, /)\n"
      "--\n"
      "\n"
@@ -555,7 +385,7 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Returns:\n"
      "    Whether it did. False where key is not there: see setdefault()."},
-    {"change", FAST(dict_change),
+    {"change", FAST(at_shared_dict_change),
      "change($self, key, function, default=..., /)\n"
      "--\n"
      "\n"
@@ -614,14 +444,14 @@ static PyType_Slot dict_slots[] = {
 
 static PyType_Spec dict_spec = {
     .name = "atoll.SharedDict",
-    .basicsize = sizeof(dict_object),
+    .basicsize = sizeof(at_shared_dict_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_MAPPING,
     .slots = dict_slots,
 };
 
 static at_shared *thing_of(PyObject *object)
 {
-    return (at_shared *)dict_of(object);
+    return (at_shared *)at_shared_dict_of(object);
 }
 
 static const at_parcel_handle dict_handle = {

@@ -1,0 +1,166 @@
+/* atoll.SharedDict: what reads, and writes if nothing has changed, in one step.
+ *
+ * The entry that was read stands for what was there: at_dict_swap() puts the new one
+ * only where the old one still is, and who comes too late starts again. */
+#define PY_SSIZE_T_CLEAN
+#include "base/error.h"
+#include "bind/error.h"
+#include "bind/shared_dict.h"
+#include "bind/type.h"
+
+AT_UNCHECKED PyObject *at_shared_dict_setdefault(PyObject *object,
+                                                 PyObject *const *arguments,
+                                                 Py_ssize_t count)
+{
+    if (at_bind_count("setdefault", count, 1, 2) < 0) {
+        return NULL;
+    }
+    at_dict_entry *found = NULL;
+    int there = at_shared_dict_lookup(object, arguments[0], &found);
+    if (there != 0) {
+        return there == 1 ? at_shared_dict_take(found) : NULL;
+    }
+    at_dict_key_room room;
+    if (at_dict_key_init(&room, arguments[0]) < 0) {
+        return NULL;
+    }
+    PyObject *value = count == 2 ? arguments[1] : Py_None;
+    at_dict_entry *entry = at_shared_dict_entry(&room.key, value);
+    at_dict_key_fini(&room);
+    if (entry == NULL) {
+        return NULL;
+    }
+    int result = at_dict_put_new(at_shared_dict_of(object), entry, &found);
+    if (result == 1) {
+        return Py_NewRef(value);
+    }
+    at_shared_dict_unref(entry);
+    return result == 0 ? at_shared_dict_take(found) : at_raise(result);
+}
+
+/* Exchange `old` for `value`, or say that it is there no more: 1, 0, or -1. */
+static int exchange(PyObject *object, at_dict_entry *old, PyObject *value) AT_ATTACHED
+{
+    at_dict_entry *entry = at_shared_dict_entry(&old->key, value);
+    if (entry == NULL) {
+        return -1;
+    }
+    bool done = at_dict_swap(at_shared_dict_of(object), old, entry);
+    if (!done) {
+        at_shared_dict_unref(entry);
+    }
+    return done;
+}
+
+/* Does the value of `entry` equal `expected`: 1, 0, or -1. */
+static int equals(const at_dict_entry *entry, PyObject *expected) AT_ATTACHED
+{
+    PyObject *current = at_shared_dict_copy(entry);
+    int equal =
+        current != NULL ? PyObject_RichCompareBool(current, expected, Py_EQ) : -1;
+    Py_XDECREF(current);
+    return equal;
+}
+
+AT_UNCHECKED PyObject *at_shared_dict_compare_and_set(PyObject *object,
+                                                      PyObject *const *arguments,
+                                                      Py_ssize_t count)
+{
+    if (at_bind_count("compare_and_set", count, 3, 3) < 0) {
+        return NULL;
+    }
+    for (;;) {
+        at_dict_entry *old;
+        int status = at_shared_dict_lookup(object, arguments[0], &old);
+        if (status != 1) {
+            return status == 0 ? Py_NewRef(Py_False) : NULL;
+        }
+        int equal = equals(old, arguments[1]);
+        int done = equal == 1 ? exchange(object, old, arguments[2]) : 0;
+        at_shared_dict_unref(old);
+        if (equal < 0 || done < 0) {
+            return NULL;
+        }
+        if (equal == 0 || done == 1) {
+            return PyBool_FromLong(done);
+        }
+    }
+}
+
+/* Put `value` if there still is none: 1, 0, or -1. */
+static int add(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
+{
+    at_dict_key_room room;
+    if (at_dict_key_init(&room, key) < 0) {
+        return -1;
+    }
+    at_dict_entry *entry = at_shared_dict_entry(&room.key, value);
+    at_dict_key_fini(&room);
+    if (entry == NULL) {
+        return -1;
+    }
+    at_dict_entry *found = NULL;
+    int result = at_dict_put_new(at_shared_dict_of(object), entry, &found);
+    if (result != 1) {
+        at_shared_dict_unref(entry);
+        at_shared_dict_unref(found);
+    }
+    if (result < 0) {
+        at_raise(result);
+        return -1;
+    }
+    return result;
+}
+
+/* change(key, function, default): the new value, by one attempt; NULL with `*done`
+ * false and no exception where somebody else was faster. */
+static PyObject *change_once(PyObject *object, PyObject *const *arguments,
+                             Py_ssize_t count, bool *done) AT_ATTACHED
+{
+    *done = true;
+    at_dict_entry *old = NULL;
+    int there = at_shared_dict_lookup(object, arguments[0], &old);
+    PyObject *current = NULL;
+    if (there == 1) {
+        current = at_shared_dict_copy(old);
+    } else if (there == 0 && count == 3) {
+        current = Py_NewRef(arguments[2]);
+    } else if (there == 0) {
+        PyErr_SetObject(PyExc_KeyError, arguments[0]);
+    }
+    PyObject *wanted =
+        current != NULL ? PyObject_CallOneArg(arguments[1], current) : NULL;
+    Py_XDECREF(current);
+    int status = -1;
+    if (wanted != NULL) {
+        status = there == 1 ? exchange(object, old, wanted)
+                            : add(object, arguments[0], wanted);
+    }
+    if (there == 1) {
+        at_shared_dict_unref(old);
+    }
+    if (status != 1) {
+        *done = status < 0;
+        Py_CLEAR(wanted);
+    }
+    return wanted;
+}
+
+AT_UNCHECKED PyObject *
+at_shared_dict_change(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (at_bind_count("change", count, 2, 3) < 0) {
+        return NULL;
+    }
+    for (;;) {
+        bool done;
+        PyObject *value = change_once(object, arguments, count, &done);
+        if (done) {
+            return value;
+        }
+        /* Two that undo each other's attempts would never look at Ctrl-C. */
+        if (PyErr_CheckSignals() < 0) {
+            return NULL;
+        }
+    }
+}
