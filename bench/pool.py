@@ -8,6 +8,7 @@ median, and how many times that of the first line it is. InterpreterPoolExecutor
 from CPython 3.14 on: `tools/pythons run 3.14 -- python bench/pool.py`.
 
 no-op       µs a task, all submitted before the first is waited for
+no-op CPU   the same in CPU time of this process: what else runs does not matter
 waited for  µs a task, each waited for
 1 MB        µs a task with a bytes argument, pipelined
 64 MB       µs a task with a numpy array that is not written to, pipelined
@@ -125,6 +126,13 @@ def pipelined(pool: Any, count: int, *call: Any) -> float:
     return seconds(pool, [call] * count) / count * 1e6
 
 
+def pipelined_cpu(pool: Any, count: int, *call: Any) -> float:
+    """Microseconds of this process's CPU time a task, all its threads together."""
+    began = time.process_time()
+    seconds(pool, [call] * count)
+    return (time.process_time() - began) / count * 1e6
+
+
 def waited_for(pool: Any, count: int) -> float:
     """Microseconds a task, one by one."""
     return sum(seconds(pool, [(add, i)]) for i in range(count)) / count * 1e6
@@ -147,6 +155,7 @@ def uneven(pool: Any, workers: int) -> float:
 def rows(workers: int) -> Iterator[tuple[str, Callable[[Any], float]]]:
     """The measurements that need a pool that is up."""
     yield "no-op", lambda pool: pipelined(pool, 5000, add, 1)
+    yield "no-op CPU", lambda pool: pipelined_cpu(pool, 5000, add, 1)
     yield "waited for", lambda pool: waited_for(pool, 300)
     data = b"x" * MB
     yield "1 MB", lambda pool: pipelined(pool, 30, length, data)
@@ -188,7 +197,8 @@ def fresh(name: str, workers: int) -> None:
     pool = make()
     pool.submit(add, 1).result()
     start = time.perf_counter() - began
-    seconds(pool, [(load_numpy, 0.3)] * workers)
+    with contextlib.suppress(Exception):  # a plain interpreter cannot
+        seconds(pool, [(load_numpy, 0.3)] * workers)
     print(json.dumps([start * 1e3, proportional_mb() - before]))
     pool.shutdown()
 
@@ -219,10 +229,15 @@ def measure(workers: int, rounds: int, only: str) -> dict[str, dict[str, list[fl
             stack.callback(pools[name].shutdown)
             pipelined(pools[name], 500, add, 1)
         for row, figure in rows(workers):
-            for pool in pools.values():
-                figure(pool)  # imports, first touches
+            able = {}
+            for name, pool in pools.items():
+                try:
+                    figure(pool)  # imports, first touches
+                    able[name] = pool
+                except Exception as error:  # numpy in a plain interpreter, for one
+                    print(f"{name} cannot do {row}: {error}", file=sys.stderr)
             for _ in range(rounds):
-                for name, pool in pools.items():
+                for name, pool in able.items():
                     note(row, name, figure(pool))
             print(row, "done", file=sys.stderr)
     for _ in range(min(rounds, 3)):
@@ -240,6 +255,9 @@ def show(found: dict[str, dict[str, list[float]]]) -> None:
     for name in names:
         cells = []
         for figures in found.values():
+            if name not in figures:
+                cells.append("cannot")
+                continue
             median = statistics.median(figures[name])
             ratio = median / statistics.median(figures[names[0]])
             digits = 2 if median < 10 else 0
