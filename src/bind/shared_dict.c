@@ -183,12 +183,12 @@ static Py_ssize_t dict_length(PyObject *object)
 /* What one entry of a snapshot becomes; it stays the caller's. */
 typedef PyObject *of_entry(const at_dict_entry *entry);
 
-static PyObject *key_of(const at_dict_entry *entry)
+static PyObject *key_of(const at_dict_entry *entry) AT_ATTACHED
 {
     return at_dict_key_object(&entry->key);
 }
 
-static PyObject *pair_of(const at_dict_entry *entry)
+static PyObject *pair_of(const at_dict_entry *entry) AT_ATTACHED
 {
     PyObject *key = key_of(entry);
     PyObject *value = key != NULL ? at_shared_dict_copy(entry) : NULL;

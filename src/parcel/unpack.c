@@ -20,7 +20,7 @@ PyObject *at_unpacker_malformed(const char *what)
     return NULL;
 }
 
-static int remember(at_unpacker *in, PyObject *object)
+static int remember(at_unpacker *in, PyObject *object) AT_ATTACHED
 {
     if (in->memo_count == in->memo_capacity) {
         size_t capacity = in->memo_capacity * 2;
@@ -50,7 +50,7 @@ PyObject *at_unpacker_complete(at_unpacker *in, PyObject *object, bool again)
 }
 
 /* -1 with an exception set where the size is cut off or has too many bytes. */
-static int read_size(at_unpacker *in, size_t *size)
+static int read_size(at_unpacker *in, size_t *size) AT_ATTACHED
 {
     *size = 0;
     for (unsigned shift = 0; shift < 63; shift += 7) {
@@ -68,7 +68,7 @@ static int read_size(at_unpacker *in, size_t *size)
 }
 
 /* A size of something that takes `unit` bytes each of what is left. */
-static int read_count(at_unpacker *in, size_t unit, size_t *count)
+static int read_count(at_unpacker *in, size_t unit, size_t *count) AT_ATTACHED
 {
     if (read_size(in, count) < 0) {
         return -1;
@@ -80,7 +80,7 @@ static int read_count(at_unpacker *in, size_t unit, size_t *count)
     return 0;
 }
 
-static PyObject *read_int(at_unpacker *in, int tag)
+static PyObject *read_int(at_unpacker *in, int tag) AT_ATTACHED
 {
     size_t size = tag == AT_TAG_INT8    ? sizeof(int8_t)
                   : tag == AT_TAG_INT32 ? sizeof(int32_t)
@@ -102,7 +102,7 @@ static PyObject *read_int(at_unpacker *in, int tag)
     return PyLong_FromLongLong(value);
 }
 
-static PyObject *read_big_int(at_unpacker *in)
+static PyObject *read_big_int(at_unpacker *in) AT_ATTACHED
 {
     size_t size;
     if (read_count(in, 1, &size) < 0) {
@@ -112,7 +112,7 @@ static PyObject *read_big_int(at_unpacker *in)
     return PyLong_FromNativeBytes(data, size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
 }
 
-static PyObject *read_float(at_unpacker *in)
+static PyObject *read_float(at_unpacker *in) AT_ATTACHED
 {
     double value;
     const char *data = at_unpacker_take(in, sizeof value);
@@ -123,7 +123,7 @@ static PyObject *read_float(at_unpacker *in)
     return PyFloat_FromDouble(value);
 }
 
-static PyObject *read_complex(at_unpacker *in)
+static PyObject *read_complex(at_unpacker *in) AT_ATTACHED
 {
     double parts[2];
     const char *data = at_unpacker_take(in, sizeof parts);
@@ -134,7 +134,7 @@ static PyObject *read_complex(at_unpacker *in)
     return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
-static PyObject *read_str(at_unpacker *in, int kind)
+static PyObject *read_str(at_unpacker *in, int kind) AT_ATTACHED
 {
     size_t length;
     if (read_count(in, (size_t)kind, &length) < 0) {
@@ -162,7 +162,7 @@ static PyObject *read_str(at_unpacker *in, int kind)
     return text;
 }
 
-static PyObject *read_bytes(at_unpacker *in, bool array)
+static PyObject *read_bytes(at_unpacker *in, bool array) AT_ATTACHED
 {
     size_t size;
     if (read_count(in, 1, &size) < 0) {
@@ -173,7 +173,7 @@ static PyObject *read_bytes(at_unpacker *in, bool array)
                  : PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
 }
 
-static PyObject *read_again(at_unpacker *in)
+static PyObject *read_again(at_unpacker *in) AT_ATTACHED
 {
     size_t number;
     if (read_size(in, &number) < 0) {
@@ -194,7 +194,7 @@ PyObject *at_unpacker_inside(at_unpacker *in, PyObject *outer)
     return object;
 }
 
-static PyObject *read_tuple(at_unpacker *in)
+static PyObject *read_tuple(at_unpacker *in) AT_ATTACHED
 {
     size_t count;
     if (read_count(in, 1, &count) < 0) {
@@ -212,7 +212,7 @@ static PyObject *read_tuple(at_unpacker *in)
     return tuple;
 }
 
-static PyObject *read_list(at_unpacker *in, bool again)
+static PyObject *read_list(at_unpacker *in, bool again) AT_ATTACHED
 {
     size_t count;
     if (read_count(in, 1, &count) < 0) {
@@ -233,7 +233,7 @@ static PyObject *read_list(at_unpacker *in, bool again)
     return list;
 }
 
-static PyObject *read_dict(at_unpacker *in, bool again)
+static PyObject *read_dict(at_unpacker *in, bool again) AT_ATTACHED
 {
     PyObject *dict = at_unpacker_complete(in, PyDict_New(), again);
     size_t count;
@@ -253,7 +253,7 @@ static PyObject *read_dict(at_unpacker *in, bool again)
     return dict;
 }
 
-static PyObject *read_members(at_unpacker *in, PyObject *set)
+static PyObject *read_members(at_unpacker *in, PyObject *set) AT_ATTACHED
 {
     size_t count;
     if (set == NULL || read_count(in, 1, &count) < 0) {
@@ -270,7 +270,7 @@ static PyObject *read_members(at_unpacker *in, PyObject *set)
     return set;
 }
 
-static PyObject *read_three(at_unpacker *in, int tag)
+static PyObject *read_three(at_unpacker *in, int tag) AT_ATTACHED
 {
     PyObject *parts[3] = {NULL};
     PyObject *object = NULL;
@@ -291,13 +291,13 @@ done:
     return object;
 }
 
-static PyObject *read_buffer(at_unpacker *in)
+static PyObject *read_buffer(at_unpacker *in) AT_ATTACHED
 {
     const char *readonly = at_unpacker_take(in, 1);
     return readonly != NULL ? read_bytes(in, *readonly == 0) : NULL;
 }
 
-static at_shared *read_attachment(at_unpacker *in)
+static at_shared *read_attachment(at_unpacker *in) AT_ATTACHED
 {
     size_t position;
     if (read_size(in, &position) < 0) {
@@ -359,7 +359,7 @@ static PyObject *read_block(at_unpacker *in) AT_ATTACHED
     return PyByteArray_FromStringAndSize(block->data, (Py_ssize_t)block->size_bytes);
 }
 
-static PyObject *read_handle(at_unpacker *in)
+static PyObject *read_handle(at_unpacker *in) AT_ATTACHED
 {
     at_shared *thing = read_attachment(in);
     for (size_t i = 0; thing != NULL && i < in->state->handle_count; i++) {

@@ -43,7 +43,7 @@ static PyObject *read_global(at_unpacker *in) AT_ATTACHED
 }
 
 /* The callable and its arguments: a new object. */
-static PyObject *read_call(at_unpacker *in)
+static PyObject *read_call(at_unpacker *in) AT_ATTACHED
 {
     PyObject *callable = at_unpacker_object(in);
     PyObject *arguments = callable != NULL ? at_unpacker_object(in) : NULL;
@@ -67,7 +67,7 @@ static bool at_stream_end(at_unpacker *in)
     return false;
 }
 
-static int read_items(at_unpacker *in, PyObject *object)
+static int read_items(at_unpacker *in, PyObject *object) AT_ATTACHED
 {
     while (!at_stream_end(in)) {
         PyObject *item = at_unpacker_object(in);
@@ -88,7 +88,7 @@ static int read_items(at_unpacker *in, PyObject *object)
     return 0;
 }
 
-static int read_pairs(at_unpacker *in, PyObject *object)
+static int read_pairs(at_unpacker *in, PyObject *object) AT_ATTACHED
 {
     while (!at_stream_end(in)) {
         PyObject *key = at_unpacker_object(in);
@@ -103,7 +103,7 @@ static int read_pairs(at_unpacker *in, PyObject *object)
     return 0;
 }
 
-static int update_dict(PyObject *object, PyObject *attributes)
+static int update_dict(PyObject *object, PyObject *attributes) AT_ATTACHED
 {
     PyObject *dict = PyObject_GetAttrString(object, "__dict__");
     int status = dict != NULL ? PyDict_Update(dict, attributes) : -1;
@@ -111,7 +111,7 @@ static int update_dict(PyObject *object, PyObject *attributes)
     return status;
 }
 
-static int set_attributes(PyObject *object, PyObject *attributes)
+static int set_attributes(PyObject *object, PyObject *attributes) AT_ATTACHED
 {
     PyObject *key, *value;
     Py_ssize_t position = 0;
@@ -123,7 +123,7 @@ static int set_attributes(PyObject *object, PyObject *attributes)
 }
 
 /* What pickle's BUILD does. */
-static int apply_state(PyObject *object, PyObject *state)
+static int apply_state(PyObject *object, PyObject *state) AT_ATTACHED
 {
     PyObject *apply;
     if (PyObject_GetOptionalAttrString(object, "__setstate__", &apply) < 0) {
@@ -152,7 +152,7 @@ static int apply_state(PyObject *object, PyObject *state)
     return slots != NULL && slots != Py_None ? set_attributes(object, slots) : 0;
 }
 
-static int read_state(at_unpacker *in, PyObject *object, int parts)
+static int read_state(at_unpacker *in, PyObject *object, int parts) AT_ATTACHED
 {
     PyObject *apply = NULL;
     if ((parts & AT_PART_SETTER) != 0 && (apply = at_unpacker_object(in)) == NULL) {
@@ -172,7 +172,7 @@ static int read_state(at_unpacker *in, PyObject *object, int parts)
     return status;
 }
 
-static PyObject *read_reduced(at_unpacker *in, bool again)
+static PyObject *read_reduced(at_unpacker *in, bool again) AT_ATTACHED
 {
     PyObject *object = at_unpacker_complete(in, read_call(in), again);
     const char *parts = object != NULL ? at_unpacker_take(in, 1) : NULL;
