@@ -418,3 +418,27 @@ def test_many_clients_and_workers(
         for thread in threads:
             thread.join()
         assert not failures
+
+
+def test_a_stuck_worker_is_given_up_in_tls(
+    files: tuple[str, ...], authority: Authority, tmp_path: Path
+) -> None:
+    source = """
+        async def app(scope, receive, send):
+            while scope["path"] == "/spin":
+                pass
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+    """
+    options = ("--stuck-after", "0.5", "--replace-stuck-after", "1", *files)
+    with (
+        serving(tmp_path, source, *options) as server,
+        RawTls(server, trusting(authority)) as stuck,
+    ):
+        stuck.send(b"GET /spin HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, headers, _ = stuck.answer()
+        assert status == 503
+        assert headers["connection"] == "close"
+        assert stuck.rest() == b""
+        server.wait_for("1 requests were answered 503")
+        server.wait_for("RequestTimeout")  # the old worker comes back, to its end
