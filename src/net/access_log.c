@@ -19,8 +19,8 @@
 #include "sys/wakefd.h"
 
 enum {
-    RING_ENTRIES = 4096, /* a power of two */
-    RING_BYTES = 4 << 20,
+    RING_ENTRIES = 16384, /* a power of two */
+    RING_BYTES = 8 << 20,
     GATHER_MS = 20,
     BATCH_BYTES = 64 << 10,
     TEXT_BYTES_MAX = 8 << 10, /* of a target or a header: what is longer is cut */
@@ -72,8 +72,11 @@ struct at_access_log {
     int descriptor;
     at_bytes batch;
     size_t batch_lines;
-    int64_t second;
-    at_civil_time civil;
+    int process;
+    int64_t wall_offset_ns; /* from at_clock_ns() to the time of day, of this round */
+    int64_t second;         /* whose texts these are */
+    size_t clf_size, iso_size;
+    char clf[64], iso[64];
 };
 
 /* ---- entries ------------------------------------------------------------------------
@@ -312,37 +315,50 @@ static void write_batch(at_access_log *log)
     log->batch_lines = 0;
 }
 
+/* What all lines of a second have in common. */
+static void set_second(at_access_log *log, int64_t second)
+{
+    static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    at_civil_time civil;
+    at_clock_civil(second * 1000000000, &civil);
+    int zone = civil.offset_s / 60;
+    char sign = zone < 0 ? '-' : '+';
+    zone = zone < 0 ? -zone : zone;
+    log->second = second;
+    int size =
+        snprintf(log->clf, sizeof log->clf, "%02d/%.3s/%04d:%02d:%02d:%02d %c%02d%02d",
+                 civil.day, MONTHS + 3 * (civil.month - 1), civil.year, civil.hour,
+                 civil.minute, civil.second, sign, zone / 60, zone % 60);
+    log->clf_size = (size_t)size;
+    /* The milliseconds are set for each line. */
+    size = snprintf(log->iso, sizeof log->iso,
+                    "%04d-%02d-%02dT%02d:%02d:%02d.000%c%02d:%02d", civil.year,
+                    civil.month, civil.day, civil.hour, civil.minute, civil.second,
+                    sign, zone / 60, zone % 60);
+    log->iso_size = (size_t)size;
+}
+
 /* The entry's line, to the batch. */
 static void add_line(at_access_log *log, const at_access_entry *entry)
 {
-    static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    int64_t wall_ns = at_clock_wall_ns() - (at_clock_ns() - entry->begun_ns);
+    int64_t wall_ns = entry->begun_ns + log->wall_offset_ns;
     if (wall_ns / 1000000000 != log->second) {
-        log->second = wall_ns / 1000000000;
-        at_clock_civil(wall_ns, &log->civil);
+        set_second(log, wall_ns / 1000000000);
     }
-    const at_civil_time *civil = &log->civil;
-    int zone = civil->offset_s / 60;
-    char sign = zone < 0 ? '-' : '+';
-    zone = zone < 0 ? -zone : zone;
-    char clf[64], iso[64];
-    int clf_size =
-        snprintf(clf, sizeof clf, "%02d/%.3s/%04d:%02d:%02d:%02d %c%02d%02d",
-                 civil->day, MONTHS + 3 * (civil->month - 1), civil->year, civil->hour,
-                 civil->minute, civil->second, sign, zone / 60, zone % 60);
-    int iso_size = snprintf(
-        iso, sizeof iso, "%04d-%02d-%02dT%02d:%02d:%02d.%03d%c%02d:%02d", civil->year,
-        civil->month, civil->day, civil->hour, civil->minute, civil->second,
-        (int)(wall_ns / 1000000 % 1000), sign, zone / 60, zone % 60);
+    int ms = (int)(wall_ns / 1000000 % 1000);
+    char *digits = strchr(log->iso, '.') + 1;
+    digits[0] = (char)('0' + ms / 100);
+    digits[1] = (char)('0' + ms / 10 % 10);
+    digits[2] = (char)('0' + ms % 10);
     at_log_record record = {
         .peer = entry->peer,
         .method = entry->method,
         .target = entry->target,
         .protocol = {entry->protocol, strlen(entry->protocol)},
-        .clf_time = {clf, (size_t)clf_size},
-        .iso_time = {iso, (size_t)iso_size},
+        .clf_time = {log->clf, log->clf_size},
+        .iso_time = {log->iso, log->iso_size},
         .status = entry->status,
-        .process = getpid(),
+        .process = log->process,
         .sent_bytes = entry->sent_bytes,
         .duration_ns = entry->ended_ns - entry->begun_ns,
     };
@@ -410,6 +426,7 @@ static bool work(at_access_log *log) AT_DETACHED;
 static bool work(at_access_log *log)
 {
     bool any = false;
+    log->wall_offset_ns = at_clock_wall_ns() - at_clock_ns();
     /* `next` of a ring in the list is changed by this thread alone. */
     for (at_access_ring *ring = first_ring(log); ring != NULL; ring = ring->next) {
         any = empty_ring(log, ring) || any;
@@ -432,6 +449,7 @@ static bool has_work(at_access_log *log)
 static void body(void *argument)
 {
     at_access_log *log = argument;
+    log->process = getpid();
     for (;;) {
         bool stopping = atomic_load(&log->stopping);
         if (!work(log) && stopping) {

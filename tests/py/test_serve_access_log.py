@@ -276,7 +276,7 @@ def test_nobody_reads_the_log_and_nobody_waits(tmp_path: Path) -> None:
         *("--access-log-file", str(fifo), "--access-log-format", "%(U)s" + "x" * 3000),
         *("--metrics-path", "/metrics"),
     )
-    count = 6000
+    count = 20000
     with serving(tmp_path, SOURCE, *options) as server, Raw(server.port) as client:
         request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         sender = threading.Thread(
