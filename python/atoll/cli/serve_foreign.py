@@ -36,7 +36,7 @@ REFUSED = {
     "--limit-request-field_size": "use --limit-head",
     "--timeout": "use --stuck-after and --replace-stuck-after",
     "-t": "use --stuck-after and --replace-stuck-after",
-    "--log-config": "configure the logger 'atoll.server' in APP; see also --access-log-format",
+    "--log-config": "configure the logger 'atoll.server' in APP",
     "--daemon": "let systemd or a container run it",
     "-D": "let systemd or a container run it",
     "--user": "let systemd or a container set it",
