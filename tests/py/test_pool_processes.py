@@ -153,3 +153,17 @@ def test_an_interpreter_of_another_process_is_refused():
         with pytest.raises(atoll.NotShareableError, match="belongs to process"):
             future.result(DEADLINE)
         assert pool.submit(abs, -1).result(DEADLINE) == 1
+
+
+def test_an_interrupt_is_not_taken_for_the_next_ones():
+    """The next task is interrupted as soon as it can be, while the process settles."""
+    with atoll.Pool(1, model="processes") as pool:
+        for _ in range(30):
+            futures = [pool.submit(spin) for _ in range(3)]
+            for future in futures:
+                wait_until(future.running)
+                assert future.cancel(running=True)
+            for future in futures:
+                with pytest.raises(CancelledError):
+                    future.result(DEADLINE)
+        assert pool.submit(abs, -1).result(DEADLINE) == 1

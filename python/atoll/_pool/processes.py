@@ -147,7 +147,10 @@ class ProcessModel(Model):
             pass  # whoever marked the task has sent its signal, and to this process
         try:
             _there.send_block(sock, _there.SETTLE, b"")
-        except OSError:
+            # Before the next task can be interrupted: two signals that wait are one,
+            # and the one for that task would be taken for this one's.
+            _there.receive_block(sock)
+        except (EOFError, OSError):
             # It has ended, after its last task or by itself. Nothing is lost but the
             # signal; the next call finds out.
             pass

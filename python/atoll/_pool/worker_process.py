@@ -1,7 +1,7 @@
 """A worker process: it receives calls through a socket, and answers them.
 
 The signal SIGUSR1 interrupts a task. It may come when the task is over: then the pool
-sends `SETTLE` after it, and the process waits for it.
+sends `SETTLE` after it, and the process waits for it, and answers that it has come.
 """
 
 import mmap
@@ -112,6 +112,7 @@ class _Process:
             if kind == SETTLE:
                 worker.settle()
                 self.early = False  # it was for the task before
+                send_block(self.sock, SETTLE, b"")
                 continue
             try:
                 outcome, answer = self.call(data)
