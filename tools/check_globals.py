@@ -31,6 +31,7 @@ ALLOWED = {
     r"ledgers": "interp/heap.c: allocators belong to the process",
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
+    r"corrected_defs": "interp/module.c: of CPython's own definitions, the process's",
     r"record_lock": "interp/extension.c: of the table of the process",
     r"parsers": "interp/parsers.c: the list that it cleans is the process's",
     r"definitions": "interp/module_index.c: CPython numbers the process's",

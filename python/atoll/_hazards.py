@@ -76,6 +76,7 @@ HAZARDS = (
         "new thread hangs.",
         "atoll stops the tracing, with a warning.",
         first=(3, 14),
+        last=(3, 14),
     ),
     Hazard(
         "last-thread",

@@ -434,13 +434,13 @@ def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
 
 
 def _stop_tracing() -> None:
-    # From 3.14 on, ending an interpreter while tracemalloc traces crashes; and making
-    # one on a thread that has no thread state yet, as the owner's is, hangs: CPython
-    # allocates it under the lock of its list of interpreters, and tracemalloc asks for
-    # a thread state, which takes that lock.
+    # On 3.14, ending an interpreter while tracemalloc traces crashes; and making one on
+    # a thread that has no thread state yet, as the owner's is, hangs: CPython allocates
+    # it under the lock of its list of interpreters, and tracemalloc asks for a thread
+    # state, which takes that lock.
     tracemalloc = sys.modules.get("tracemalloc")
     if (
-        sys.version_info >= (3, 14)
+        sys.version_info[:2] == (3, 14)
         and tracemalloc is not None
         and tracemalloc.is_tracing()
     ):

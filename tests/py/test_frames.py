@@ -8,6 +8,10 @@ import pytest
 
 import atoll
 
+with_a_gil = pytest.mark.skipif(
+    "t" in sys.abiflags, reason="CPython's own is used without a GIL"
+)
+
 HAMMER = """
 import sys, threading, time
 import atoll
@@ -40,10 +44,7 @@ print("alive")
 """
 
 
-@pytest.mark.skipif(
-    hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled(),
-    reason="CPython's own is used without a GIL",
-)
+@with_a_gil
 def test_looking_at_frames_leaves_other_interpreters_whole() -> None:
     # With CPython's own function: "double free or corruption", within a second.
     run = subprocess.run(
@@ -85,6 +86,7 @@ def test_every_thread_of_this_interpreter_is_there() -> None:
     assert errors[threading.get_ident()] is None
 
 
+@with_a_gil
 def test_an_interpreter_sees_its_own_threads() -> None:
     with atoll.Interpreter() as interpreter:
         interpreter.exec(

@@ -45,7 +45,8 @@ def test_atexit_functions_run_and_may_use_threads():
             one.exec('''
         import atexit, threading
         def late():
-            t = threading.Thread(target=lambda: print("thread", flush=True))
+            # One write: main prints meanwhile.
+            t = threading.Thread(target=lambda: print(" thread ", end="", flush=True))
             t.start()
         atexit.register(late)
         atexit.register(print, "atexit", flush=True)
@@ -131,7 +132,9 @@ def test_close_gives_up_on_a_thread_that_stays_and_names_it():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             one.close(timeout=0.3)
-        print(caught[0].category.__name__, caught[0].message, one)
+            while "closing" in repr(one):
+                one.close(timeout=1)
+        print(caught[-1].category.__name__, caught[-1].message, one)
         """
     )
     assert "RuntimeWarning" in out
@@ -152,7 +155,9 @@ def test_close_gives_up_on_a_daemon_thread_in_a_lock():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             one.close(timeout=1)
-        print(caught[0].message)
+            while "closing" in repr(one):
+                one.close(timeout=1)
+        print(caught[-1].message)
         """
     )
     assert "daemon thread 'stuck'" in out
@@ -316,18 +321,21 @@ def test_an_interpreter_that_ends_closes_those_it_made():
     )
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="a hazard of 3.14 and later")
 def test_close_while_tracemalloc_traces():
     run(
         """
-        import atoll, tracemalloc, warnings
+        import atoll, sys, tracemalloc, warnings
         one = atoll.Interpreter()
         one.exec("import json")
         tracemalloc.start()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             one.close()
-        assert "tracemalloc was stopped" in str(caught[0].message)
+            atoll.Interpreter().close()
+        if sys.version_info[:2] == (3, 14):
+            assert "tracemalloc was stopped" in str(caught[0].message)
+        else:
+            assert not caught and tracemalloc.is_tracing()
         """
     )
 
