@@ -20,6 +20,7 @@ class Hazard:
         remedy: what atoll does, or what the program must do.
         first: the first version of CPython that has it.
         last: the last one, or None where it is in the newest.
+        free_threaded: on free-threaded builds alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Hazard:
     remedy: str
     first: tuple[int, int] = (3, 13)
     last: tuple[int, int] | None = None
+    free_threaded: bool = False
 
     def applies_to(self, version: tuple[int, int]) -> bool:
         """Does CPython `version` (major, minor) have it?"""
@@ -72,11 +74,20 @@ HAZARDS = (
     ),
     Hazard(
         "tracemalloc",
-        "Closing an interpreter while tracemalloc traces crashes, and making one on a "
-        "new thread hangs.",
+        "tracemalloc's traces refer to strings of the interpreter that allocated: after "
+        "its end the process crashes, sooner or later. On 3.14 closing crashes at once, "
+        "and making one on a new thread hangs.",
         "atoll stops the tracing, with a warning.",
-        first=(3, 14),
-        last=(3, 14),
+    ),
+    Hazard(
+        "close-of-files",
+        "Closing a buffered file gives the processor away forty "
+        "times (a lock that the thread holds itself is spun on with sched_yield()), so "
+        "that imports crawl, twentyfold and more, while the machine has other work.",
+        "None in atoll: start interpreters before the load comes. CPython 3.14 looks "
+        "for its own lock first.",
+        last=(3, 13),
+        free_threaded=True,
     ),
     Hazard(
         "last-thread",
@@ -109,5 +120,8 @@ HAZARDS = (
 def hazards_here() -> tuple[Hazard, ...]:
     """The hazards of the version that runs."""
     return tuple(
-        hazard for hazard in HAZARDS if hazard.applies_to(sys.version_info[:2])
+        hazard
+        for hazard in HAZARDS
+        if hazard.applies_to(sys.version_info[:2])
+        and (not hazard.free_threaded or "t" in sys.abiflags)
     )

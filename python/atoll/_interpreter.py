@@ -434,19 +434,17 @@ def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
 
 
 def _stop_tracing() -> None:
-    # On 3.14, ending an interpreter while tracemalloc traces crashes; and making one on
-    # a thread that has no thread state yet, as the owner's is, hangs: CPython allocates
+    # Each trace refers to the names of files, which are strings of the interpreter that
+    # allocated: when it is gone, the next trace that is compared with one of its reads
+    # freed memory. On 3.14 ending an interpreter crashes at once; and making one on a
+    # thread that has no thread state yet, as the owner's is, hangs: CPython allocates
     # it under the lock of its list of interpreters, and tracemalloc asks for a thread
     # state, which takes that lock.
     tracemalloc = sys.modules.get("tracemalloc")
-    if (
-        sys.version_info[:2] == (3, 14)
-        and tracemalloc is not None
-        and tracemalloc.is_tracing()
-    ):
+    if tracemalloc is not None and tracemalloc.is_tracing():
         tracemalloc.stop()
         warnings.warn(
-            "tracemalloc was stopped: this version of CPython hangs or crashes when an "
+            "tracemalloc was stopped: CPython hangs or crashes when an "
             "interpreter is made or closes while it traces",
             RuntimeWarning,
             stacklevel=4,

@@ -75,6 +75,9 @@ def _set_filters(filters: list[tuple[str, str, str, str, str, int]]) -> None:
         )
 
 
+_STACK_BYTES = 8 << 20
+
+
 def start(data: bytes) -> None:
     """Make the new interpreter like its creator, and ready to import any extension."""
     values = pickle.loads(data)
@@ -83,6 +86,9 @@ def start(data: bytes) -> None:
     # threading takes a thread that it did not start for a daemon, and threads that code
     # here starts would be daemons like it: nobody would wait for them at the close.
     here._daemonic = False
+    # As much as the thread that this runs on has: a shell's limit may say less, and some
+    # libraries (OpenBLAS) overflow 2 MiB.
+    threading.stack_size(_STACK_BYTES)
     sys.argv = values["argv"]
     sys.dont_write_bytecode = values["dont_write_bytecode"]
     sys.pycache_prefix = values["pycache_prefix"]
