@@ -27,7 +27,8 @@ ALLOWED = {
         "elf/threads.c: one libstdc++, one thread key"
     ),
     r"(_parser|kwlist|keywords|names)(\.\d+)?": "argument names for CPython",
-    r"functions|methods|.*_attributes": "tables of CPython's, never written",
+    r"asked": "sys/park.c: on which CPUs threads run is the process's",
+    r"(.*_)?functions|methods|.*_attributes": "tables of CPython's, never written",
     r"ledgers": "interp/heap.c: allocators belong to the process",
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
