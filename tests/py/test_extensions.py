@@ -501,6 +501,9 @@ assert errors == [None], errors
 _interpreters.destroy(interpreter)
 """,
         PYTHONPATH=str(build("global_state")),
+        # Where there may be none: to turn one on, CPython stops every thread of the
+        # process, and this one cannot be stopped.
+        PYTHON_GIL="1",
     )
 
 
