@@ -12,6 +12,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -81,10 +82,15 @@ def test_make_target_exists(words: list[str]) -> None:
     assert missing == []
 
 
+def settings(command: click.Command) -> dict[str, Any]:
+    """Those of the command's own contexts: what it makes of them it keeps."""
+    return dict(command.context_settings)
+
+
 @pytest.mark.parametrize("words", command_lines("atoll"))
 def test_atoll_command_line_is_understood(words: list[str]) -> None:
     command: click.Command = atoll_command
-    context = click.Context(command, info_name="atoll")
+    context = click.Context(command, info_name="atoll", **settings(command))
     while isinstance(command, click.Group) and words:
         name, *words = words
         if name.startswith("-"):
@@ -93,5 +99,7 @@ def test_atoll_command_line_is_understood(words: list[str]) -> None:
         found = command.get_command(context, name)
         assert found is not None, f"atoll has no command {name!r}"
         command = found
-        context = click.Context(command, info_name=name, parent=context)
+        context = click.Context(
+            command, info_name=name, parent=context, **settings(command)
+        )
     command.parse_args(context, list(words))
