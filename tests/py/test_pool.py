@@ -484,9 +484,12 @@ except ValueError as error:
     assert atoll.list_interpreters() == []
     print("refused")
 """
+    environment = dict(os.environ)
+    if "t" not in sys.abiflags:  # without a GIL none has, and this is no allocator
+        environment["PYTHONMALLOC"] = "malloc"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONMALLOC": "malloc"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
