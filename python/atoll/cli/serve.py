@@ -62,7 +62,12 @@ def _option(
     help="File of NAME=value lines for the environment.",
 )
 @_option("--host", "host", "Name or address to listen on; '' for all.")
-@_option("--port", "port", "TCP port; 0: any that is free.")
+@_option(
+    "--port",
+    "port",
+    "TCP port; 0: any that is free.",
+    type=click.IntRange(0, 65535),
+)
 @_option(
     "--workers",
     "workers",
