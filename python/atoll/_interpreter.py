@@ -275,7 +275,8 @@ class Interpreter:
         _reap: Any = _atoll.interpreter_reap,
         _warn: Any = warnings.warn,
     ) -> None:
-        if self._id < 0 or _unref(self._id) != 0:
+        # Not there where __init__ was refused its arguments.
+        if getattr(self, "_id", -1) < 0 or _unref(self._id) != 0:
             return
         if _state(self._id) in ("idle", "running"):
             _begin(self._id, 10.0)
