@@ -94,6 +94,7 @@ HAZARDS = (
         "Destroying an interpreter in which a thread still is aborts the process.",
         "atoll waits for the threads up to a deadline, then leaves the interpreter "
         "standing and says so.",
+        last=(3, 13),
     ),
     Hazard(
         "async-exception",

@@ -1,5 +1,6 @@
 """`atoll.Interpreter`: values, errors, wrong uses."""
 
+import gc
 import os
 import pickle
 import sys
@@ -136,6 +137,15 @@ def test_sys_exit_ends_only_the_call(interpreter):
     with pytest.raises(atoll.InterpreterError, match="SystemExit: 3"):
         interpreter.exec("import sys; sys.exit(3)")
     assert interpreter.call(add, 1) == 1
+
+
+def test_a_wrong_argument_of_the_class_is_all_that_is_said(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(TypeError):
+        atoll.Interpreter("name")
+    gc.collect()
+    assert told == []
 
 
 def test_result_and_argument_that_cannot_be_sent(interpreter):

@@ -197,6 +197,12 @@ def test_a_server_by_its_project(tmp_path: Path) -> None:
         assert raw.get()[2] == b"False"
 
 
+def test_a_port_that_is_none_is_refused() -> None:
+    result = CliRunner().invoke(serve.serve, ["main:app", "--port", "99999"])
+    assert result.exit_code == 2
+    assert "0<=x<=65535" in result.output
+
+
 def test_each_option_has_a_section_and_help_is_short() -> None:
     help = run("--help").output
     *_, other = help.split("Other:\n")
