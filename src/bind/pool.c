@@ -252,7 +252,13 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
         if (result == AT_EINTERRUPTED) {
             PyObject *settled = PyObject_CallNoArgs(settle);
             if (settled == NULL) {
-                PyErr_Clear(); /* the interrupt itself: it has arrived */
+                /* The interrupt itself, at the first step of settle(), which has not
+                 * counted it: the next one would be taken for this one. */
+                PyErr_Clear();
+                settled = PyObject_CallNoArgs(settle);
+            }
+            if (settled == NULL) {
+                PyErr_Clear();
             }
             Py_XDECREF(settled);
         }

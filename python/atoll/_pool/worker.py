@@ -40,11 +40,15 @@ def settle() -> None:
 
     It is raised between two bytecodes, so that there is nothing to block on. One that
     was lost, because its sender failed, is given up after a while.
+
+    Raises:
+        TaskInterrupted: it came before this could count it. A second call counts it, and
+            returns at once.
     """
     here = threading.get_ident()
-    _expected[here] += 1
-    until = time.monotonic() + _LOST_SECONDS
     try:
+        _expected[here] += 1
+        until = time.monotonic() + _LOST_SECONDS
         while delivered[here] < _expected[here] and time.monotonic() < until:
             time.sleep(0.0005)
     except TaskInterrupted:
