@@ -2,15 +2,25 @@
 #include "base/pointer_set.h"
 
 #include <assert.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 
 enum { FIRST_CAPACITY = 64 };
 
+/* Where `pointer` is looked for first. Blocks are aligned to 16 bytes and often lie a
+ * power of two apart: drop the low bits and let the multiplication carry the rest into
+ * the high ones. */
+static size_t home_of(const at_pointer_set *set, const void *pointer)
+{
+    uint64_t mixed = ((uint64_t)(uintptr_t)pointer >> 4) * 0x9E3779B97F4A7C15U;
+    return (size_t)(mixed >> 32) & (set->capacity - 1);
+}
+
 static void place(at_pointer_set *set, void *pointer)
 {
-    size_t slot = at_pointer_set_home(set, pointer);
+    size_t slot = home_of(set, pointer);
     while (set->slots[slot] != NULL) {
         slot = (slot + 1) & (set->capacity - 1);
     }
@@ -68,7 +78,7 @@ bool at_pointer_set_remove(at_pointer_set *set, const void *pointer)
         return false;
     }
     size_t mask = set->capacity - 1;
-    size_t hole = at_pointer_set_home(set, pointer);
+    size_t hole = home_of(set, pointer);
     while (set->slots[hole] != pointer) {
         if (set->slots[hole] == NULL) {
             return false;
@@ -79,7 +89,7 @@ bool at_pointer_set_remove(at_pointer_set *set, const void *pointer)
      * home does not lie between the hole and where they are. */
     for (size_t slot = (hole + 1) & mask; set->slots[slot] != NULL;
          slot = (slot + 1) & mask) {
-        size_t home = at_pointer_set_home(set, set->slots[slot]);
+        size_t home = home_of(set, set->slots[slot]);
         if (((slot - home) & mask) >= ((slot - hole) & mask)) {
             set->slots[hole] = set->slots[slot];
             hole = slot;

@@ -11,10 +11,11 @@
  * anyway: they are asked for in the RAW domain, so that they can be freed on any
  * thread.
  *
- * free() is where the time goes, since it is not told a size: a small block must be
- * told from a large one without looking into the set of large ones, which is too big
- * for the processor's first cache. So arenas are mapped at multiples of their size, and
- * a small table of the megabytes that are arenas answers for all small blocks.
+ * free() is where the time goes, since it is not told a size, and every object of every
+ * interpreter ends there, main's too. Whether a block is one of the large ones is asked
+ * of a table of the megabytes that have any (base/megabytes.h), before anything about
+ * the thread: for small blocks the answer is no after two loads, since arenas are
+ * mapped at multiples of their size and share no megabyte with large blocks.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -29,6 +30,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/megabytes.h"
 #include "base/memory.h"
 #include "base/pointer_set.h"
 #include "interp/compat.h"
@@ -50,12 +52,11 @@ typedef struct arena {
 } arena;
 
 typedef struct ledger {
-    struct ledger *next;      /* guarded: ledgers.mutex */
-    int64_t interpreter_id;   /* fixed after init */
-    at_pointer_set blocks;    /* guarded: the interpreter's GIL */
-    at_pointer_set megabytes; /* guarded: the interpreter's GIL; each is an arena */
-    arena *arenas;            /* guarded: ledgers.mutex */
-    size_t arena_bytes;       /* guarded: ledgers.mutex */
+    struct ledger *next;    /* guarded: ledgers.mutex */
+    int64_t interpreter_id; /* fixed after init */
+    at_pointer_set blocks;  /* guarded: the interpreter's GIL */
+    arena *arenas;          /* guarded: ledgers.mutex */
+    size_t arena_bytes;     /* guarded: ledgers.mutex */
     /* writer: who has the interpreter's GIL; of `blocks`, for at_heap_bytes */
     atomic_size_t block_bytes;
 } ledger;
@@ -71,6 +72,7 @@ static struct {
     PyObjectArenaAllocator arena_beneath; /* fixed after install */
     domain raw, memory, object;           /* fixed after install */
     bool guards;                          /* fixed after install */
+    at_megabytes noted;                   /* where the blocks of all ledgers begin */
 } ledgers = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* The ledger this thread used last; an ID is never given twice, so it cannot go stale
@@ -137,19 +139,23 @@ static inline void add_bytes(ledger *owner, size_t size_bytes)
 static void note(ledger *owner, void *block)
 {
     /* Unnoted for lack of memory, a block is merely not given back at the end. */
+    if (at_megabytes_add(&ledgers.noted, block) < 0) {
+        return;
+    }
     if (at_pointer_set_add(&owner->blocks, block) == 0) {
         add_bytes(owner, malloc_usable_size(block));
+    } else {
+        at_megabytes_remove(&ledgers.noted, block);
     }
 }
 
 /* Strike `block` off, if it is a large one of this interpreter's. */
 static inline bool take_block(ledger *owner, void *block)
 {
-    void *megabyte = (void *)((uintptr_t)block & ~(uintptr_t)(ARENA_BYTES - 1));
-    if (at_pointer_set_has(&owner->megabytes, megabyte) ||
-        !at_pointer_set_remove(&owner->blocks, block)) {
+    if (!at_pointer_set_remove(&owner->blocks, block)) {
         return false;
     }
+    at_megabytes_remove(&ledgers.noted, block);
     add_bytes(owner, -malloc_usable_size(block));
     return true;
 }
@@ -187,13 +193,12 @@ static void *heap_calloc(void *context, size_t count, size_t size_bytes)
 static void heap_free(void *context, void *block)
 {
     domain *self = context;
-    if (block == NULL) {
-        return;
-    }
-    ledger *owner = current_ledger();
-    if (owner != NULL && take_block(owner, block)) {
-        PyMem_RawFree(block);
-        return;
+    if (at_megabytes_has_any(&ledgers.noted, block)) {
+        ledger *owner = current_ledger();
+        if (owner != NULL && take_block(owner, block)) {
+            PyMem_RawFree(block);
+            return;
+        }
     }
     self->beneath.free(self->beneath.ctx, block);
 }
@@ -204,11 +209,12 @@ static void *heap_realloc(void *context, void *block, size_t size_bytes)
     if (block == NULL) {
         return heap_malloc(context, size_bytes);
     }
-    ledger *owner = current_ledger();
+    bool large = at_megabytes_has_any(&ledgers.noted, block);
+    ledger *owner = large || size_bytes > SMALL_BYTES ? current_ledger() : NULL;
     if (owner == NULL) {
         return self->beneath.realloc(self->beneath.ctx, block, size_bytes);
     }
-    if (take_block(owner, block)) {
+    if (large && take_block(owner, block)) {
         void *moved = PyMem_RawRealloc(block, size_bytes);
         note(owner, moved != NULL ? moved : block);
         return moved;
@@ -279,10 +285,6 @@ static void *map_entered(ledger *owner, size_t size_bytes)
         at_free(entry);
         return NULL;
     }
-    if (size_bytes == ARENA_BYTES) {
-        /* Not in for lack of memory, its blocks are only looked for the slow way. */
-        (void)at_pointer_set_add(&owner->megabytes, entry->start);
-    }
     pthread_mutex_lock(&ledgers.mutex);
     entry->next = owner->arenas;
     owner->arenas = entry;
@@ -302,14 +304,14 @@ static void *arena_alloc(void *context, size_t size_bytes)
 }
 
 /* The ledger entry of the arena at `start`, taken out, or NULL. */
-static arena *leave_arena(char *start, ledger **owner)
+static arena *leave_arena(const char *start)
 {
-    for (*owner = ledgers.first; *owner != NULL; *owner = (*owner)->next) {
-        for (arena **link = &(*owner)->arenas; *link != NULL; link = &(*link)->next) {
+    for (ledger *owner = ledgers.first; owner != NULL; owner = owner->next) {
+        for (arena **link = &owner->arenas; *link != NULL; link = &(*link)->next) {
             if ((*link)->start == start) {
                 arena *entry = *link;
                 *link = entry->next;
-                (*owner)->arena_bytes -= entry->size_bytes;
+                owner->arena_bytes -= entry->size_bytes;
                 return entry;
             }
         }
@@ -320,14 +322,12 @@ static arena *leave_arena(char *start, ledger **owner)
 /* Unmap what was mapped at `start` for an interpreter; false where nothing was. */
 static bool unmap_entered(char *start)
 {
-    ledger *owner;
     pthread_mutex_lock(&ledgers.mutex);
-    arena *entry = leave_arena(start, &owner);
+    arena *entry = leave_arena(start);
     pthread_mutex_unlock(&ledgers.mutex);
     if (entry == NULL) {
         return false;
     }
-    (void)at_pointer_set_remove(&owner->megabytes, start);
     give_back_mapping(start, entry->size_bytes);
     at_free(entry);
     return true;
@@ -447,6 +447,7 @@ size_t at_heap_drop(int64_t interpreter_id)
         void *block = left->blocks.slots[i];
         if (block != NULL) {
             dropped_bytes += malloc_usable_size(block);
+            at_megabytes_remove(&ledgers.noted, block);
             give_back_block(block);
         }
     }
@@ -458,7 +459,6 @@ size_t at_heap_drop(int64_t interpreter_id)
         at_free(entry);
     }
     at_pointer_set_fini(&left->blocks);
-    at_pointer_set_fini(&left->megabytes);
     at_free(left);
     /* What extensions freed and what was dropped here lies in malloc's arenas, where it
      * stays resident until a thread that shares the arena asks for as much. */
