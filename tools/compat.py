@@ -167,8 +167,8 @@ def last_error(text: str) -> str:
     return (errors or lines or [""])[-1].strip()[:300]
 
 
-def run_stage(python: str, stage: str, name: str) -> dict[str, object]:
-    """Run one case in one stage; its outcome as it is kept in the JSON.
+def run_stage(python: str, stage: str, name: str, timeout: float) -> dict[str, object]:
+    """Run one case in one stage, for `timeout` s; its outcome as it is kept in the JSON.
 
     ``state`` is "works" or "fails"; a failure has ``cause``, and ``crash`` if a signal
     ended the process.
@@ -186,11 +186,11 @@ def run_stage(python: str, stage: str, name: str) -> dict[str, object]:
             cwd=folder,
         )
         try:
-            _, errors = process.communicate(timeout=TIMEOUT_S)
+            _, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             _, errors = process.communicate()
-            return fails(f"no end after {TIMEOUT_S} s{at_step(folder)}", errors)
+            return fails(f"no end after {timeout:g} s{at_step(folder)}", errors)
         outcome: dict[str, object] = {"seconds": round(time.monotonic() - begin, 1)}
         if process.returncode < 0:
             name_of_signal = signal.Signals(-process.returncode).name
@@ -228,10 +228,12 @@ def compare(outcomes: dict[str, dict[str, object]]) -> None:
             outcome["cause"] = f"fell back to Python code without {', '.join(lost[:3])}"
 
 
-def run_case(python: str, name: str, stages: list[str]) -> dict[str, dict[str, object]]:
+def run_case(
+    python: str, name: str, stages: list[str], timeout: float
+) -> dict[str, dict[str, object]]:
     outcomes: dict[str, dict[str, object]] = {}
     for stage in stages:
-        outcomes[stage] = run_stage(python, stage, name)
+        outcomes[stage] = run_stage(python, stage, name, timeout)
         if stage == "main" and outcomes[stage]["state"] == "fails":
             break
     compare(outcomes)
@@ -402,6 +404,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT_S, help="seconds for a stage of a case"
+    )
     parser.add_argument("--backtrace", action="store_true")
     parser.add_argument("--no-save", action="store_true", help="leave docs/ alone")
     parser.add_argument("--page", action="store_true", help="only write the page again")
@@ -423,7 +428,7 @@ def main() -> None:
     outcomes: dict[str, dict[str, dict[str, object]]] = {}
 
     def run_and_show(name: str) -> None:
-        outcomes[name] = run_case(python, name, stages)
+        outcomes[name] = run_case(python, name, stages, arguments.timeout)
         shown = [
             f"{stage} {o['state']}" + (f": {o['cause']}" if "cause" in o else "")
             for stage, o in outcomes[name].items()

@@ -1,6 +1,7 @@
 """`atoll doctor`: modules that work, refuse, crash, hang, or are not there."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -99,6 +100,33 @@ def test_module_that_is_absent():
     result = doctor("no_such_module_at_all")
     assert result.returncode == 1
     assert "No module named 'no_such_module_at_all'" in result.stdout
+
+
+def test_modules_come_first_and_hazards_when_asked_for():
+    lines = doctor("json", "math").stdout.splitlines()
+    assert lines[0].startswith("atoll ")
+    assert lines[1:3] == ["json\tnative", "math\tnative"]
+    assert lines[3] == "2 of 2 modules that main can import work"
+    assert lines[4].endswith("atoll doctor --hazards") and len(lines) == 5
+    told = doctor("--hazards").stdout
+    for hazard in hazards_here():
+        assert f"{hazard.name}: {hazard.what}" in told
+    assert "modules that main can import" not in told
+
+
+def test_distribution_may_be_named_in_place_of_its_module(tmp_path):
+    library = next(build("global_state").glob("global_state*.so"))
+    shutil.copy(library, tmp_path)
+    about = tmp_path / "Global.State_Things-1.5.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: Global.State_Things\nVersion: 1.5\n")
+    (about / "RECORD").write_text(f"{library.name},,\n")
+    result = doctor("--json", "global-state-things", path=tmp_path)
+    assert result.returncode == 0
+    (module,) = json.loads(result.stdout)["modules"]
+    assert module["module"] == "global_state"
+    assert module["distribution"] == "Global.State_Things 1.5"
+    assert module["result"] == "image"
 
 
 def test_installed_modules_are_packages_to_import():

@@ -6,9 +6,11 @@ a line of the table.
 
 import importlib.machinery
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -82,10 +84,43 @@ def installed_modules() -> dict[str, str]:
                 and file.parts[0] != ".."
                 and not file.parts[0].endswith(".libs")
                 and not file.name.startswith("lib")
+                # The code of mypyc's modules lies in one that they import themselves.
+                and not file.name.split(".", 1)[0].endswith("__mypyc")
             ):
                 module = _top_module(distribution, file)
                 found.setdefault(module, f"{name} {distribution.version}")
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _chosen(names: Iterable[str], installed: dict[str, str]) -> list[tuple[str, str]]:
+    """(module, distribution) for what was named: modules, or distributions of PyPI.
+
+    "yaml" is a module; "PyYAML" is not, but a distribution with one.
+    """
+    chosen: list[tuple[str, str]] = []
+    for name in names:
+        if name in installed or _is_module(name):
+            chosen.append((name, installed.get(name, "")))
+            continue
+        wanted = _normalised(name)
+        modules = [
+            (module, distribution)
+            for module, distribution in installed.items()
+            if _normalised(distribution.split(" ")[0]) == wanted
+        ]
+        chosen += modules or [(name, "")]
+    return list(dict.fromkeys(chosen))
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _death(returncode: int) -> str:
@@ -192,15 +227,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _header(about: dict[str, Any]) -> Iterator[str]:
+def _header(about: dict[str, Any]) -> str:
     gil = "free-threaded" if about["free_threaded"] else "with GIL"
-    yield (
+    return (
         f"atoll {about['atoll']}, Python {about['python']} {gil}, "
         f"{about['libc']}, {about['machine']}"
-    )
-    yield (
-        f"static TLS: {about['static_tls']} (GLIBC_TUNABLES="
-        "glibc.rtld.optional_static_tls=BYTES, set before Python starts)"
     )
 
 
@@ -211,31 +242,59 @@ def _detail(finding: Finding) -> str:
     return f"{count} image{'s' if count != 1 else ''}" if count else ""
 
 
-def _print_plain(about: dict[str, Any], findings: list[Finding]) -> None:
-    for line in _header(about):
-        click.echo(line)
+def _summary(findings: list[Finding]) -> str:
+    """How many work, and the names of those that do not."""
+    bad = [finding for finding in findings if finding.result == "not"]
+    tried = [finding for finding in findings if finding.result != "absent"]
+    total = f"{len(tried)} module{'s' if len(tried) != 1 else ''}"
+    lines = [f"{len(tried) - len(bad)} of {total} that main can import work"]
+    if bad:
+        lines.append(f"does not work: {', '.join(finding.module for finding in bad)}")
+    if any("static TLS" in finding.reason for finding in bad):
+        lines.append(_about_static_tls())
+    return "\n".join(lines)
+
+
+def _about_static_tls() -> str:
+    return (
+        f"static TLS: {_static_tls()} (GLIBC_TUNABLES="
+        "glibc.rtld.optional_static_tls=BYTES, set before Python starts)"
+    )
+
+
+def _hazards_text(about: dict[str, Any]) -> str:
+    """The hazards of this Python, each in a paragraph."""
+    lines = [f"What hurts several interpreters on CPython {about['python']}:"]
     for hazard in about["hazards"]:
-        click.echo(f"hazard {hazard['name']}: {hazard['what']} {hazard['remedy']}")
+        lines += ["", f"{hazard['name']}: {hazard['what']}"]
+        lines += [f"  {hazard['remedy']}"]
+    return "\n".join([*lines, "", _about_static_tls()])
+
+
+def _print_plain(findings: Iterable[Finding]) -> list[Finding]:
+    """A line for each finding, as it comes; all of them."""
+    found = []
     for finding in findings:
+        found.append(finding)
         fields = (finding.module, RESULTS[finding.result], _detail(finding))
         click.echo("\t".join(fields).rstrip("\t"))
+    return found
 
 
-def _print_rich(about: dict[str, Any], findings: list[Finding]) -> None:
+def _print_rich(findings: Iterable[Finding], count: int) -> list[Finding]:
+    """A table, with a bar until it is complete; the findings."""
     from rich.console import Console
     from rich.markup import escape
+    from rich.progress import track
     from rich.table import Table
 
     colours = {"image": "green", "native": "green", "not": "red", "absent": "yellow"}
     console = Console(highlight=False)
-    for line in _header(about):
-        console.print(escape(line))
-    hazards = Table("hazard of this Python", "what atoll does about it", box=None)
-    for hazard in about["hazards"]:
-        hazards.add_row(escape(hazard["what"]), escape(hazard["remedy"]))
-    console.print(hazards)
     table = Table("module", "from", "in an interpreter", "")
-    for finding in findings:
+    found = []
+    watched = track(findings, "importing", total=count, console=console, transient=True)
+    for finding in watched:
+        found.append(finding)
         colour = colours[finding.result]
         table.add_row(
             escape(finding.module),
@@ -244,16 +303,23 @@ def _print_rich(about: dict[str, Any], findings: list[Finding]) -> None:
             escape(_detail(finding)),
         )
     console.print(table)
+    return found
 
 
-def _examine_all(modules: Iterable[tuple[str, str]], timeout: float) -> list[Finding]:
+def _examine_all(
+    modules: Iterable[tuple[str, str]], timeout: float
+) -> Iterator[Finding]:
+    """The findings in the order of the modules, each as soon as it is there."""
     with ThreadPoolExecutor(os.process_cpu_count() or 1) as pool:
-        return list(pool.map(lambda item: examine(item[0], item[1], timeout), modules))
+        yield from pool.map(lambda item: examine(item[0], item[1], timeout), modules)
 
 
 @click.command()
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--hazards", is_flag=True, help="Say what hurts interpreters on this Python."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -262,23 +328,51 @@ def _examine_all(modules: Iterable[tuple[str, str]], timeout: float) -> list[Fin
     metavar="SECONDS",
     help="How long one module may take.",
 )
-def doctor(modules: tuple[str, ...], as_json: bool, timeout: float) -> None:
+def doctor(
+    modules: tuple[str, ...], as_json: bool, hazards: bool, timeout: float
+) -> None:
     """Say which modules work in an interpreter, how, and why not.
 
-    Tries the MODULEs named, or else every installed one that has extensions: each in
-    two interpreters of a child process. Exits with 1 when a MODULE that was named does
-    not work.
+    Tries the MODULEs named (or the distributions: "yaml" or "PyYAML"), or else every
+    installed one that has extensions: each in two interpreters of a child process.
+    With --hazards and no MODULE, nothing is tried. Exits with 1 when a MODULE that was
+    named does not work.
     """
-    installed = installed_modules()
-    wanted = [(m, installed.get(m, "")) for m in modules] or list(installed.items())
-    findings = _examine_all(wanted, timeout)
     about = environment()
+    wanted: list[tuple[str, str]] = []
+    if modules or as_json or not hazards:
+        installed = installed_modules()
+        wanted = _chosen(modules, installed) if modules else list(installed.items())
+    trials = _examine_all(wanted, timeout)
     if as_json:
+        findings = list(trials)
         found = [asdict(finding) for finding in findings]
         click.echo(json.dumps(about | {"modules": found}, indent=2))
-    elif sys.stdout.isatty():
-        _print_rich(about, findings)
     else:
-        _print_plain(about, findings)
+        findings = _say(about, trials, len(wanted), hazards)
     if modules and any(f.result in {"not", "absent"} for f in findings):
         sys.exit(1)
+
+
+def _say(
+    about: dict[str, Any], trials: Iterable[Finding], count: int, hazards: bool
+) -> list[Finding]:
+    """Print the report for a person: what was asked for, then what is good to know."""
+    click.echo(_header(about))
+    findings: list[Finding] = []
+    if count:
+        if sys.stdout.isatty():
+            findings = _print_rich(trials, count)
+        else:
+            findings = _print_plain(trials)
+        click.echo(_summary(findings))
+    elif not hazards:
+        click.echo("no installed package has an extension module")
+    if hazards:
+        click.echo(_hazards_text(about))
+    else:
+        click.echo(
+            f"{len(about['hazards'])} hazards of this Python, and what stands against "
+            "each: atoll doctor --hazards"
+        )
+    return findings
