@@ -130,8 +130,7 @@ suites: build $(VENV)/.test  ## packages' own tests, run inside interpreters; wr
 	$(PY) tools/suites.py $(ARGS)
 
 cpython-suites:  ## CPython 3.14's own suites of interpreters, against atoll's interface
-	tools/pythons run 3.14 -- python -m pip install --quiet --no-build-isolation \
-		--no-deps --force-reinstall -Cbuild-dir=build/package-3.14 .
+	tools/pythons build 3.14
 	tools/pythons run 3.14 -- python tools/cpython_suites $(ARGS)
 
 compat: build $(VENV)/.test  ## the matrix of packages; writes docs/compat.md

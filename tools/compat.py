@@ -132,6 +132,9 @@ def make_environment(cases: list[table.Case], atoll: bool) -> dict[str, str]:
         pip(venv, "install", "-q", *needs.split())
         options = ["--no-build-isolation", "--no-deps", "--force-reinstall"]
         pip(venv, "install", "-q", *options, f"-Cbuild-dir=build/compat-{VERSION}", ".")
+        smoke = [python_of(venv), "-c", "import atoll"]
+        if subprocess.run(smoke, cwd=venv, env=environment()).returncode:
+            sys.exit("compat: what was built does not import: nothing is tried")
     return unavailable
 
 
