@@ -48,8 +48,8 @@ def register(kind: str, provider: Provider) -> Callable[[], None]:
         kind: The list that it goes in: ``"pools"``, ``"servers"``, or one of your own.
         provider: Called for each look, on a thread of its own: what `json` can write,
             or None for nothing now. Its ``"workers"``, where it has any, are a list of
-            dicts, of which ``"interpreter"`` (an id), ``"thread"`` (a native id) or
-            ``"process"`` have the shares of GIL and CPU added to them.
+            dicts, of which ``"interpreter"`` (an id of this process), ``"thread"`` (a
+            native id) or ``"process"`` have the shares of GIL and CPU added to them.
 
     Returns:
         What takes it out again.
@@ -161,7 +161,8 @@ def _add_shares(lists: dict[str, list[dict[str, Any]]]) -> float | None:
         for worker in thing.get("workers", ())
     ]
     for worker in workers:
-        if worker.get("thread") and "interpreter" not in worker:
+        elsewhere = worker.get("process") not in (None, 0, os.getpid())
+        if worker.get("thread") and "interpreter" not in worker and not elsewhere:
             interpreter = _interpreter_of(worker["thread"])
             if interpreter is not None:
                 worker["interpreter"] = interpreter
@@ -171,10 +172,14 @@ def _add_shares(lists: dict[str, list[dict[str, Any]]]) -> float | None:
     for worker, share in zip(inside, shares, strict=True):
         worker["gil"] = share
     for worker in workers:
-        if worker.get("process"):
-            worker["cpu_seconds"] = _cpu_seconds(str(worker["process"]))
-        elif worker.get("thread"):
-            worker["cpu_seconds"] = _cpu_seconds(f"self/task/{worker['thread']}")
+        process = worker.get("process")
+        if worker.get("thread"):
+            thread = worker["thread"]
+            worker["cpu_seconds"] = _cpu_seconds(f"{process or 'self'}/task/{thread}")
+        elif process:
+            worker["cpu_seconds"] = _cpu_seconds(str(process))
+        if process not in (None, 0, os.getpid()):
+            worker.setdefault("resident_bytes", _resident_bytes(str(process)))
     return main
 
 
@@ -196,14 +201,17 @@ def snapshot() -> dict[str, Any]:
         "uptime": time.monotonic() - _started_at,
         "time": time.monotonic(),
         "gil": gil,
-        "memory_bytes": _resident_bytes(),
+        "memory_bytes": _resident_bytes("self"),
         **lists,
     }
 
 
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(process: str) -> int | None:
+    try:
+        with open(f"/proc/{process}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None  # it has ended
 
 
 # ---- the socket ------------------------------------------------------------------

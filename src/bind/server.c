@@ -371,6 +371,16 @@ static PyMethodDef service_methods[] = {
      "A worker was replaced: 'reload', 'spent', 'stuck' or 'died'."},
     {"restarts", at_server_restarts, METH_NOARGS, "How many were, by reason."},
     {"metrics", at_server_metrics, METH_NOARGS, "All of it for Prometheus, as str."},
+    {"open_boards", at_server_open_boards, METH_VARARGS,
+     "open_boards(processes, workers): be the first of so many processes of so many "
+     "workers; the descriptor of what they share to tell of themselves."},
+    {"give_board", at_server_give_board, METH_O,
+     "give_board(process): a place in it, or -1 where there are too many."},
+    {"take_board_back", at_server_take_board_back, METH_O,
+     "take_board_back(place): the process that had it has ended."},
+    {"join_boards", at_server_join_boards, METH_VARARGS,
+     "join_boards(descriptor, place): be one of those processes; takes the "
+     "descriptor."},
     {"set_overload", at_server_set_overload, METH_VARARGS,
      "set_overload(queue_delay, running, connections): when to answer 503."},
     {"set_control", at_server_set_control, METH_VARARGS,

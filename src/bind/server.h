@@ -17,6 +17,10 @@ PyObject *at_server_restarts(PyObject *self, PyObject *unused);
 PyObject *at_server_count_restart(PyObject *self, PyObject *why);
 
 /* server_control.c */
+PyObject *at_server_open_boards(PyObject *self, PyObject *arguments);
+PyObject *at_server_give_board(PyObject *self, PyObject *process);
+PyObject *at_server_take_board_back(PyObject *self, PyObject *place);
+PyObject *at_server_join_boards(PyObject *self, PyObject *arguments);
 PyObject *at_server_metrics(PyObject *self, PyObject *unused);
 PyObject *at_server_set_overload(PyObject *self, PyObject *arguments);
 PyObject *at_server_set_control(PyObject *self, PyObject *arguments);

@@ -36,6 +36,52 @@ PyObject *at_server_metrics(PyObject *self, PyObject *unused)
     return made;
 }
 
+PyObject *at_server_open_boards(PyObject *self, PyObject *arguments)
+{
+    int processes, workers;
+    if (!PyArg_ParseTuple(arguments, "ii:open_boards", &processes, &workers)) {
+        return NULL;
+    }
+    at_fault fault;
+    int descriptor =
+        at_service_open_boards(at_server_service_of(self), processes, workers, &fault);
+    return descriptor < 0 ? at_raise_fault(&fault) : PyLong_FromLong(descriptor);
+}
+
+PyObject *at_server_give_board(PyObject *self, PyObject *process)
+{
+    int number = PyLong_AsInt(process);
+    if (number == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int place = at_service_give_board(at_server_service_of(self), number);
+    return PyLong_FromLong(place < 0 ? -1 : place);
+}
+
+PyObject *at_server_take_board_back(PyObject *self, PyObject *place)
+{
+    int number = PyLong_AsInt(place);
+    if (number == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    at_service_take_board_back(at_server_service_of(self), number);
+    Py_RETURN_NONE;
+}
+
+PyObject *at_server_join_boards(PyObject *self, PyObject *arguments)
+{
+    int descriptor, place;
+    if (!PyArg_ParseTuple(arguments, "ii:join_boards", &descriptor, &place)) {
+        return NULL;
+    }
+    at_fault fault;
+    if (at_service_join_boards(at_server_service_of(self), descriptor, place, &fault) <
+        0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
 PyObject *at_server_set_overload(PyObject *self, PyObject *arguments)
 {
     double delay_s;

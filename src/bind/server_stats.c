@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "interp/heap.h"
+#include "net/board.h"
 
 static const char *const RESTARTS[AT_RESTARTS] = {"reload", "spent", "stuck", "died"};
 
@@ -102,17 +103,17 @@ static int put_tally(PyObject *entry, const at_tally *tally)
     return put(entry, "responses", responses_dict(tally));
 }
 
-static PyObject *worker_dict(const at_worker_stats *stats)
+static PyObject *worker_dict(const at_worker_stats *stats, int number)
 {
     const char *state = stats->reactors == 0 ? "absent"
                         : stats->open        ? "serves"
                                              : "drains";
-    int64_t memory =
-        stats->interpreter_id >= 0 ? at_heap_bytes(stats->interpreter_id) : -1;
+    int64_t memory = stats->interpreter_id >= 0 ? at_heap_bytes(stats->interpreter_id)
+                                                : stats->heap_bytes;
     PyObject *entry = Py_BuildValue(
-        "{sisisssdsKsKsN}", "worker", stats->worker, "thread", stats->thread, "state",
-        state, "stuck", (double)stats->stuck_ns / 1e9, "connections",
-        (unsigned long long)stats->connections, "running",
+        "{sisisisssdsKsKsN}", "worker", number, "process", stats->process, "thread",
+        stats->thread, "state", state, "stuck", (double)stats->stuck_ns / 1e9,
+        "connections", (unsigned long long)stats->connections, "running",
         (unsigned long long)stats->running, "memory_bytes",
         memory >= 0 ? PyLong_FromLongLong(memory) : Py_NewRef(Py_None));
     if (entry != NULL && put_tally(entry, &stats->tally) < 0) {
@@ -124,13 +125,16 @@ static PyObject *worker_dict(const at_worker_stats *stats)
 PyObject *at_server_workers(PyObject *self, PyObject *unused)
 {
     at_service *service = at_server_service_of(self);
+    const at_boards *boards = at_service_boards(service);
+    int each = at_boards_worker_count(boards);
+    int count = at_boards_process_count(boards) * each;
     PyObject *list = PyList_New(0);
     at_worker_stats stats;
-    for (int i = 0; list != NULL && i < AT_REACTORS_MAX; i++) {
-        if (!at_service_worker(service, i, &stats)) {
+    for (int i = 0; list != NULL && i < count; i++) {
+        if (!at_service_worker(service, i / each, i % each, &stats)) {
             continue;
         }
-        PyObject *entry = worker_dict(&stats);
+        PyObject *entry = worker_dict(&stats, i);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
             Py_CLEAR(list);
         }

@@ -16,8 +16,9 @@ void at_account_begin(at_exchange *exchange, const at_h1_request *request)
     if (atomic_load_explicit(&reactor->most, memory_order_relaxed) != 0) {
         at_reactor_tell_spent(reactor);
     }
-    unsigned running = atomic_load_explicit(&reactor->running, memory_order_relaxed);
-    atomic_store_explicit(&reactor->running, running + 1, memory_order_relaxed);
+    unsigned running =
+        atomic_load_explicit(&reactor->record->running, memory_order_relaxed);
+    atomic_store_explicit(&reactor->record->running, running + 1, memory_order_relaxed);
     exchange->begun_ns = at_clock_ns();
     at_connection *connection = exchange->connection;
     bool is_first = false;
@@ -67,8 +68,9 @@ void at_account_end(at_exchange *exchange)
     }
     at_reactor *reactor = connection->reactor;
     at_counters *counters = reactor->counters;
-    unsigned running = atomic_load_explicit(&reactor->running, memory_order_relaxed);
-    atomic_store_explicit(&reactor->running, running - 1, memory_order_relaxed);
+    unsigned running =
+        atomic_load_explicit(&reactor->record->running, memory_order_relaxed);
+    atomic_store_explicit(&reactor->record->running, running - 1, memory_order_relaxed);
     int64_t now_ns = at_clock_ns();
     int64_t time_ns = now_ns - exchange->begun_ns;
     exchange->begun_ns = 0;

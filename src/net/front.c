@@ -29,8 +29,10 @@ bool at_exchange_admit(at_exchange *exchange)
     at_count_time(reactor->counters, AT_HISTOGRAM_QUEUE, waited_ns);
     int64_t most_ns = at_reactor_limits(reactor)->queue_delay_ns;
     bool refuses = at_delay_refuses(&reactor->delay, waited_ns, most_ns, now_ns);
-    if (refuses != atomic_load_explicit(&reactor->refusing, memory_order_relaxed)) {
-        atomic_store_explicit(&reactor->refusing, refuses, memory_order_relaxed);
+    if (refuses !=
+        atomic_load_explicit(&reactor->record->refusing, memory_order_relaxed)) {
+        atomic_store_explicit(&reactor->record->refusing, refuses,
+                              memory_order_relaxed);
     }
     if (refuses) {
         refuse(exchange, AT_COUNT_OVERLOAD, most_ns, "the server is overloaded");
@@ -60,7 +62,7 @@ bool at_front_pass(at_exchange *exchange, const at_h1_request *request)
     }
     unsigned most = at_reactor_limits(reactor)->running_count;
     if (!reactor->is_guard && most != 0 &&
-        atomic_load_explicit(&reactor->running, memory_order_relaxed) > most) {
+        atomic_load_explicit(&reactor->record->running, memory_order_relaxed) > most) {
         refuse(exchange, AT_COUNT_CROWDED, SECOND_NS, "too many requests at a time");
         return false;
     }

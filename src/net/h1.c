@@ -418,7 +418,10 @@ int at_h1_exchange_body(at_exchange *exchange, at_span *piece)
     if (connection == NULL) {
         return AT_ECLOSED;
     }
-    *piece = (at_span){connection->data + connection->start, connection->body_ready};
+    if (connection->body_ready != 0) { /* there may be no buffer */
+        *piece =
+            (at_span){connection->data + connection->start, connection->body_ready};
+    }
     if (connection->body_ended) {
         return 0;
     }

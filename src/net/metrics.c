@@ -10,14 +10,20 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "net/access_log.h"
 #include "net/control.h"
 #include "net/service_internal.h"
+#include "sys/process.h"
 
-/* Of all workers; the guard's is the last. */
+/* One worker, and what tells it from the others. */
+typedef struct subject {
+    at_worker_stats stats;
+    char labels[64]; /* worker="0", and process="0" where there are several */
+} subject;
+
+/* Of all workers; the guard's is the last of its process. */
 typedef struct survey {
-    int count;
-    at_worker_stats workers[AT_REACTORS_MAX + 1];
+    int count, room;
+    subject *subjects;
 } survey;
 
 __attribute__((format(printf, 2, 3))) static int say(at_bytes *out, const char *format,
@@ -39,79 +45,66 @@ static int head(at_bytes *out, const char *name, const char *kind, const char *h
     return say(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
 }
 
-/* The label's value. */
-static const char *label(const at_worker_stats *stats, char text[16])
-{
-    if (stats->worker == AT_WORKER_GUARD) {
-        return "control";
-    }
-    (void)snprintf(text, 16, "%d", stats->worker);
-    return text;
-}
-
 static int write_count(at_bytes *out, const survey *all, unsigned which,
                        const char *key, const char *help)
 {
-    char name[64], text[16];
+    char name[64];
     (void)snprintf(name, sizeof name, "atoll_%s_total", key);
     int result = head(out, name, "counter", help);
     for (int i = 0; i < all->count && result == 0; i++) {
-        const at_worker_stats *stats = &all->workers[i];
-        result = say(out, "%s{worker=\"%s\"} %" PRIu64 "\n", name, label(stats, text),
-                     stats->tally.words[which]);
+        const subject *one = &all->subjects[i];
+        result = say(out, "%s{%s} %" PRIu64 "\n", name, one->labels,
+                     one->stats.tally.words[which]);
     }
     return result;
 }
 
 static int write_responses(at_bytes *out, const survey *all)
 {
-    char text[16];
     int result = head(out, "atoll_responses_total", "counter",
                       "Responses by the class of their status.");
     for (int i = 0; i < all->count; i++) {
-        const at_worker_stats *stats = &all->workers[i];
+        const subject *one = &all->subjects[i];
         for (int kind = 0; kind < AT_CLASSES && result == 0; kind++) {
-            result =
-                say(out,
-                    "atoll_responses_total{worker=\"%s\",class=\"%dxx\"} %" PRIu64 "\n",
-                    label(stats, text), kind + 1,
-                    stats->tally.words[AT_COUNT_CLASS + kind]);
+            result = say(out, "atoll_responses_total{%s,class=\"%dxx\"} %" PRIu64 "\n",
+                         one->labels, kind + 1,
+                         one->stats.tally.words[AT_COUNT_CLASS + kind]);
         }
     }
     return result;
 }
 
-static int write_buckets(at_bytes *out, const char *name, const char *worker,
+static int write_buckets(at_bytes *out, const char *name, const char *labels,
                          const uint64_t *histogram)
 {
     uint64_t below = 0;
     int result = 0;
     for (int i = 0; i < AT_BUCKETS - 1 && result == 0; i++) {
         below += histogram[i];
-        result = say(out, "%s_bucket{worker=\"%s\",le=\"%g\"} %" PRIu64 "\n", name,
-                     worker, (double)at_bucket_bounds_ns[i] / 1e9, below);
+        result = say(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, labels,
+                     (double)at_bucket_bounds_ns[i] / 1e9, below);
     }
     below += histogram[AT_BUCKETS - 1];
     return result < 0
                ? result
                : say(out,
-                     "%s_bucket{worker=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
-                     "%s_sum{worker=\"%s\"} %.9f\n"
-                     "%s_count{worker=\"%s\"} %" PRIu64 "\n",
-                     name, worker, below, name, worker,
-                     (double)histogram[AT_BUCKET_SUM] / 1e9, name, worker, below);
+                     "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n"
+                     "%s_sum{%s} %.9f\n"
+                     "%s_count{%s} %" PRIu64 "\n",
+                     name, labels, below, name, labels,
+                     (double)histogram[AT_BUCKET_SUM] / 1e9, name, labels, below);
 }
 
 static int write_histogram(at_bytes *out, const survey *all, unsigned which,
                            const char *key, const char *help)
 {
-    char name[64], text[16];
+    char name[64];
     (void)snprintf(name, sizeof name, "atoll_%s_seconds", key);
     int result = head(out, name, "histogram", help);
     for (int i = 0; i < all->count && result == 0; i++) {
-        const at_worker_stats *stats = &all->workers[i];
-        result = write_buckets(out, name, label(stats, text),
-                               at_tally_histogram(&stats->tally, which));
+        const subject *one = &all->subjects[i];
+        result = write_buckets(out, name, one->labels,
+                               at_tally_histogram(&one->stats.tally, which));
     }
     return result;
 }
@@ -167,9 +160,10 @@ static double read_stuck(const at_worker_stats *stats,
 static double read_memory(const at_worker_stats *stats,
                           const at_control_sources *sources)
 {
+    /* Another process's is on its board. */
     return sources->memory != NULL && stats->interpreter_id >= 0
                ? (double)sources->memory(stats->interpreter_id)
-               : -1;
+               : (double)stats->heap_bytes;
 }
 
 static const gauge GAUGES[] = {
@@ -187,16 +181,14 @@ static const gauge GAUGES[] = {
 static int write_gauges(at_bytes *out, const survey *all,
                         const at_control_sources *sources)
 {
-    char text[16];
     int result = 0;
     for (size_t i = 0; i < sizeof GAUGES / sizeof *GAUGES && result == 0; i++) {
         result = head(out, GAUGES[i].name, "gauge", GAUGES[i].help);
         for (int worker = 0; worker < all->count && result == 0; worker++) {
-            const at_worker_stats *stats = &all->workers[worker];
-            double value = GAUGES[i].read(stats, sources);
+            const subject *one = &all->subjects[worker];
+            double value = GAUGES[i].read(&one->stats, sources);
             if (value >= 0) { /* otherwise it is not known */
-                result = say(out, "%s{worker=\"%s\"} %.17g\n", GAUGES[i].name,
-                             label(stats, text), value);
+                result = say(out, "%s{%s} %.17g\n", GAUGES[i].name, one->labels, value);
             }
         }
     }
@@ -225,46 +217,138 @@ static int write_one(at_bytes *out, const char *name, const char *kind,
     return result == 0 ? say(out, "%s %" PRIu64 "\n", name, value) : result;
 }
 
-static int write_images(at_bytes *out, const at_control_sources *sources)
+/* What is counted of each process, all of them together. */
+static int write_told(at_bytes *out, const at_service *service)
 {
-    uint64_t loaded = 0, unmapped = 0, copied = 0, shared = 0;
-    if (sources->images == NULL) {
-        return 0;
+    static const struct {
+        at_told what;
+        const char *name, *help;
+    } ALL[] = {
+        {AT_TOLD_LOADED, "atoll_images_loaded_total",
+         "Private images of extensions that were loaded."},
+        {AT_TOLD_UNMAPPED, "atoll_images_unmapped_total",
+         "Private images that were unmapped again."},
+        {AT_TOLD_COPIED, "atoll_images_copied_bytes_total",
+         "Bytes written to private copies."},
+        {AT_TOLD_SHARED, "atoll_images_shared_bytes_total",
+         "Bytes mapped from the original files."},
+        {AT_TOLD_UNWRITTEN, "atoll_access_log_failed_total",
+         "Lines of the access log that the system did not write."},
+    };
+    int result = 0;
+    for (size_t i = 0; i < sizeof ALL / sizeof *ALL && result == 0; i++) {
+        result = write_one(out, ALL[i].name, "counter", ALL[i].help,
+                           at_boards_told(&service->boards, ALL[i].what));
     }
-    sources->images(&loaded, &unmapped, &copied, &shared);
-    return write_one(out, "atoll_images_loaded_total", "counter",
-                     "Private images of extensions that were loaded.", loaded) < 0 ||
-                   write_one(out, "atoll_images_unmapped_total", "counter",
-                             "Private images that were unmapped again.",
-                             unmapped) < 0 ||
-                   write_one(out, "atoll_images_copied_bytes_total", "counter",
-                             "Bytes written to private copies.", copied) < 0 ||
-                   write_one(out, "atoll_images_shared_bytes_total", "counter",
-                             "Bytes mapped from the original files.", shared) < 0
-               ? AT_ENOMEM
-               : 0;
+    return result;
 }
 
-int at_metrics_write(at_service *service, at_bytes *out)
+/* ---- processes ----------------------------------------------------------------------
+ */
+
+/* What process number `process` has in RAM, its successor at a reload included. */
+static uint64_t resident_bytes(const at_process_stats *stats)
 {
-    survey *all = at_calloc(1, sizeof *all);
-    if (all == NULL) {
-        return AT_ENOMEM;
+    uint64_t sum = 0;
+    for (int i = 0; i < stats->count; i++) {
+        int64_t bytes = at_process_resident_bytes(stats->ids[i]);
+        sum += bytes > 0 ? (uint64_t)bytes : 0;
     }
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        if (at_service_worker(service, i, &all->workers[all->count])) {
-            all->count++;
+    return sum;
+}
+
+static int write_processes(at_bytes *out, const at_service *service)
+{
+    const char *memory = "atoll_process_resident_bytes";
+    const char *help = "Memory of the process in RAM, what it shares included.";
+    const at_boards *boards = &service->boards;
+    at_process_stats stats;
+    if (!at_boards_are_shared(boards)) {
+        at_boards_process(boards, 0, 0, &stats);
+        return write_one(out, memory, "gauge", help, resident_bytes(&stats));
+    }
+    int count = at_boards_process_count(boards);
+    int result =
+        head(out, "atoll_process_up", "gauge", "1 while a worker of it serves.");
+    for (int i = 0; i < count && result == 0; i++) {
+        at_boards_process(boards, i, 0, &stats);
+        result = say(out, "atoll_process_up{process=\"%d\"} %d\n", i, stats.open != 0);
+    }
+    if (result == 0) {
+        result = head(out, memory, "gauge", help);
+    }
+    for (int i = 0; i < count && result == 0; i++) {
+        at_boards_process(boards, i, 0, &stats);
+        result = say(out, "%s{process=\"%d\"} %" PRIu64 "\n", memory, i,
+                     resident_bytes(&stats));
+    }
+    return result;
+}
+
+/* ---- all of it ----------------------------------------------------------------------
+ */
+
+/* Workers are numbered through all processes. */
+static void name(const at_boards *boards, int process, subject *one)
+{
+    char worker[16] = "control";
+    int number = one->stats.worker;
+    if (number != AT_WORKER_GUARD) {
+        int before = process > 0 ? process * at_boards_worker_count(boards) : 0;
+        (void)snprintf(worker, sizeof worker, "%d", before + number);
+    }
+    if (at_boards_are_shared(boards) && process >= 0) {
+        (void)snprintf(one->labels, sizeof one->labels, "process=\"%d\",worker=\"%s\"",
+                       process, worker);
+    } else {
+        (void)snprintf(one->labels, sizeof one->labels, "worker=\"%s\"", worker);
+    }
+}
+
+static int add(survey *all, at_service *service, int process, int worker)
+{
+    if (all->count == all->room) {
+        int room = all->room * 2 + 8;
+        subject *more = at_realloc(all->subjects, (size_t)room * sizeof *more);
+        if (more == NULL) {
+            return AT_ENOMEM;
         }
+        all->subjects = more;
+        all->room = room;
     }
-    if (at_service_worker(service, AT_WORKER_GUARD, &all->workers[all->count])) {
+    subject *one = &all->subjects[all->count];
+    if (at_service_worker(service, process, worker, &one->stats)) {
+        name(&service->boards, process, one);
         all->count++;
     }
-    const at_control_sources *sources = at_service_sources(service);
+    return 0;
+}
+
+static int make_survey(survey *all, at_service *service)
+{
+    const at_boards *boards = &service->boards;
+    int result = 0;
+    for (int process = 0; process < at_boards_process_count(boards); process++) {
+        for (int i = 0; i < at_boards_worker_count(boards) && result == 0; i++) {
+            result = add(all, service, process, i);
+        }
+        if (result == 0) {
+            result = add(all, service, process, AT_WORKER_GUARD);
+        }
+    }
+    return result == 0 ? add(all, service, AT_PROCESS_FIRST, AT_WORKER_GUARD) : result;
+}
+
+static int write_all(at_bytes *out, at_service *service, const survey *all)
+{
     const char *why = "";
     int result = write_one(out, "atoll_ready", "gauge", "1 while requests are welcome.",
                            at_control_is_ready(service, &why) ? 1 : 0);
     if (result == 0) {
-        result = write_gauges(out, all, sources);
+        result = write_processes(out, service);
+    }
+    if (result == 0) {
+        result = write_gauges(out, all, at_service_sources(service));
     }
     if (result == 0) {
         result = write_counts(out, all);
@@ -272,14 +356,17 @@ int at_metrics_write(at_service *service, at_bytes *out)
     if (result == 0) {
         result = write_restarts(out, service);
     }
+    return result == 0 ? write_told(out, service) : result;
+}
+
+int at_metrics_write(at_service *service, at_bytes *out)
+{
+    survey all = {0};
+    at_service_tell(service);
+    int result = make_survey(&all, service);
     if (result == 0) {
-        result = write_images(out, sources);
+        result = write_all(out, service, &all);
     }
-    if (result == 0 && at_service_access_log(service) != NULL) {
-        result = write_one(out, "atoll_access_log_failed_total", "counter",
-                           "Lines of the access log that the system did not write.",
-                           at_access_log_failed(at_service_access_log(service)));
-    }
-    at_free(all);
+    at_free(all.subjects);
     return result;
 }

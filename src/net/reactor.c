@@ -4,6 +4,7 @@
  *   reactor_arrivals.c    listeners and the inbox: connections come
  *   reactor_moves.c       the balancer and a drain: connections go elsewhere
  *   reactor_stuck.c       is the owner alive, and what if it is not
+ *   reactor_tell.c        what others may know
  */
 #include <assert.h>
 #include <stdio.h>
@@ -104,7 +105,7 @@ void at_reactor_bury(at_connection *connection)
      * exec has a copy. */
     at_poll_remove(reactor->set, connection->descriptor);
     at_socket_close(connection->descriptor);
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
 }
 
 /* Events of the batch, and frames of the layer above, may name a dead connection until
@@ -152,7 +153,7 @@ static void reactor_free(at_reactor *reactor)
     (void)pthread_mutex_destroy(&reactor->mutex);
     at_static_free(reactor->files);
     at_access_ring_close(reactor->ring);
-    at_free(reactor->counters);
+    at_record_leave(reactor->record);
     if (!reactor->is_guard) {
         at_service_unref(reactor->service);
     }
@@ -211,9 +212,29 @@ static int put_files_between(at_reactor *reactor, at_fault *fault)
     return 0;
 }
 
+/* Where the counts go, on from where another of that worker stopped. Returns 0 or an
+ * error. */
+static int take_record(at_reactor *reactor, int worker, at_fault *fault)
+{
+    reactor->record = at_service_take_record(reactor->service, worker);
+    if (reactor->record == NULL) {
+        return at_fault_set(fault, AT_ELIMIT, "the service takes no more workers");
+    }
+    reactor->counters = &reactor->record->counters;
+    at_counters_read(reactor->counters, &reactor->before);
+    return 0;
+}
+
+/* Others may look at it from now on. */
+static void show(at_reactor *reactor)
+{
+    atomic_store(&reactor->record->open, true);
+    atomic_store(&reactor->record->thread, reactor->thread);
+}
+
 /* All but what tells a worker's reactor from the guard's. Returns 0 or an error. */
 static int open_common(at_reactor **out, at_service *service, const at_hooks *hooks,
-                       void *context, bool is_guard, at_fault *fault)
+                       void *context, bool is_guard, int worker, at_fault *fault)
 {
     at_reactor *reactor = at_calloc(1, sizeof *reactor);
     if (reactor == NULL) {
@@ -226,16 +247,16 @@ static int open_common(at_reactor **out, at_service *service, const at_hooks *ho
     reactor->thread = at_thread_number();
     reactor->set = reactor->wake = reactor->timer = -1;
     reactor->armed_ns = reactor->listen_again_ns = AT_NEVER;
-    atomic_store(&reactor->interpreter, -1);
     (void)pthread_mutex_init(&reactor->mutex, NULL);
     set_lengths(reactor, at_service_get_limits(service));
-    /* On lines of its own: who reads it shall not slow us down. */
-    reactor->counters = at_calloc_aligned(64, sizeof *reactor->counters);
     at_access_log *log = at_service_access_log(service);
     reactor->ring = log != NULL ? at_access_ring_open(log) : NULL;
-    int result = reactor->counters == NULL || (log != NULL && reactor->ring == NULL)
+    int result = log != NULL && reactor->ring == NULL
                      ? at_fault_set(fault, AT_ENOMEM, "out of memory for a reactor")
                      : open_descriptors(reactor, fault);
+    if (result == 0) {
+        result = take_record(reactor, worker, fault);
+    }
     if (result < 0) {
         reactor_free(reactor);
         return result;
@@ -255,12 +276,13 @@ int at_reactor_open_as(at_reactor **out, at_service *service, const at_hooks *ho
                        at_fault *fault)
 {
     at_reactor *reactor;
-    int result = open_common(&reactor, service, hooks, context, false, fault);
+    int result = open_common(&reactor, service, hooks, context, false, worker, fault);
     if (result < 0) {
         return result;
     }
     /* Before it joins, where it can be looked at. */
     at_reactor_set_worker(reactor, worker, interpreter_id);
+    at_reactor_tell_heap(reactor);
     result = put_files_between(reactor, fault);
     if (result == 0 && (result = at_service_join(service, reactor)) < 0) {
         (void)at_fault_set(fault, result, "the service takes no more workers");
@@ -269,6 +291,8 @@ int at_reactor_open_as(at_reactor **out, at_service *service, const at_hooks *ho
         reactor_free(reactor);
         return result;
     }
+    show(reactor);
+    at_service_tell(service);
     reactor->listener_count = at_service_listeners(service, reactor->listeners);
     at_reactor_listen_start(reactor);
     *out = reactor;
@@ -281,14 +305,15 @@ int at_reactor_open_guard(at_reactor **out, at_service *service, const at_hooks 
 {
     assert(count <= AT_LISTENERS_MAX);
     at_reactor *reactor;
-    int result = open_common(&reactor, service, hooks, context, true, fault);
+    int result =
+        open_common(&reactor, service, hooks, context, true, AT_WORKER_GUARD, fault);
     if (result < 0) {
         return result;
     }
-    atomic_store(&reactor->worker, AT_WORKER_GUARD);
     memcpy(reactor->listeners, listeners, (size_t)count * sizeof *listeners);
     reactor->listener_count = count;
     at_reactor_listen_start(reactor);
+    show(reactor);
     *out = reactor;
     return 0;
 }
@@ -316,6 +341,8 @@ void at_reactor_close(at_reactor *reactor)
     }
     assert(!reactor->in_batch);
     at_service_leave(reactor->service, reactor);
+    atomic_store(&reactor->record->open, false);
+    atomic_store(&reactor->record->thread, 0);
     at_reactor_listen_stop(reactor);
     for (int i = 0; reactor->is_guard && i < reactor->listener_count; i++) {
         at_socket_close(reactor->listeners[i]);
@@ -324,7 +351,6 @@ void at_reactor_close(at_reactor *reactor)
     answer_requests(reactor);
     at_reactor_abort(reactor);
     free_dead(reactor);
-    at_service_keep_counts(reactor->service, reactor); /* of the abort */
     reactor_free(reactor);
 }
 
@@ -420,9 +446,10 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     int count = at_poll_wait(reactor->set, events, timeout_ms);
     reactor->now_ns = at_clock_ns();
     reactor->in_batch = true;
-    int64_t seen_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
+    int64_t seen_ns =
+        atomic_load_explicit(&reactor->record->seen_ns, memory_order_relaxed);
     if (seen_ns != 0) {
-        atomic_store_explicit(&reactor->seen_ns, 0, memory_order_relaxed);
+        atomic_store_explicit(&reactor->record->seen_ns, 0, memory_order_relaxed);
     }
     at_delay_batch(&reactor->delay, reactor->now_ns, seen_ns);
     at_reactor_begin_batch(reactor, events, count);
@@ -479,61 +506,12 @@ bool at_reactor_is_last(const at_connection *connection)
 
 void at_reactor_reserve(at_reactor *reactor)
 {
-    atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&reactor->record->load, 1, memory_order_relaxed);
 }
 
 uint64_t at_reactor_load(const at_reactor *reactor)
 {
-    return atomic_load_explicit(&reactor->load, memory_order_relaxed);
-}
-
-void at_reactor_tell_spent(at_reactor *reactor)
-{
-    /* Of the owner, who counts and then looks at `most`, and of another, who sets
-     * `most` and then looks at the count, one sees the other. */
-    atomic_thread_fence(memory_order_seq_cst);
-    unsigned long long most = atomic_load(&reactor->most);
-    if (most != 0 &&
-        atomic_load(&reactor->counters->words[AT_COUNT_REQUESTS]) >= most &&
-        atomic_compare_exchange_strong(&reactor->most, &most, 0)) {
-        at_service_tell_spent(reactor->service);
-    }
-}
-
-void at_reactor_set_most(at_reactor *reactor, uint64_t requests)
-{
-    atomic_store(&reactor->most, requests);
-    at_reactor_tell_spent(reactor);
-}
-
-int at_reactor_thread(const at_reactor *reactor)
-{
-    return reactor->thread;
-}
-
-bool at_reactor_is_refusing(const at_reactor *reactor)
-{
-    return atomic_load_explicit(&reactor->refusing, memory_order_relaxed);
-}
-
-int64_t at_reactor_stuck_ns(const at_reactor *reactor)
-{
-    int64_t seen_ns = atomic_load_explicit(&reactor->seen_ns, memory_order_relaxed);
-    int64_t busy_ns = atomic_load_explicit(&reactor->busy_ns, memory_order_relaxed);
-    int64_t since_ns =
-        seen_ns == 0 || (busy_ns != 0 && busy_ns < seen_ns) ? busy_ns : seen_ns;
-    return since_ns != 0 ? at_clock_ns() - since_ns : 0;
-}
-
-void at_reactor_stats_get(const at_reactor *reactor, at_reactor_stats *stats)
-{
-    stats->thread = reactor->thread;
-    stats->worker = atomic_load_explicit(&reactor->worker, memory_order_relaxed);
-    stats->interpreter_id =
-        atomic_load_explicit(&reactor->interpreter, memory_order_relaxed);
-    stats->connections = at_reactor_load(reactor);
-    stats->running = atomic_load_explicit(&reactor->running, memory_order_relaxed);
-    at_counters_read(reactor->counters, &stats->tally);
+    return atomic_load_explicit(&reactor->record->load, memory_order_relaxed);
 }
 
 /* ---- what the rest of the part asks -----------------------------------------------
@@ -603,20 +581,4 @@ bool at_reactor_draining(const at_reactor *reactor)
 at_h1_request *at_reactor_request(at_reactor *reactor)
 {
     return &reactor->request;
-}
-
-at_counters *at_reactor_counters(at_reactor *reactor)
-{
-    return reactor->counters;
-}
-
-void at_reactor_count_gil_wait(at_reactor *reactor, int64_t waited_ns)
-{
-    at_count_time(reactor->counters, AT_HISTOGRAM_GIL, waited_ns);
-}
-
-void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_id)
-{
-    atomic_store_explicit(&reactor->worker, worker, memory_order_relaxed);
-    atomic_store_explicit(&reactor->interpreter, interpreter_id, memory_order_relaxed);
 }

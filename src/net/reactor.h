@@ -44,6 +44,9 @@ void at_reactor_set_worker(at_reactor *reactor, int worker, int64_t interpreter_
 /* The worker has waited so long for its GIL. */
 void at_reactor_count_gil_wait(at_reactor *reactor, int64_t waited_ns);
 
+/* Have the size of the interpreter's heap on the record. */
+void at_reactor_tell_heap(at_reactor *reactor);
+
 /* The descriptor to watch for readability. */
 int at_reactor_descriptor(const at_reactor *reactor);
 

@@ -40,7 +40,7 @@ static void attach(at_reactor *reactor, const at_newcomer *newcomer)
         at_tls_free(tls);
         at_free(connection);
         at_socket_close(descriptor);
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
         return;
     }
     connection->tls = tls;
@@ -178,7 +178,7 @@ int at_reactor_post(at_reactor *reactor, at_newcomer *newcomer)
     if (!closed) {
         newcomer->next = reactor->inbox;
         reactor->inbox = newcomer;
-        atomic_fetch_add_explicit(&reactor->load, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&reactor->record->load, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&reactor->mutex);
     if (closed) {
@@ -200,7 +200,10 @@ at_newcomer *at_reactor_empty_inbox(at_reactor *reactor, bool close)
     (void)pthread_mutex_lock(&reactor->mutex);
     at_newcomer *newcomers = reactor->inbox;
     reactor->inbox = NULL;
-    reactor->inbox_closed = reactor->inbox_closed || close;
+    if (close) {
+        reactor->inbox_closed = true;
+        atomic_store(&reactor->record->open, false);
+    }
     (void)pthread_mutex_unlock(&reactor->mutex);
     return newcomers;
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "net/board.h"
 #include "net/connection.h"
 #include "net/counters.h"
 #include "net/delay.h"
@@ -47,34 +48,29 @@ struct at_reactor {
     time_t date_second;
     char date[AT_HTTP_DATE_BYTES];
 
-    at_counters *counters;       /* ours; summed up by the service when we leave */
+    at_record *record;     /* what everybody may know of us; fixed once it has joined */
+    at_counters *counters; /* of the record */
+    at_tally before;       /* what had been counted there for others */
     struct at_access_ring *ring; /* NULL: no access log */
     at_delay delay;
-    atomic_int worker;        /* at_reactor_set_worker */
-    atomic_llong interpreter; /* likewise */
-    atomic_bool refusing; /* requests that have waited too long; writer: the owner */
     atomic_ullong most;   /* requests, and then tell the service; 0: none. Whoever
                            * makes it 0 tells */
-    atomic_uint running;  /* requests begun and not ended; writer: the owner */
+    atomic_llong told_ns; /* when the board was told last */
 
-    atomic_ullong load; /* connections, those in the inbox included */
     atomic_bool drain_wanted;
     pthread_mutex_t mutex;
     at_newcomer *inbox; /* guarded: mutex */
-    bool inbox_closed;  /* guarded: mutex */
+    bool inbox_closed;  /* guarded: mutex; the record says the same to others */
 
     /* For the balancer. Nothing of it orders other memory: it is a guess, made again in
      * a millisecond. */
     atomic_ullong batches; /* writer: the owner */
     atomic_uint undone;    /* events of the batch not begun; writer: the owner */
     atomic_bool busy;      /* writer: the owner */
-    atomic_llong seen_ns; /* since when the balancer sees it waiting, or 0; writers: the
-                           * balancer, and the owner, who clears it */
-    atomic_llong busy_ns; /* since when it sees it in one batch, or 0; writer: it */
-    bool watched;         /* guarded: the service's mutex */
-    atomic_bool stuck;    /* writer: the balancer, and the owner, who clears it */
-    at_poll_event *batch; /* guarded: mutex; the events, where there are several */
-    unsigned batch_count; /* guarded: mutex */
+    bool watched;          /* guarded: the service's mutex */
+    atomic_bool stuck;     /* writer: the balancer, and the owner, who clears it */
+    at_poll_event *batch;  /* guarded: mutex; the events, where there are several */
+    unsigned batch_count;  /* guarded: mutex */
     atomic_bool disturbed; /* writer: under the mutex; `taken` or `told` is not empty */
     at_connection *taken;  /* guarded: mutex; shells to be put away */
     at_connection *told;   /* guarded: mutex; look at connection->told */

@@ -141,7 +141,7 @@ bool at_reactor_take(at_reactor *reactor, at_connection *connection,
     }
     *newcomer = at_reactor_newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
     connection->taken_next = reactor->taken;
     reactor->taken = connection;
     return true;
@@ -165,7 +165,7 @@ at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
     at_newcomer *list = reactor->inbox;
     reactor->inbox = NULL;
     for (at_newcomer *newcomer = list; newcomer != NULL; newcomer = newcomer->next) {
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
     }
     /* What the owner has in its hands and has not begun with, then what is ready. */
     unsigned undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
@@ -223,8 +223,8 @@ static void note_since(atomic_llong *since_ns, bool is)
 
 void at_reactor_see(at_reactor *reactor, bool waiting, bool busy)
 {
-    note_since(&reactor->seen_ns, waiting);
-    note_since(&reactor->busy_ns, busy);
+    note_since(&reactor->record->seen_ns, waiting);
+    note_since(&reactor->record->busy_ns, busy);
 }
 
 void at_reactor_set_stuck(at_reactor *reactor, bool stuck)
@@ -263,7 +263,7 @@ bool at_reactor_move_away(at_connection *connection)
         at_free(newcomer);
         return false; /* it ends here; nobody misses its events */
     }
-    atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
     bury_shell(connection);
     return true;
 }
@@ -289,7 +289,7 @@ void at_reactor_move_all(at_reactor *reactor)
     while (newcomers != NULL) {
         at_newcomer *newcomer = newcomers;
         newcomers = newcomer->next;
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
         if (!at_service_place(reactor->service, reactor, newcomer)) {
             at_newcomer_close(newcomer);
         }

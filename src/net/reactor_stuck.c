@@ -74,7 +74,7 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
     at_newcomer *list = reactor->inbox;
     reactor->inbox = NULL;
     for (at_newcomer *newcomer = list; newcomer != NULL; newcomer = newcomer->next) {
-        atomic_fetch_sub_explicit(&reactor->load, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
         result->moved++;
     }
     for (at_connection *connection = reactor->connections; connection != NULL;
@@ -107,6 +107,7 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
 {
     (void)pthread_mutex_lock(&reactor->mutex);
     reactor->inbox_closed = true;
+    atomic_store(&reactor->record->open, false);
     atomic_store_explicit(&reactor->given_up, true, memory_order_relaxed);
     at_newcomer *list = empty_list(reactor, answer, spare, spare_count, result);
     atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);

@@ -77,7 +77,7 @@ static void service_free(at_shared *thing)
     }
     at_tls_context_unref(service->tls);
     at_static_mounts_free(service->mounts);
-    at_free(service->past);
+    at_boards_close(&service->boards);
     (void)pthread_mutex_destroy(&service->mutex);
     at_free(service);
 }
@@ -87,13 +87,11 @@ static const at_shared_kind service_kind = {"service", service_free};
 at_service *at_service_new(const at_service_limits *limits)
 {
     at_service *service = at_calloc(1, sizeof *service);
-    at_counters *past = at_calloc(AT_REACTORS_MAX + 1, sizeof *past);
-    if (service == NULL || past == NULL) {
+    if (service == NULL || at_boards_open_alone(&service->boards) < 0) {
         at_free(service);
-        at_free(past);
         return NULL;
     }
-    service->past = past;
+    service->board = at_boards_at(&service->boards, 0);
     atomic_store(&service->spent, -1);
     service->passage_out = -1;
     at_shared_init(&service->shared, &service_kind);
@@ -288,7 +286,6 @@ void at_service_leave(at_service *service, at_reactor *reactor)
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
         if (service->reactors[i] == reactor) {
             service->reactors[i] = NULL;
-            at_service_add_past(service, reactor);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);

@@ -129,7 +129,10 @@ typedef struct at_reactor_stats {
 typedef struct at_worker_stats {
     int worker;
     int thread;             /* 0: it has none at present */
-    int64_t interpreter_id; /* negative: none is known */
+    int process;            /* the system's number of its own; 0: it has none */
+    int64_t interpreter_id; /* of this process; negative: none is known */
+    int64_t heap_bytes;     /* of that, or of another process's, when it was last looked
+                             * at; negative: not known */
     int reactors;           /* two while one takes over from another */
     bool open;              /* it takes connections */
     int64_t stuck_ns;       /* at_reactor_stuck_ns */
@@ -255,9 +258,38 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);
 
-/* About worker number `worker`. False: there has never been one.
+/* The boards (board.h) that this service tells on and reads, its own process's alone
+ * until it is made one of several; before the guard and the first reactor. */
+struct at_boards;
+const struct at_boards *at_service_boards(const at_service *service);
+
+/* Be the first of so many processes of so many workers each. Gives the descriptor of
+ * their memory, which stays the service's.
+ * ctx:  any
+ * errs: as at_boards_open() */
+int at_service_open_boards(at_service *service, int process_count, int worker_count,
+                           at_fault *fault);
+
+/* A place for process number `process`, and its end; by one thread.
+ * errs: AT_ELIMIT */
+int at_service_give_board(at_service *service, int process);
+void at_service_take_board_back(at_service *service, int place);
+
+/* Be a process that was given that place.
+ * owns: takes the descriptor on success
+ * errs: as at_boards_adopt() */
+int at_service_join_boards(at_service *service, int descriptor, int place,
+                           at_fault *fault);
+
+/* About worker number `worker` of process number `process` (0 where there is but one).
+ * False: there has never been one.
  * ctx: any */
-bool at_service_worker(at_service *service, int worker, at_worker_stats *stats);
+bool at_service_worker(at_service *service, int process, int worker,
+                       at_worker_stats *stats);
+
+/* Look at what is told on the board beside the records: before it is read here, and by
+ * workers now and then, for those who read it elsewhere. ctx: any */
+void at_service_tell(at_service *service);
 
 /* ctx: any */
 void at_service_count_restart(at_service *service, at_restart why);
@@ -317,8 +349,8 @@ const struct at_static_mounts *at_service_mounts(const at_service *service);
 int at_service_join(at_service *service, struct at_reactor *reactor);
 void at_service_leave(at_service *service, struct at_reactor *reactor);
 
-/* What the reactor has counted since it left. */
-void at_service_keep_counts(at_service *service, struct at_reactor *reactor);
+/* A record for a reactor. errs: NULL: there are too many */
+struct at_record *at_service_take_record(at_service *service, int worker);
 
 /* Put `newcomer` into the inbox of another reactor than `self`, one that goes on.
  * owns: takes `newcomer` on true */

@@ -141,29 +141,41 @@ bool at_service_is_swamped(const at_service *service)
     return atomic_load_explicit(&service->swamped, memory_order_relaxed);
 }
 
+/* Have as many workers come as there shall be, in every process? Once is enough. */
+static bool all_came(at_service *service, int expected, int *open, int *able)
+{
+    const at_boards *boards = &service->boards;
+    int64_t most_ns = service->limits.queue_delay_ns;
+    bool now = true;
+    for (int i = 0; i < at_boards_process_count(boards); i++) {
+        at_process_stats stats;
+        at_boards_process(boards, i, most_ns != 0 ? most_ns : STUCK_NS, &stats);
+        *open += stats.open;
+        *able += stats.able;
+        now = now && stats.open >= expected;
+    }
+    if (now) {
+        at_boards_say_all_came(boards);
+    }
+    return now || at_boards_all_came(boards);
+}
+
 bool at_control_is_ready(at_service *service, const char **why)
 {
-    int64_t most_ns = service->limits.queue_delay_ns;
     int open = 0, able = 0;
     (void)pthread_mutex_lock(&service->mutex);
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = service->reactors[i];
-        if (reactor != NULL && at_reactor_is_open(reactor)) {
-            open++;
-            able +=
-                at_reactor_stuck_ns(reactor) <= (most_ns != 0 ? most_ns : STUCK_NS) &&
-                !at_reactor_is_refusing(reactor);
-        }
-    }
-    service->all_came = service->all_came || open >= service->expected;
-    bool draining = service->draining, all_came = service->all_came;
+    bool draining = service->draining;
+    int expected = at_boards_are_shared(&service->boards)
+                       ? at_boards_worker_count(&service->boards)
+                       : service->expected;
     (void)pthread_mutex_unlock(&service->mutex);
+    bool came = all_came(service, expected, &open, &able);
     *why = draining    ? "stopping\n"
-           : !all_came ? "workers are starting\n"
+           : !came     ? "workers are starting\n"
            : open == 0 ? "no worker serves\n"
            : able == 0 ? "requests wait too long\n"
                        : "ok\n";
-    return !draining && all_came && able != 0;
+    return !draining && came && able != 0;
 }
 
 /* ---- the balancer's part ------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 #include "base/shared.h"
 #include "net/balance.h"
+#include "net/board.h"
 #include "net/control.h"
 #include "net/counters.h"
 #include "net/reactor.h"
@@ -30,21 +31,18 @@ struct at_service {
     _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
     uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
-    /* By the worker's number: what its reactors that have gone have counted. */
-    at_counters *past;               /* guarded: mutex; AT_REACTORS_MAX + 1 */
-    bool known[AT_REACTORS_MAX + 1]; /* guarded: mutex; workers that were ever */
-    at_control_paths paths;          /* fixed once the first reactor has joined */
-    at_control_sources sources;      /* likewise */
+    at_boards boards;                      /* fixed once the first reactor has joined */
+    at_board *board;                       /* likewise; ours of them */
+    at_control_paths paths;                /* fixed once the first reactor has joined */
+    at_control_sources sources;            /* likewise */
     int control[AT_LISTENERS_MAX]; /* fixed once the guard is there, which owns them */
     int control_count;
     struct at_access_log *access_log; /* fixed once the first reactor has joined */
     at_guard *guard;     /* fixed once the first reactor has joined; or NULL */
     atomic_int spent;    /* a wakefd, once asked for; or -1 */
     int expected;        /* guarded: mutex */
-    bool all_came;       /* guarded: mutex */
     atomic_bool swamped; /* writer: the balancer, under the mutex */
-    uint64_t restarts[AT_RESTARTS]; /* guarded: mutex */
-    at_service *next;               /* guarded: known_services.mutex */
+    at_service *next;    /* guarded: known_services.mutex */
 };
 
 /* ---- service_guard.c ----------------------------------------------------------------
@@ -77,10 +75,5 @@ bool at_service_place_locked(at_service *service, at_reactor *self,
 
 /* The reactor that was opened by that thread and was not given up, or NULL. */
 at_reactor *at_service_reactor_of(at_service *service, int thread);
-
-/* ---- service_stats.c; caller holds the mutex ------------------------------------- */
-
-/* The reactor goes: its counts become its worker's past. */
-void at_service_add_past(at_service *service, at_reactor *reactor);
 
 #endif

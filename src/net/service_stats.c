@@ -1,32 +1,9 @@
 /* What a service tells of its workers; see service.h. */
 #include <string.h>
 
+#include "net/access_log.h"
 #include "net/service_internal.h"
 #include "sys/wakefd.h"
-
-/* A worker's place among the past; reactors of no known worker share the first. */
-static int place_of(const at_reactor_stats *stats)
-{
-    return stats->worker >= 0 && stats->worker <= AT_WORKER_GUARD ? stats->worker : 0;
-}
-
-void at_service_add_past(at_service *service, at_reactor *reactor)
-{
-    at_reactor_stats stats;
-    at_reactor_stats_get(reactor, &stats);
-    int place = place_of(&stats);
-    at_counters *counters = at_reactor_counters(reactor);
-    at_counters_merge(&service->past[place], counters);
-    memset(counters, 0, sizeof *counters);
-    service->known[place] = true;
-}
-
-void at_service_keep_counts(at_service *service, at_reactor *reactor)
-{
-    (void)pthread_mutex_lock(&service->mutex);
-    at_service_add_past(service, reactor);
-    (void)pthread_mutex_unlock(&service->mutex);
-}
 
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
 {
@@ -42,60 +19,100 @@ bool at_service_stats(at_service *service, int index, at_reactor_stats *stats)
     return true;
 }
 
-bool at_service_worker(at_service *service, int worker, at_worker_stats *stats)
+bool at_service_worker(at_service *service, int process, int worker,
+                       at_worker_stats *stats)
 {
-    *stats = (at_worker_stats){.worker = worker, .interpreter_id = -1};
-    if (worker < 0 || worker > AT_WORKER_GUARD) {
-        return false;
-    }
-    (void)pthread_mutex_lock(&service->mutex);
-    bool known = service->known[worker];
-    at_counters_read(&service->past[worker], &stats->tally);
-    for (int i = 0; i <= AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = i < AT_REACTORS_MAX ? service->reactors[i]
-                              : service->guard != NULL
-                                  ? at_guard_reactor(service->guard)
-                                  : NULL;
-        if (reactor == NULL) {
-            continue;
-        }
-        at_reactor_stats one = {0};
-        at_reactor_stats_get(reactor, &one);
-        if (place_of(&one) != worker) {
-            continue;
-        }
-        known = true;
-        stats->reactors++;
-        stats->connections += one.connections;
-        stats->running += one.running;
-        bool open = at_reactor_is_open(reactor);
-        if (open || stats->thread == 0) {
-            /* Of two that overlap at a reload, the new one speaks. */
-            stats->thread = one.thread;
-            stats->interpreter_id = one.interpreter_id;
-            stats->open = open;
-            stats->stuck_ns = at_reactor_stuck_ns(reactor);
-        }
-        for (unsigned word = 0; word < AT_COUNT_WORDS; word++) {
-            stats->tally.words[word] += one.tally.words[word];
-        }
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    return known;
+    return at_boards_worker(&service->boards, service->board, process, worker, stats);
 }
 
 void at_service_count_restart(at_service *service, at_restart why)
 {
-    (void)pthread_mutex_lock(&service->mutex);
-    service->restarts[why]++;
-    (void)pthread_mutex_unlock(&service->mutex);
+    at_board_count_restart(service->board, why);
 }
 
 void at_service_restarts(at_service *service, uint64_t counts[AT_RESTARTS])
 {
-    (void)pthread_mutex_lock(&service->mutex);
-    memcpy(counts, service->restarts, sizeof service->restarts);
-    (void)pthread_mutex_unlock(&service->mutex);
+    at_boards_restarts(&service->boards, counts);
+}
+
+void at_service_tell(at_service *service)
+{
+    at_board *board = service->board;
+    if (service->sources.images != NULL) {
+        uint64_t loaded, unmapped, copied, shared;
+        service->sources.images(&loaded, &unmapped, &copied, &shared);
+        at_board_tell(board, AT_TOLD_LOADED, loaded);
+        at_board_tell(board, AT_TOLD_UNMAPPED, unmapped);
+        at_board_tell(board, AT_TOLD_COPIED, copied);
+        at_board_tell(board, AT_TOLD_SHARED, shared);
+    }
+    if (service->access_log != NULL) {
+        at_board_tell(board, AT_TOLD_UNWRITTEN,
+                      at_access_log_failed(service->access_log));
+    }
+}
+
+/* ---- the boards ---------------------------------------------------------------------
+ */
+
+const at_boards *at_service_boards(const at_service *service)
+{
+    return &service->boards;
+}
+
+at_record *at_service_take_record(at_service *service, int worker)
+{
+    return at_board_take(&service->boards, service->board, worker);
+}
+
+/* Have those boards, at that place. */
+static int change_boards(at_service *service, at_boards *boards, int place,
+                         at_fault *fault)
+{
+    at_board *board = at_boards_at(boards, place);
+    if (board == NULL) {
+        return at_fault_set(fault, AT_EINVALID, "there is no place %d", place);
+    }
+    at_boards_close(&service->boards);
+    service->boards = *boards;
+    service->board = board;
+    at_board_begin(board);
+    return 0;
+}
+
+int at_service_open_boards(at_service *service, int process_count, int worker_count,
+                           at_fault *fault)
+{
+    at_boards boards;
+    int result = at_boards_open(&boards, process_count, worker_count, fault);
+    if (result < 0) {
+        return result;
+    }
+    int descriptor = boards.memory.descriptor;
+    result = change_boards(service, &boards, at_boards_give(&boards, AT_PROCESS_FIRST),
+                           fault);
+    return result < 0 ? result : descriptor;
+}
+
+int at_service_join_boards(at_service *service, int descriptor, int place,
+                           at_fault *fault)
+{
+    at_boards boards;
+    int result = at_boards_adopt(&boards, descriptor, fault);
+    if (result == 0 && (result = change_boards(service, &boards, place, fault)) < 0) {
+        at_memfd_unmap(&boards.memory); /* the descriptor is the caller's still */
+    }
+    return result;
+}
+
+int at_service_give_board(at_service *service, int process)
+{
+    return at_boards_give(&service->boards, process);
+}
+
+void at_service_take_board_back(at_service *service, int place)
+{
+    at_boards_take_back(&service->boards, place);
 }
 
 /* ---- workers that have had their requests ------------------------------------------

@@ -57,8 +57,13 @@ int at_memfd_adopt(at_memfd *memory, int descriptor, at_fault *fault)
     return map(memory, descriptor, (size_t)facts.st_size, fault);
 }
 
-void at_memfd_close(at_memfd *memory)
+void at_memfd_unmap(at_memfd *memory)
 {
     (void)munmap(memory->data, memory->size_bytes);
+}
+
+void at_memfd_close(at_memfd *memory)
+{
+    at_memfd_unmap(memory);
     (void)close(memory->descriptor);
 }

@@ -32,6 +32,9 @@ int at_memfd_open(at_memfd *memory, const char *label, size_t size_bytes,
  * errs: fault: AT_EINVALID where it is no sealed memory; AT_ENOMEM, AT_ESYSTEM */
 int at_memfd_adopt(at_memfd *memory, int descriptor, at_fault *fault);
 
+/* The descriptor stays the caller's. ctx: any */
+void at_memfd_unmap(at_memfd *memory);
+
 /* ctx: any */
 void at_memfd_close(at_memfd *memory);
 

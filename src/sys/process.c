@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -22,18 +23,40 @@ int at_process_adopt_orphans(void)
     return result == 0 ? 0 : at_error_from_errno(errno);
 }
 
-bool at_process_is_traced(void)
+/* The beginning of a file, terminated; false where there is none. */
+static bool read_file(const char *path, char *text, size_t room)
 {
-    char text[1024];
-    int descriptor = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    ssize_t length = descriptor >= 0 ? read(descriptor, text, sizeof text - 1) : -1;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = descriptor >= 0 ? read(descriptor, text, room - 1) : -1;
     if (descriptor >= 0) {
         (void)close(descriptor);
     }
-    if (length <= 0) {
+    text[length > 0 ? length : 0] = '\0';
+    return length > 0;
+}
+
+int at_process_number(void)
+{
+    return (int)getpid();
+}
+
+int64_t at_process_resident_bytes(int number)
+{
+    char path[48], text[128];
+    (void)snprintf(path, sizeof path, "/proc/%d/statm", number);
+    if (!read_file(path, text, sizeof text)) {
+        return -1;
+    }
+    const char *second = strchr(text, ' '); /* all of it, and then what is resident */
+    return second != NULL ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : -1;
+}
+
+bool at_process_is_traced(void)
+{
+    char text[1024];
+    if (!read_file("/proc/self/status", text, sizeof text)) {
         return false;
     }
-    text[length] = '\0';
     const char *tracer = strstr(text, "TracerPid:");
     return tracer != NULL && strtol(tracer + strlen("TracerPid:"), NULL, 10) != 0;
 }

@@ -703,8 +703,8 @@ static int last_error_of_server(void)
     CHECK(at_h2_output(server, &out, 1 << 20) == 0);
     int error = -1;
     const uint8_t *frame = (const uint8_t *)out.data;
-    const uint8_t *end = frame + out.size;
-    while (frame != end) {
+    const uint8_t *end = out.size != 0 ? frame + out.size : frame;
+    while (out.size != 0 && frame != end) {
         size_t size = 9 + ((size_t)frame[0] << 16 | (size_t)frame[1] << 8 | frame[2]);
         CHECK(size <= (size_t)(end - frame));
         error = frame[3] == NGHTTP2_GOAWAY ? frame[16] : error;

@@ -386,8 +386,8 @@ static void accounts(void)
         at_reactor_run(fixture.app.reactor, 10);
     }
     at_worker_stats stats;
-    CHECK(!at_service_worker(fixture.service, 0, &stats));
-    CHECK(at_service_worker(fixture.service, 3, &stats));
+    CHECK(!at_service_worker(fixture.service, 0, 0, &stats));
+    CHECK(at_service_worker(fixture.service, 0, 3, &stats));
     CHECK(stats.running == 1 && stats.connections == 1 && stats.open);
     int rude = dial(&fixture);
     const char *bare = "GET / HTTP/1.1\nHost: x\r\n\r\n";
@@ -395,12 +395,12 @@ static void accounts(void)
     (void)close(client);
     while (fixture.app.lost == 0 || stats.tally.words[AT_COUNT_CLASS + 3] == 0) {
         at_reactor_run(fixture.app.reactor, 10);
-        CHECK(at_service_worker(fixture.service, 3, &stats));
+        CHECK(at_service_worker(fixture.service, 0, 3, &stats));
     }
     (void)close(rude);
     at_reactor_close(fixture.app.reactor);
     fixture.app.reactor = NULL;
-    CHECK(at_service_worker(fixture.service, 3, &stats));
+    CHECK(at_service_worker(fixture.service, 0, 3, &stats));
     CHECK(stats.reactors == 0 && stats.running == 0);
     const uint64_t *words = stats.tally.words;
     CHECK(words[AT_COUNT_ACCEPTED] == 2);

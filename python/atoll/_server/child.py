@@ -65,7 +65,13 @@ def serve(
     plan_here = Plan(plan.model, 0, plan.workers, plan.loops, plan.place)
     logs.set_up(settings.log_level, order["name"])
     host = Inside(
-        settings, plan_here, app, order["sockets"], order["passage"], order["name"]
+        settings,
+        plan_here,
+        app,
+        order["sockets"],
+        order["passage"],
+        order["board"],
+        order["name"],
     )
     return Supervisor(settings, app, plan=plan_here, host=host, orders=orders).run()
 

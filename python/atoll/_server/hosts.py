@@ -134,6 +134,7 @@ class Inside:
         app: The application itself, with place "main" only; None to import it.
         sockets: Descriptors of listening sockets; None to open them.
         passage: The ends of what shares connections with other processes, if any.
+        board: Where this process tells of itself to those: a descriptor and a place.
         name: What workers are called in the log; "" for "worker N".
     """
 
@@ -144,6 +145,7 @@ class Inside:
         app: Callable[..., Any] | None = None,
         sockets: Sequence[int] | None = None,
         passage: Sequence[int] = (),
+        board: Sequence[int] = (),
         name: str = "",
     ) -> None:
         self.settings = settings
@@ -151,6 +153,7 @@ class Inside:
         self.app = app
         self.sockets = sockets
         self.passage = passage
+        self.board = board
         self.name = name
         self.service: Any = None
         self._opened = False
@@ -158,6 +161,8 @@ class Inside:
     def open(self) -> None:
         """Make the service and open its sockets."""
         self.service = listening.make_service(self.settings)
+        if self.board:
+            self.service.join_boards(*self.board)
         threads = self.plan.workers * self.plan.loops
         control.set_up(self.service, self.settings, threads, self.sockets is None)
         if self.sockets is None:

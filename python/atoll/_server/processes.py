@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atoll import _atoll
-from atoll._server import listening
+from atoll._server import control, listening
 from atoll._server.hosts import WorkerRecord
 from atoll._server.orders import send_line
 from atoll._server.plan import Plan
@@ -44,6 +44,8 @@ class _Child:
     control: socket.socket
     process: subprocess.Popen[bytes] | None = None
     pid: int = 0
+    #: Of its board, where it tells of itself; -1: it has none.
+    place: int = -1
 
 
 class Processes:
@@ -59,20 +61,20 @@ class Processes:
         self.plan = plan
         self.service: Any = None
         self._opened = False
+        self._boards = -1
         self._passage = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._template: _Child | None = None
         self._old_templates: list[_Child] = []
 
     def open(self) -> None:
         """Open the sockets, and see that the rest of the settings can be used."""
-        if self.settings.control_bind:
-            raise ValueError("--control-bind is for workers of one process")
         self.service = listening.make_service(self.settings)
-        if self.settings.logs_access():
-            # Each process has its own; what is wrong with it is told here, and once.
-            self.service.log_access(
-                self.settings.access_log_file, self.settings.access_log_format
-            )
+        self._boards = self.service.open_boards(
+            self.plan.processes, self.plan.workers * self.plan.loops
+        )
+        # Here is the listener of the server's own paths. Of the access log each process
+        # has its own; what is wrong with it is told here, and once.
+        control.set_up(self.service, self.settings, 0, True)
         listening.open_sockets(self.service, self.settings)
         self._opened = True
         if self.settings.preload:
@@ -89,6 +91,12 @@ class Processes:
         """Start a process, or have it forked; it may turn out not to start."""
         ours, theirs = socket.socketpair()
         record.handle = child = _Child(ours)
+        child.place = self.service.give_board(record.index)
+        if child.place < 0:
+            logger.warning(
+                "worker %d is not counted: too many processes of that number live",
+                record.index,
+            )
         record.reader = os.dup(ours.fileno())
         order = {
             "settings": self.settings.to_dict(),
@@ -96,6 +104,7 @@ class Processes:
             "name": f"worker {record.index}",
             "sockets": self.service.descriptors(),
             "passage": [end.fileno() for end in self._passage],
+            "board": [self._boards, child.place] if child.place >= 0 else [],
             "parent": os.getpid(),
         }
         try:
@@ -114,7 +123,7 @@ class Processes:
 
     def _spawn(self, role: str, end: socket.socket) -> "subprocess.Popen[bytes]":
         passed = [one.fileno() for one in (end, *self._passage)]
-        passed += self.service.descriptors()
+        passed += [*self.service.descriptors(), self._boards]
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         return subprocess.Popen(
             [sys.executable, *flags, "-c", _CHILD, role, str(end.fileno())],
@@ -156,7 +165,8 @@ class Processes:
         send_line(record.handle.control, order="retire")
 
     def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
-        """Everyone's last order."""
+        """Everyone's last order; whoever asks is told that this server stops."""
+        self.service.drain()
         for record in records:
             send_line(record.handle.control, order="stop")
 
@@ -174,6 +184,8 @@ class Processes:
         self._sweep()
         child: _Child = record.handle
         child.control.close()
+        if child.place >= 0:
+            self.service.take_board_back(child.place)
         if child.process is not None:
             code = child.process.wait()
         elif child.pid:

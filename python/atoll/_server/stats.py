@@ -27,7 +27,8 @@ class WorkerStats(TypedDict):
     """One worker, the ones that it replaced included: no count goes back.
 
     Attributes:
-        worker: Its number, from 0.
+        worker: Its number, from 0, through all processes.
+        process: The system's number of its process; 0 while it has none.
         thread: Native id of its thread; 0 while it has none.
         state: "serves", "drains" (no other has taken its place yet), or "absent".
         stuck: Seconds for which something has waited that the worker has not begun
@@ -35,7 +36,8 @@ class WorkerStats(TypedDict):
         connections: That it has now.
         running: Requests and WebSockets that it has now.
         memory_bytes: What Python objects take in its interpreter; None where that is
-            not known: in the main interpreter, and without the GIL.
+            not known: in the main interpreter, and without the GIL. Of an interpreter
+            in another process, as of the last second in which it served.
         accepted: Connections that came to it.
         refused: Connections over `max_connections`.
         requests: Requests whose head was read.
@@ -55,6 +57,7 @@ class WorkerStats(TypedDict):
     """
 
     worker: int
+    process: int
     thread: int
     state: str
     stuck: float

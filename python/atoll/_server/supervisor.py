@@ -155,9 +155,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _shown(self) -> Iterator[None]:
-        """Meanwhile `atoll top` can see the server."""
+        """Meanwhile `atoll top` can see the server: the first process shows all."""
         forget = top.register("servers", self.stats)
-        top.listen_if_asked()
+        if self.orders is None:
+            top.listen_if_asked()
         try:
             yield
         finally:

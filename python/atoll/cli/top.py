@@ -143,7 +143,7 @@ def _server_row(
         str(worker.get("running", "")),
         str(worker.get("connections", "")),
         _share(worker, before, seconds),
-        _bytes(worker.get("memory_bytes")),
+        _bytes(worker.get("memory_bytes") or worker.get("resident_bytes")),
         _rate(worker, before, "requests", seconds),
     ]
 
