@@ -103,6 +103,68 @@ void at_h1_refuse(at_connection *connection, int status, const char *text)
     }
 }
 
+/* ---- bodies
+ * --------------------------------------------------------------------------- */
+
+/* Decode chunks in place, so that the body's bytes lie together behind what is ready.
+ * Returns 0 or an error. */
+static int decode_chunks(at_connection *connection)
+{
+    char *data = connection->data;
+    size_t from = connection->start + connection->body_ready;
+    size_t to = from;
+    int result = 1;
+    while (result == 1) {
+        size_t used = 0;
+        at_span piece = {NULL, 0};
+        result = at_h1_chunked_next(&connection->chunked, data + from,
+                                    connection->end - from, &used, &piece);
+        if (piece.size != 0) {
+            memmove(data + to, piece.data, piece.size);
+            to += piece.size;
+        }
+        from += used;
+    }
+    connection->body_bytes += to - (connection->start + connection->body_ready);
+    connection->body_ready = to - connection->start;
+    memmove(data + to, data + from, connection->end - from);
+    connection->end -= from - to;
+    if (result == 0) {
+        connection->body_ended = true;
+    }
+    return result < 0 && result != AT_EAGAIN ? result : 0;
+}
+
+static void decode_length(at_connection *connection)
+{
+    size_t raw = connection->end - connection->start - connection->body_ready;
+    size_t take = connection->body_left < raw ? (size_t)connection->body_left : raw;
+    connection->body_ready += take;
+    connection->body_left -= take;
+    connection->body_ended = connection->body_left == 0;
+}
+
+/* What the view has of the body. False: it is refused. */
+static bool decode_body(at_connection *connection)
+{
+    if (connection->body_ended || connection->end == connection->start) {
+        return true;
+    }
+    if (connection->framing == AT_H1_LENGTH) {
+        decode_length(connection);
+    } else if (decode_chunks(connection) < 0) {
+        at_h1_refuse(connection, connection->chunked.error_status,
+                     connection->chunked.error_text);
+        return false;
+    }
+    uint64_t limit = at_reactor_limits(connection->reactor)->body_bytes;
+    if (limit != 0 && connection->body_bytes > limit) {
+        at_h1_refuse(connection, 413, "the request's body is too large");
+        return false;
+    }
+    return true;
+}
+
 /* ---- requests
  * ------------------------------------------------------------------------- */
 
@@ -151,6 +213,16 @@ static void begin(at_connection *connection, const at_h1_request *request)
             return;
         }
     }
+    /* A body that has come with the head is there for the first receive(): otherwise
+     * each small POST would wait for a turn of the loop, with all that it holds. */
+    exchange->lost = true;
+    if (!decode_body(connection)) {
+        return;
+    }
+    exchange->lost = false;
+    if (connection->body_ready != 0 || connection->body_ended) {
+        exchange->continue_pending = false; /* it did not wait for our word */
+    }
     at_reactor_set_deadline(connection, AT_DEADLINE_NONE);
     if (!at_front_pass(exchange, request)) {
         return;
@@ -190,47 +262,6 @@ static void parse_head(at_connection *connection)
     begin(connection, request);
 }
 
-/* ---- bodies
- * --------------------------------------------------------------------------- */
-
-/* Decode chunks in place, so that the body's bytes lie together behind what is ready.
- * Returns 0 or an error. */
-static int decode_chunks(at_connection *connection)
-{
-    char *data = connection->data;
-    size_t from = connection->start + connection->body_ready;
-    size_t to = from;
-    int result = 1;
-    while (result == 1) {
-        size_t used = 0;
-        at_span piece = {NULL, 0};
-        result = at_h1_chunked_next(&connection->chunked, data + from,
-                                    connection->end - from, &used, &piece);
-        if (piece.size != 0) {
-            memmove(data + to, piece.data, piece.size);
-            to += piece.size;
-        }
-        from += used;
-    }
-    connection->body_bytes += to - (connection->start + connection->body_ready);
-    connection->body_ready = to - connection->start;
-    memmove(data + to, data + from, connection->end - from);
-    connection->end -= from - to;
-    if (result == 0) {
-        connection->body_ended = true;
-    }
-    return result < 0 && result != AT_EAGAIN ? result : 0;
-}
-
-static void decode_length(at_connection *connection)
-{
-    size_t raw = connection->end - connection->start - connection->body_ready;
-    size_t take = connection->body_left < raw ? (size_t)connection->body_left : raw;
-    connection->body_ready += take;
-    connection->body_left -= take;
-    connection->body_ended = connection->body_left == 0;
-}
-
 /* The request is over at both ends: make ready for the next. */
 static void next(at_connection *connection)
 {
@@ -267,19 +298,8 @@ static void discard(at_connection *connection)
 
 static void take_body_in(at_connection *connection)
 {
-    if (!connection->body_ended && connection->end > connection->start) {
-        if (connection->framing == AT_H1_LENGTH) {
-            decode_length(connection);
-        } else if (decode_chunks(connection) < 0) {
-            at_h1_refuse(connection, connection->chunked.error_status,
-                         connection->chunked.error_text);
-            return;
-        }
-        uint64_t limit = at_reactor_limits(connection->reactor)->body_bytes;
-        if (limit != 0 && connection->body_bytes > limit) {
-            at_h1_refuse(connection, 413, "the request's body is too large");
-            return;
-        }
+    if (!decode_body(connection)) {
+        return;
     }
     if (connection->exchange->complete) {
         discard(connection);

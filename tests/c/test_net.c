@@ -14,7 +14,7 @@ typedef struct app {
     at_reactor *reactor;
     at_exchange *kept; /* a reference */
     at_bytes body;
-    int requests, lost, forgotten, drains;
+    int requests, bodies, lost, forgotten, drains;
     bool drained;
 } app;
 
@@ -67,6 +67,7 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
 
 static void on_body(void *context, at_exchange *exchange)
 {
+    ((app *)context)->bodies++;
     (void)at_exchange_ref(exchange);
     echo(context, exchange);
     at_exchange_unref(exchange);
@@ -234,6 +235,37 @@ static void chunks_cut_everywhere(void)
         CHECK(strstr(heard, "\r\n\r\nabcdefgHTTP/1.1 200") != NULL);
     }
     CHECK(fixture.app.requests == 2 * (int)(sizeof request - 2));
+    (void)close(client);
+    tear_down(&fixture);
+}
+
+/* What has come with the head is there at once: nobody has to wait for it. */
+static void body_with_the_head(void)
+{
+    static const char *const requests[] = {
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+        "Expect: 100-continue\r\n\r\nbody",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n",
+    };
+    fixture fixture;
+    set_up(&fixture);
+    int client = dial(&fixture);
+    for (int i = 0; i < 3; i++) {
+        say(client, requests[i], strlen(requests[i]));
+        const char *heard = hear(&fixture, client, "\r\n\r\nbody");
+        CHECK(count(heard, "HTTP/1.1") == 1);
+    }
+    CHECK(fixture.app.requests == 3);
+    CHECK(fixture.app.bodies == 0);
+    /* One that is broken is refused before anybody hears of it. */
+    static const char broken[] = "POST /echo HTTP/1.1\r\nHost: x\r\n"
+                                 "Transfer-Encoding: chunked\r\n\r\nz\r\n";
+    say(client, broken, strlen(broken));
+    CHECK(strstr(hear(&fixture, client, "\n"), "HTTP/1.1 400") != NULL);
+    CHECK(fixture.app.requests == 3);
+    CHECK(fixture.app.lost == 0);
     (void)close(client);
     tear_down(&fixture);
 }
@@ -420,6 +452,7 @@ int main(void)
 {
     RUN(pipeline);
     RUN(chunks_cut_everywhere);
+    RUN(body_with_the_head);
     RUN(answered_later);
     RUN(client_goes_away);
     RUN(closed_with_a_request_running);

@@ -34,6 +34,11 @@ async def app(scope, receive, send):
     elif path == "/echo":
         body = await body_of(receive)
         await start(); await part(body)
+    elif path == "/at-hand":
+        try:
+            receive().send(None)
+        except StopIteration as done:
+            await start(); await part(done.value["body"])
     elif path == "/stream":
         await start()
         for i in range(5):
@@ -148,6 +153,17 @@ def test_chunked_request(server: Server) -> None:
         )
         assert raw.answer()[2] == b"Wikipedia"
         assert raw.answer()[2] == b"Hello"
+
+
+def test_a_body_that_came_with_the_head_is_at_hand(server: Server) -> None:
+    """The first receive() waits for nothing, and so the request for no loop."""
+    with server.connect() as raw:
+        for framing in (
+            b"Content-Length: 4\r\n\r\nbody",
+            b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        ):
+            raw.send(b"POST /at-hand HTTP/1.1\r\nHost: x\r\n" + framing)
+            assert raw.answer()[::2] == (200, b"body")
 
 
 def test_chunked_response(server: Server) -> None:
