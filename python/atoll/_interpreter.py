@@ -158,7 +158,7 @@ class Interpreter:
 
     def set(self, /, **names: object) -> None:
         """Bind copies of values in the interpreter's `__main__`."""
-        self._run("set", (names,), {})
+        self._run("set", (), names)
 
     def _run(
         self,
@@ -168,7 +168,7 @@ class Interpreter:
     ) -> Any:
         self._refuse_inside("call")
         job = _atoll.interpreter_post(
-            self._id, _wire.pack((function, args, kwargs)), True
+            self._id, _wire.pack((function, args, kwargs), _wire.CALL), True
         )
         try:
             data = _wait(job, None)

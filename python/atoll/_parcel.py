@@ -20,9 +20,13 @@ import dis
 import enum
 import functools
 import importlib
+import io
 import marshal
+import mmap
 import pickle
+import queue
 import sys
+import threading
 import types
 import typing
 import uuid
@@ -543,7 +547,11 @@ def _reduce_method(method: types.MethodType) -> Reduced:
     function, owner = method.__func__, method.__self__
     if getattr(owner, getattr(function, "__name__", ""), None) == method:
         return getattr, (owner, function.__name__)
-    return types.MethodType, (function, owner)
+    return _make_method, (owner, function)
+
+
+def _make_method(owner: Any, function: Callable[..., Any]) -> types.MethodType:
+    return types.MethodType(function, owner)
 
 
 def _reduce_property(value: property) -> Reduced:
@@ -616,6 +624,30 @@ def _make_type_variable(kind: Any, name: str) -> Any:
     return kind(name)
 
 
+# What people try to send, and what they can send instead.
+_INSTEAD: dict[type, str] = {
+    type(threading.Lock()): "an atoll.Lock can be",
+    type(threading.RLock()): "an atoll.RLock can be",
+    types.GeneratorType: "send its items, as a list or one by one through a Channel",
+    types.CoroutineType: "send the function that makes it",
+    types.AsyncGeneratorType: "send its items through a Channel",
+    io.TextIOWrapper: "send its path",
+    io.BufferedReader: "send its path",
+    io.BufferedWriter: "send its path",
+    io.BufferedRandom: "send its path",
+    io.FileIO: "send its path",
+    mmap.mmap: "an atoll.SharedBuffer can be, and bytes of it",
+    queue.SimpleQueue: "an atoll.Channel can be",
+}
+
+
+def _reduce_not(value: object) -> Reduced:
+    kind = type(value)
+    raise pickle.PicklingError(
+        f"cannot pickle '{kind.__qualname__}' object; {_INSTEAD[kind]}"
+    )
+
+
 # Exact type -> function from an instance to what its __reduce_ex__ would give.
 REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     types.FunctionType: _reduce_function,
@@ -632,6 +664,7 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     typing.TypeVar: _reduce_type_variable,
     typing.ParamSpec: _reduce_type_variable,
     typing.TypeVarTuple: _reduce_type_variable,
+    **dict.fromkeys(_INSTEAD, _reduce_not),
     _Keys: _reduce_view,
     _Values: _reduce_view,
     _Items: _reduce_view,

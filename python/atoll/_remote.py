@@ -126,7 +126,7 @@ def exec_code(source: str | bytes) -> None:
     exec(code, sys.modules["__main__"].__dict__)
 
 
-def set_names(names: dict[str, Any]) -> None:
+def set_names(**names: Any) -> None:
     """Bind `names` in this interpreter's `__main__`."""
     sys.modules["__main__"].__dict__.update(names)
 
@@ -151,12 +151,14 @@ def load(request: _atoll.Message) -> Callable[[], Any]:
 def reply(result: Any) -> _atoll.Message:
     """The reply that carries `result`."""
     try:
-        return _wire.pack((True, result))
+        return _wire.pack((True, result), ("succeeded", "result"))
+    except _errors.NotShareableError:
+        raise
     except Exception as error:
         raise _errors.NotShareableError(
-            f"the result, a {type(result).__qualname__}, cannot leave its interpreter: "
-            f"{error}"
-        ) from None
+            f"result, of type {type(result).__qualname__}, cannot be sent: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def error(exception: BaseException) -> _atoll.Message:

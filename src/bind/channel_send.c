@@ -9,15 +9,22 @@
 #include "parcel/parcel.h"
 #include "parcel/word.h"
 
-int at_channel_pack(PyObject *object, void **item)
+/* at_channel_pack() for number `index` of send_many's objects; -1 for a single one. */
+static int pack_one_of(PyObject *object, Py_ssize_t index, void **item) AT_ATTACHED
 {
     if (at_parcel_word_pack(object, item)) {
         return 0;
     }
     at_message *message;
-    int status = at_parcel_pack(object, &message);
+    int status = at_parcel_pack_one_of(object, index < 0 ? "object" : "objects", index,
+                                       &message);
     *item = message;
     return status;
+}
+
+int at_channel_pack(PyObject *object, void **item)
+{
+    return pack_one_of(object, -1, item);
 }
 
 static int send_waiting(at_channel_object *self, void *message,
@@ -143,7 +150,8 @@ at_channel_method_send_many(PyObject *object, PyObject *arguments, PyObject *key
         size_t packed = 0;
         PyObject *item = NULL;
         while (packed < AT_CHANNEL_MANY && (item = PyIter_Next(iterator)) != NULL) {
-            int failed = at_channel_pack(item, &messages[packed]);
+            int failed =
+                pack_one_of(item, total + (Py_ssize_t)packed, &messages[packed]);
             Py_DECREF(item);
             if (failed < 0) {
                 break;

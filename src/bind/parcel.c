@@ -100,10 +100,52 @@ static const at_message_binding message_binding = {
     .unwrap = message_of_object,
 };
 
-static PyObject *pack(PyObject *module, PyObject *object) AT_ATTACHED
+/* ---- pack, unpack, dumps, loads -------------------------------------------------- */
+
+enum { MOST_NAMES = 8 };
+
+/* The names in the tuple `given`, of the items of the tuple `object`: how many, or -1
+ * with an exception set. */
+static Py_ssize_t names_of(PyObject *object, PyObject *given,
+                           const char *names[MOST_NAMES]) AT_ATTACHED
 {
+    if (!PyTuple_CheckExact(object) || !PyTuple_CheckExact(given) ||
+        PyTuple_GET_SIZE(object) != PyTuple_GET_SIZE(given) ||
+        PyTuple_GET_SIZE(given) > MOST_NAMES) {
+        PyErr_SetString(PyExc_TypeError,
+                        "name: a str, or a tuple of str for each item of a tuple");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++) {
+        names[i] = PyUnicode_AsUTF8(PyTuple_GET_ITEM(given, i));
+        if (names[i] == NULL) {
+            return -1;
+        }
+    }
+    return PyTuple_GET_SIZE(given);
+}
+
+AT_UNCHECKED static PyObject *pack(PyObject *module, PyObject *const *arguments,
+                                   Py_ssize_t argument_count)
+{
+    if (argument_count < 1 || argument_count > 2) {
+        return PyErr_Format(PyExc_TypeError, "pack() takes 1 or 2 arguments");
+    }
+    PyObject *object = arguments[0];
+    PyObject *given = argument_count == 2 ? arguments[1] : NULL;
     at_message *message;
-    if (at_parcel_pack(object, &message) < 0) {
+    int status;
+    if (given == NULL || PyUnicode_Check(given)) {
+        const char *name = given != NULL ? PyUnicode_AsUTF8(given) : "object";
+        status = name != NULL ? at_parcel_pack_one_of(object, name, -1, &message) : -1;
+    } else {
+        const char *names[MOST_NAMES];
+        Py_ssize_t count = names_of(object, given, names);
+        status = count < 0 ? -1
+                           : at_parcel_pack_many(&PyTuple_GET_ITEM(object, 0), names,
+                                                 (size_t)count, &message);
+    }
+    if (status < 0) {
         return NULL;
     }
     PyObject *self = message_object_new(message);
@@ -121,13 +163,20 @@ static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
                        PyObject *keywords) AT_ATTACHED
 {
     static char *names[] = {"", "name", NULL};
-    PyObject *object;
-    const char *name = "object";
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|s:dumps", names, &object,
-                                     &name)) {
+    PyObject *object, *given = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:dumps", names, &object,
+                                     &given)) {
         return NULL;
     }
-    return at_parcel_dump(object, name);
+    if (given == NULL || PyUnicode_Check(given)) {
+        const char *name = given != NULL ? PyUnicode_AsUTF8(given) : "object";
+        return name != NULL ? at_parcel_dump(object, name) : NULL;
+    }
+    const char *parts[MOST_NAMES];
+    Py_ssize_t count = names_of(object, given, parts);
+    return count < 0 ? NULL
+                     : at_parcel_dump_many(&PyTuple_GET_ITEM(object, 0), parts,
+                                           (size_t)count);
 }
 
 static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
@@ -146,7 +195,8 @@ static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
 }
 
 static PyMethodDef methods[] = {
-    {"pack", pack, METH_O, "pack($module, object, /)\n--\n\nA Message of the object."},
+    {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL,
+     "pack($module, object, name='object', /)\n--\n\nA Message of the object."},
     {"unpack", unpack, METH_O,
      "unpack($module, message, /)\n--\n\nThe object that a Message holds."},
     {"dumps", (PyCFunction)(void (*)(void))dumps, METH_VARARGS | METH_KEYWORDS,

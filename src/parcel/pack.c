@@ -446,10 +446,17 @@ static int packer_end(at_packer *packer, int status, at_message **message) AT_AT
 
 int at_parcel_pack(PyObject *object, at_message **message)
 {
+    return at_parcel_pack_one_of(object, "object", -1, message);
+}
+
+int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
+                          at_message **message)
+{
     at_packer packer;
     int status = packer_begin(&packer);
-    at_step root = {.kind = AT_STEP_WORD, .word = "object"};
-    packer.step = &root;
+    at_step root = {.kind = AT_STEP_WORD, .word = name};
+    at_step place = {.outer = &root, .kind = AT_STEP_INDEX, .index = index};
+    packer.step = index < 0 ? &root : &place;
     if (status == 0) {
         /* What contains nothing is not met again. */
         bool again = !PyUnicode_CheckExact(object) && !PyBytes_CheckExact(object);
@@ -458,23 +465,46 @@ int at_parcel_pack(PyObject *object, at_message **message)
     return packer_end(&packer, status, message);
 }
 
+/* The objects as a tuple, which itself cannot be met again. */
+static int pack_named(at_packer *packer, PyObject *const *objects,
+                      const char *const *names, size_t count) AT_ATTACHED
+{
+    if (at_packer_tag(packer, AT_TAG_TUPLE) < 0 || at_packer_size(packer, count) < 0) {
+        return -1;
+    }
+    at_step root = {.kind = AT_STEP_WORD};
+    packer->step = &root;
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < count; i++) {
+        root.word = names[i];
+        status = at_packer_object(packer, objects[i], true);
+    }
+    packer->step = NULL;
+    return status;
+}
+
 int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
                         size_t count, at_message **message)
 {
     at_packer packer;
     int status = packer_begin(&packer);
     if (status == 0) {
-        status = at_packer_tag(&packer, AT_TAG_TUPLE) || at_packer_size(&packer, count)
-                     ? -1
-                     : 0;
-    }
-    at_step root = {.kind = AT_STEP_WORD};
-    packer.step = &root;
-    for (size_t i = 0; status == 0 && i < count; i++) {
-        root.word = names[i];
-        status = at_packer_object(&packer, objects[i], true);
+        status = pack_named(&packer, objects, names, count);
     }
     return packer_end(&packer, status, message);
+}
+
+/* `status` of the packing before; ends the packer in any case. */
+static PyObject *packer_end_bytes(at_packer *packer, int status) AT_ATTACHED
+{
+    PyObject *bytes = NULL;
+    if (status == 0) {
+        bytes = PyBytes_FromStringAndSize(packer->writer.data,
+                                          (Py_ssize_t)packer->writer.size_bytes);
+    }
+    at_message_writer_fini(&packer->writer);
+    at_memo_fini(&packer->memo);
+    return bytes;
 }
 
 PyObject *at_parcel_dump(PyObject *object, const char *name)
@@ -484,12 +514,20 @@ PyObject *at_parcel_dump(PyObject *object, const char *name)
     at_step root = {.kind = AT_STEP_WORD, .word = name};
     packer.step = &root;
     packer.bytes_only = true;
-    PyObject *bytes = NULL;
-    if (status == 0 && at_packer_object(&packer, object, true) == 0) {
-        bytes = PyBytes_FromStringAndSize(packer.writer.data,
-                                          (Py_ssize_t)packer.writer.size_bytes);
+    if (status == 0) {
+        status = at_packer_object(&packer, object, true);
     }
-    at_message_writer_fini(&packer.writer);
-    at_memo_fini(&packer.memo);
-    return bytes;
+    return packer_end_bytes(&packer, status);
+}
+
+PyObject *at_parcel_dump_many(PyObject *const *objects, const char *const *names,
+                              size_t count)
+{
+    at_packer packer;
+    int status = packer_begin(&packer);
+    packer.bytes_only = true;
+    if (status == 0) {
+        status = pack_named(&packer, objects, names, count);
+    }
+    return packer_end_bytes(&packer, status);
 }

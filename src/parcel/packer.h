@@ -17,6 +17,7 @@ typedef enum at_step_kind {
     AT_STEP_ATTRIBUTE, /* .name */
     AT_STEP_MEMBER,    /* {...}: of a set */
     AT_STEP_WORD,      /* what `word` says */
+    AT_STEP_METHOD,    /* nothing; the item 0 in it is .__self__, item 1 .__func__ */
 } at_step_kind;
 
 /* Where the packer is: a chain of frames on the C stack, outermost last. */

@@ -33,9 +33,13 @@
  * ctx:  attached; runs Python code where objects define how they are pickled
  * owns: the caller's one reference in `*message`
  * errs: -1 with NotShareableError, which names the path to the offender beginning with
- *       `name` ("object[0]['lock']"); RecursionError; or what an object's own code
+ *       "object" ("object[0]['lock']"); RecursionError; or what an object's own code
  *       raised */
 int at_parcel_pack(PyObject *object, at_message **message) AT_ATTACHED;
+
+/* The same for number `index` of several, of the name `name`: "objects[3]['lock']". */
+int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
+                          at_message **message) AT_ATTACHED;
 
 /* The same for a tuple of `count` objects, whose paths begin with their own names:
  * "args[0]['lock']". at_parcel_unpack() gives a tuple. */
@@ -45,6 +49,8 @@ int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
 /* The same as bytes alone, for another process or for later: buffers are written into
  * the bytes, and a handle is a NotShareableError. A bytes object. */
 PyObject *at_parcel_dump(PyObject *object, const char *name) AT_ATTACHED;
+PyObject *at_parcel_dump_many(PyObject *const *objects, const char *const *names,
+                              size_t count) AT_ATTACHED;
 
 /* The object that `message` holds. A writable buffer is handed over, without a copy,
  * where the caller has the only reference to the message, and so only once.

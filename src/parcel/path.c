@@ -9,6 +9,9 @@ static PyObject *step_text(const at_step *step)
 {
     switch (step->kind) {
     case AT_STEP_INDEX:
+        if (step->outer != NULL && step->outer->kind == AT_STEP_METHOD) {
+            return PyUnicode_FromString(step->index == 0 ? ".__self__" : ".__func__");
+        }
         return PyUnicode_FromFormat("[%zd]", step->index);
     case AT_STEP_ATTRIBUTE:
         if (step->key != NULL && PyUnicode_Check(step->key)) {
@@ -17,6 +20,8 @@ static PyObject *step_text(const at_step *step)
         break;
     case AT_STEP_WORD:
         return PyUnicode_FromString(step->word);
+    case AT_STEP_METHOD:
+        return PyUnicode_FromString("");
     case AT_STEP_MEMBER:
         return PyUnicode_FromString("{member}");
     case AT_STEP_KEY:

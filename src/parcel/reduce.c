@@ -159,6 +159,20 @@ static int pack_part(at_packer *packer, PyObject *part, const char *word) AT_ATT
     return status;
 }
 
+/* What `object` is made of: the arguments of the callable that makes it. */
+static int pack_arguments(at_packer *packer, PyObject *object,
+                          PyObject *arguments) AT_ATTACHED
+{
+    if (!PyMethod_Check(object) && !PyCFunction_CheckExact(object)) {
+        return pack_part(packer, arguments, ".__reduce__()[1]");
+    }
+    at_step step = {.outer = packer->step, .kind = AT_STEP_METHOD};
+    packer->step = &step;
+    int status = at_packer_object(packer, arguments, true);
+    packer->step = step.outer;
+    return status;
+}
+
 static int pack_state(at_packer *packer, PyObject *state) AT_ATTACHED
 {
     if (PyDict_CheckExact(state) && at_memo_find(&packer->memo, state) < 0) {
@@ -258,7 +272,7 @@ static int pack_reduced(at_packer *packer, PyObject *object,
     size_t tag_offset = packer->writer.size_bytes;
     if (at_packer_tag(packer, AT_TAG_REDUCE | AT_TAG_MEMO) < 0 ||
         pack_part(packer, PyTuple_GET_ITEM(reduced, 0), ".__reduce__()[0]") < 0 ||
-        pack_part(packer, PyTuple_GET_ITEM(reduced, 1), ".__reduce__()[1]") < 0) {
+        pack_arguments(packer, object, PyTuple_GET_ITEM(reduced, 1)) < 0) {
         return -1;
     }
     Py_ssize_t number = at_memo_find(&packer->memo, object);

@@ -12,8 +12,10 @@ import functools
 import gc
 import itertools
 import math
+import mmap
 import pathlib
 import pickle
+import queue
 import random
 import sys
 import sysconfig
@@ -620,6 +622,24 @@ def test_refused_with_its_path(value, path):
 def test_name_of_the_root():
     with pytest.raises(NotShareableError, match=r"^args\[0\], of type generator"):
         _atoll.dumps([itertools.count() and (x for x in ())], name="args")
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (threading.Lock(), "atoll.Lock"),
+        (threading.RLock(), "atoll.RLock"),
+        (threading.Condition(), "atoll.RLock"),
+        ((x for x in ()), "list"),
+        (sys.__stdout__, "path"),
+        (mmap.mmap(-1, 4096), "atoll.SharedBuffer"),
+        (queue.SimpleQueue(), "atoll.Channel"),
+    ],
+    ids=str,
+)
+def test_a_refusal_says_what_can_be_sent_instead(value, advice):
+    with pytest.raises(NotShareableError, match=f"cannot be sent: .*{advice}"):
+        trip([value])
 
 
 def test_global_that_closes_over_a_lock():

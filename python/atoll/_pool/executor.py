@@ -14,7 +14,7 @@ from concurrent.futures._base import PENDING
 from typing import Any, Literal, Self
 
 from atoll import _atoll
-from atoll._errors import ClosedError, Full
+from atoll._errors import ClosedError, Full, NotShareableError
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
 from atoll._pool.future import PoolFuture, finish, finish_all
@@ -33,6 +33,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 _LEAD_SECONDS = 0.05
+_START = "initializer", "initargs", "broadcasts"
 
 _made = itertools.count(1)
 _pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
@@ -369,7 +370,12 @@ class Pool(Executor):
             return Broadcast(token, value, self._release)
         with self._lock:
             self._broadcasts[token] = value
-        self._everywhere(_worker.keep, token, value)
+        try:
+            self._everywhere(_worker.keep, token, value)
+        except NotShareableError as error:
+            self._broadcasts.pop(token, None)
+            words = str(error).replace("args[1]", "value", 1)
+            raise NotShareableError(words) from error.__cause__
         return Broadcast(token, value, self._release)
 
     def _release(self, token: str) -> None:
@@ -530,7 +536,7 @@ class Pool(Executor):
             return self._initializer, self._initargs, list(self._broadcasts.items())
 
     def _start_data(self) -> bytes:
-        data: bytes = _atoll.dumps(self._start_objects(), "initializer")
+        data: bytes = _atoll.dumps(self._start_objects(), _START)
         return data
 
     def shutdown(

@@ -3,10 +3,12 @@
 import collections
 import itertools
 import queue
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
+from atoll._errors import NotShareableError
 from atoll._pool.future import PoolFuture
 from atoll._pool.results import rebuilt
 from atoll._pool.worker import run_chunk
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["mapped", "with_progress"]
 
+_ITEM = re.compile(r"args\[1\]\[(\d+)\]\[(\d+)\]")
+_RESULT = re.compile(r"result\[1\]\[(\d+)\]")
 _CHUNK_SECONDS = 0.005
 _LARGEST_CHUNK = 4096
 
@@ -53,6 +57,18 @@ def with_progress(
     return iter(track(results, total=min(lengths) if lengths else None, description=""))
 
 
+def _as_mapped(error: NotShareableError, first: int) -> NotShareableError:
+    """`error`, of a chunk whose first call was number `first`, in the caller's words."""
+    words = str(error)
+    if found := _ITEM.match(words):
+        place = f"iterables[{found[2]}][{first + int(found[1])}]"
+    elif found := _RESULT.match(words):
+        place = f"results[{first + int(found[1])}]"
+    else:
+        return NotShareableError(re.sub(r"^args\[0\]", "fn", words))
+    return NotShareableError(place + words[found.end() :])
+
+
 class Feed:
     """The chunks of a map that are under way."""
 
@@ -70,10 +86,13 @@ class Feed:
         self.size = chunksize or 1
         self.buffersize = buffersize
         self.ahead = 0
+        self.begun = 0  # calls, in all
         self.ordered = ordered
-        self.under_way: collections.deque[tuple[PoolFuture, int]] = collections.deque()
+        self.under_way: collections.deque[tuple[PoolFuture, range]] = (
+            collections.deque()
+        )
         self.done: queue.SimpleQueue[PoolFuture] = queue.SimpleQueue()
-        self.counts: dict[PoolFuture, int] = {}
+        self.counts: dict[PoolFuture, range] = {}
 
     def fill(self) -> None:
         """Submit as many chunks as may be ahead."""
@@ -85,24 +104,32 @@ class Feed:
             chunk = list(itertools.islice(self.items, size)) if size > 0 else []
             if not chunk:
                 return
-            future = self.pool.submit(run_chunk, self.fn, chunk)
+            try:
+                future = self.pool.submit(run_chunk, self.fn, chunk)
+            except NotShareableError as error:
+                raise _as_mapped(error, self.begun) from error.__cause__
             future._function = self.fn  # for people
+            calls = range(self.begun, self.begun + len(chunk))
+            self.begun = calls.stop
             self.ahead += len(chunk)
             if self.ordered:
-                self.under_way.append((future, len(chunk)))
+                self.under_way.append((future, calls))
             else:
-                self.counts[future] = len(chunk)
+                self.counts[future] = calls
                 future.add_done_callback(self.done.put)  # type: ignore[arg-type]
 
-    def _next(self, deadline: float | None) -> tuple[PoolFuture, int] | None:
+    def _next(self, deadline: float | None) -> tuple[PoolFuture, range] | None:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if self.ordered:
             if not self.under_way:
                 return None
-            future, count = self.under_way[0]
-            future.result(left)
+            future, calls = self.under_way[0]
+            try:
+                future.result(left)
+            except NotShareableError:
+                pass  # results() says it
             self.under_way.popleft()
-            return future, count
+            return future, calls
         if not self.counts:
             return None
         try:
@@ -120,10 +147,13 @@ class Feed:
         """Yield what the chunks give; cancel the rest when that is not wanted."""
         try:
             while (step := self._next(deadline)) is not None:
-                future, count = step
-                seconds, results, error = future.result()
-                self._measured(count, seconds)
-                self.ahead -= count
+                future, calls = step
+                try:
+                    seconds, results, error = future.result()
+                except NotShareableError as refused:
+                    raise _as_mapped(refused, calls.start) from refused.__cause__
+                self._measured(len(calls), seconds)
+                self.ahead -= len(calls)
                 if error is None:
                     self.fill()
                 yield from results

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from atoll import _atoll
+from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
 from atoll._pool.models import Model
 from atoll._pool.worker import Report, describe
@@ -42,7 +42,9 @@ class ProcessModel(Model):
         self._threads: dict[int, threading.Thread] = {}
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
-        self.pool._scheduler.submit_bytes(task_id, _atoll.dumps(call, "call"), worker)
+        self.pool._scheduler.submit_bytes(
+            task_id, _atoll.dumps(call, _wire.CALL), worker
+        )
 
     def start(self, worker: int, turn: int) -> None:
         start = self.pool._start_data()

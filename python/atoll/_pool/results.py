@@ -5,7 +5,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from atoll import _wire
-from atoll._errors import AtollError, NotShareableError
+from atoll._errors import AtollError
 from atoll._interpreter import _result
 from atoll._pool.worker import Report
 
@@ -53,7 +53,4 @@ def error_of(outcome: int, value: Any, interrupted: bool) -> BaseException:
         if interrupted:
             return CancelledError()
         return AtollError("the task was lost, and so was the report of why")
-    error = rebuilt(value)
-    if outcome == REFUSED and isinstance(error, NotShareableError):
-        return NotShareableError(f"{error} (what the task returned)")
-    return error
+    return rebuilt(value)

@@ -96,7 +96,7 @@ class _Process:
                 raise worker.TaskInterrupted
             result = function(*args, **kwargs)
             outcome = 4
-            answer = 0, _atoll.dumps((result,), "result")
+            answer = 0, _atoll.dumps((result,), ("result",))
             self.in_task = False
             return answer
         except BaseException as exception:

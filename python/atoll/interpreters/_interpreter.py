@@ -5,6 +5,7 @@ from __future__ import annotations
 import _interpreters
 import builtins
 import marshal
+import re
 import threading
 import types
 import warnings
@@ -292,7 +293,7 @@ class Interpreter:
         names = dict(ns, **kwargs) if ns is not None else kwargs
         if not names:
             raise ValueError("there are no names to bind")
-        self._run("set", (names,))
+        self._run("set", (), kwargs=names)
 
     def exec(self, code: str | types.FunctionType | types.CodeType, /) -> None:
         """Run code in the interpreter's `__main__`, and wait until it has ended.
@@ -324,8 +325,10 @@ class Interpreter:
         ):
             code = marshal.dumps(callable.__code__)
             sent = (code, callable.__name__, args, kwargs)
-            return self._run(_inside.call_code, sent)
-        return self._run(_inside.call, (callable, args, kwargs))
+            return self._run(_inside.call_code, sent, ("", "", "args", "kwargs"))
+        return self._run(
+            _inside.call, (callable, args, kwargs), ("callable", "args", "kwargs")
+        )
 
     def _call(
         self,
@@ -362,13 +365,28 @@ class Interpreter:
         thread.start()
         return thread
 
-    def _run(self, function: Callable[..., Any] | str, args: tuple[Any, ...]) -> Any:
-        """Run `function`, by name, if nothing runs there."""
+    def _run(
+        self,
+        function: Callable[..., Any] | str,
+        args: tuple[Any, ...],
+        words: tuple[str, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> Any:
+        """Run `function`, by name, if nothing runs there.
+
+        Args:
+            words: What the caller calls the `args`, for errors.
+        """
         self._check()
         try:
-            request = _wire.pack((function, args, {}))
+            request = _wire.pack((function, args, kwargs or {}), _wire.CALL)
         except _errors.NotShareableError as error:
-            raise NotShareableError(str(error)) from error
+            text = str(error)
+            for number, word in enumerate(words):
+                if text.startswith(f"args[{number}]"):
+                    text = word + text.removeprefix(f"args[{number}]")
+                    break
+            raise NotShareableError(text) from error
         try:
             job = _atoll.interpreter_post(self._id, request, True, True)
         except _errors.ClosedError:
@@ -385,7 +403,9 @@ class Interpreter:
         try:
             return _interpreter._result(reply)
         except _errors.NotShareableError as error:
-            raise NotShareableError(str(error)) from error
+            # What comes is (succeeded, what the caller is to have).
+            text = re.sub(r"^result\[1\]", "result", str(error))
+            raise NotShareableError(text) from error
         except Exception as error:
             # What the code raised is in the outcome: this is not from there.
             cause = NotShareableError(
