@@ -40,6 +40,7 @@ class ProcessModel(Model):
         super().__init__(pool)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._threads: dict[int, threading.Thread] = {}
+        self._lost: dict[int, int] = {}  # worker -> the task that `kill` was to end
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         self.pool._scheduler.submit_bytes(
@@ -105,9 +106,11 @@ class ProcessModel(Model):
                 except OSError:
                     pass
                 return
-            task, _, data = taken
+            task, task_id, data = taken
             done += 1
             answer = self._ask(worker, sock, data)
+            if answer is None and self._lost.pop(worker, 0) == task_id:
+                answer = self._crash(worker)  # it is not to be tried again
             if answer is None:
                 with self.pool._limits.moving:  # nobody looks for the task meanwhile
                     settled = scheduler.put_back(task)
@@ -136,8 +139,11 @@ class ProcessModel(Model):
             self._dead(worker)
             return None
         except (EOFError, OSError):
-            word: CrashWord = ("crash", *self._dead(worker))
-            return 1, _atoll.dumps(word)
+            return self._crash(worker)
+
+    def _crash(self, worker: int) -> tuple[int, bytes]:
+        word: CrashWord = ("crash", *self._dead(worker))
+        return 1, _atoll.dumps(word)
 
     def _dead(self, worker: int) -> tuple[int | None, int]:
         process = self._processes[worker]
@@ -170,6 +176,8 @@ class ProcessModel(Model):
         """End the process at once; its task ends with `BrokenProcess`."""
         process = self._processes.get(worker)
         if process is not None:
+            # The task may be on its way: then the process dies before it has it.
+            self._lost[worker] = self.pool._scheduler.current(worker)
             process.kill()
 
     def ended(self, worker: int) -> None:
