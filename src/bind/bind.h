@@ -24,6 +24,8 @@ int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);
 int at_bind_pool(PyObject *module);
+int at_bind_pool_desk(PyObject *module);
+int at_bind_pool_future(PyObject *module);
 int at_bind_queue(PyObject *module);
 int at_bind_watch(PyObject *module);
 int at_bind_process(PyObject *module);

@@ -53,15 +53,24 @@ static void scheduler_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static int submitted(at_scheduler *scheduler, uint64_t id, at_message *payload,
-                     int worker) AT_ATTACHED
+int at_pool_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
+                   int worker)
 {
     int result = at_scheduler_submit(scheduler, id, payload, worker);
     if (result < 0) {
         at_message_unref(payload);
         at_raise(result);
+        return -1;
     }
-    return result;
+    return 0;
+}
+
+int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
+                      at_message **payload)
+{
+    static const char *const names[] = {"function", "args", "kwargs"};
+    PyObject *const objects[] = {function, args, kwargs};
+    return at_parcel_pack_many(objects, names, 3, payload);
 }
 
 int at_pool_worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
@@ -82,7 +91,6 @@ int at_pool_worker_argument(PyObject *self, PyObject *argument, int *worker) AT_
 AT_UNCHECKED static PyObject *submit(PyObject *self, PyObject *const *arguments,
                                      Py_ssize_t count)
 {
-    static const char *const names[] = {"function", "args", "kwargs"};
     if (count != 5) {
         return PyErr_Format(PyExc_TypeError, "submit() takes 5 arguments");
     }
@@ -91,8 +99,8 @@ AT_UNCHECKED static PyObject *submit(PyObject *self, PyObject *const *arguments,
     at_message *payload;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
         at_pool_worker_argument(self, arguments[4], &worker) < 0 ||
-        at_parcel_pack_many(arguments + 1, names, 3, &payload) < 0 ||
-        submitted(at_pool_scheduler(self), id, payload, worker) < 0) {
+        at_pool_pack_call(arguments[1], arguments[2], arguments[3], &payload) < 0 ||
+        at_pool_submit(at_pool_scheduler(self), id, payload, worker) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -108,7 +116,7 @@ AT_UNCHECKED static PyObject *submit_number(PyObject *self, PyObject *const *arg
     int worker;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
         at_pool_worker_argument(self, arguments[1], &worker) < 0 ||
-        submitted(at_pool_scheduler(self), id, NULL, worker) < 0) {
+        at_pool_submit(at_pool_scheduler(self), id, NULL, worker) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -128,7 +136,7 @@ AT_UNCHECKED static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
     if (result < 0) {
         return at_raise(result);
     }
-    return submitted(at_pool_scheduler(self), id, payload, worker) == 0
+    return at_pool_submit(at_pool_scheduler(self), id, payload, worker) == 0
                ? Py_NewRef(Py_None)
                : NULL;
 }
@@ -272,112 +280,13 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
 /* ---- results ----------------------------------------------------------------------
  */
 
-/* (id, outcome, worker, value): the value is that of the result's message. */
-static PyObject *result_tuple(const at_task *task) AT_ATTACHED
+AT_UNCHECKED static PyObject *lead_release(PyObject *self, PyObject *number)
 {
-    PyObject *value = NULL;
-    int outcome = task->outcome;
-    if (task->result == NULL) {
-        value = Py_NewRef(Py_None);
-    } else {
-        value = at_parcel_unpack(task->result);
-    }
-    if (value != NULL && outcome == AT_OUTCOME_VALUE && task->result != NULL) {
-        PyObject *only = Py_NewRef(PyTuple_GET_ITEM(value, 0));
-        Py_DECREF(value);
-        value = only;
-    }
-    if (value == NULL) {
-        /* What arrived cannot be rebuilt here: the exception itself is the result. */
-        value = PyErr_GetRaisedException();
-        outcome = -1;
-    }
-    PyObject *tuple = PyTuple_New(4);
-    PyObject *items[] = {PyLong_FromUnsignedLongLong(task->id),
-                         PyLong_FromLong(outcome), PyLong_FromLong((long)task->worker),
-                         value};
-    for (Py_ssize_t i = 0; i < 4; i++) {
-        if (tuple != NULL) {
-            PyTuple_SET_ITEM(tuple, i, items[i]);
-        } else {
-            Py_XDECREF(items[i]);
-        }
-    }
-    return tuple;
-}
-
-AT_UNCHECKED static PyObject *collect(PyObject *self, PyObject *timeout)
-{
-    int64_t deadline_ns;
-    if (at_bind_deadline(timeout, &deadline_ns) < 0) {
-        return NULL;
-    }
-    at_task *task = NULL;
-    PyThreadState *thread_state = at_detach();
-    int result = at_results_collect(at_scheduler_results(at_pool_scheduler(self)),
-                                    deadline_ns, &task);
-    at_attach(thread_state);
-    PyObject *list = PyList_New(0);
-    if (result < 0 || list == NULL) {
-        return list; /* nothing: the caller looks at what it waits for and comes back */
-    }
-    while (task != NULL) {
-        at_task *next = task->next;
-        PyObject *tuple = list != NULL ? result_tuple(task) : NULL;
-        if (list != NULL && (tuple == NULL || PyList_Append(list, tuple) < 0)) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(tuple);
-        at_task_free(task);
-        task = next;
-    }
-    return list;
-}
-
-/* lead(id, futures, timeout, results) -> bool: wait for the result of one task, and add
- * it to the list `results`. In one call, with no bytecode between the taking and the
- * adding where a signal handler could raise and the result be lost. False where it has
- * not come, or `futures` does not have it any more; None where another thread leads. */
-AT_UNCHECKED static PyObject *lead(PyObject *self, PyObject *arguments)
-{
-    PyObject *number, *futures, *timeout, *results;
-    int64_t deadline_ns;
-    if (!PyArg_ParseTuple(arguments, "OO!OO!:lead", &number, &PyDict_Type, &futures,
-                          &timeout, &PyList_Type, &results) ||
-        at_bind_deadline(timeout, &deadline_ns) < 0) {
-        return NULL;
-    }
     uint64_t id = PyLong_AsUnsignedLongLong(number);
     if (id == UINT64_MAX && PyErr_Occurred()) {
         return NULL;
     }
-    if (at_results_lead(at_scheduler_results(at_pool_scheduler(self)), id) < 0) {
-        Py_RETURN_NONE;
-    }
-    int unfinished = PyDict_Contains(futures, number);
-    PyThreadState *thread_state = at_detach();
-    at_task *task = at_results_lead_wait(at_scheduler_results(at_pool_scheduler(self)),
-                                         unfinished > 0 ? deadline_ns : 0);
-    at_attach(thread_state);
-    PyObject *tuple = NULL;
-    int added = -1;
-    if (task != NULL && unfinished >= 0) {
-        tuple = result_tuple(task);
-        added = tuple != NULL ? PyList_Append(results, tuple) : -1;
-    }
-    Py_XDECREF(tuple);
-    if (task == NULL && unfinished >= 0) {
-        Py_RETURN_FALSE;
-    }
-    if (task != NULL) {
-        at_task_free(task);
-    }
-    return added < 0 ? NULL : Py_NewRef(Py_True);
-}
-
-AT_UNCHECKED static PyObject *lead_release(PyObject *self, PyObject *Py_UNUSED(unused))
-{
-    at_results_lead_release(at_scheduler_results(at_pool_scheduler(self)));
+    at_results_lead_release(at_scheduler_results(at_pool_scheduler(self)), id);
     Py_RETURN_NONE;
 }
 
@@ -540,9 +449,7 @@ static PyMethodDef scheduler_methods[] = {
     {"finish_bytes", at_pool_finish_bytes, METH_VARARGS,
      "finish_bytes(task, outcome, data)"},
     {"put_back", at_pool_put_back, METH_O, "put_back(task) -> bool"},
-    {"collect", collect, METH_O, "collect(timeout) -> [(id, outcome, worker, value)]"},
-    {"lead", lead, METH_VARARGS, "lead(id, futures, timeout, results) -> bool or None"},
-    {"lead_release", lead_release, METH_NOARGS, "lead_release()"},
+    {"lead_release", lead_release, METH_O, "lead_release(id)"},
     {"notice", notice, METH_VARARGS, "notice(worker, object)"},
     {"cancel", cancel, METH_O, "cancel(id) -> bool"},
     {"cancel_all", cancel_all, METH_NOARGS, "cancel_all() -> int"},

@@ -1,5 +1,5 @@
-/* What the two files of atoll._atoll.Scheduler share: pool.c is the type, pool_feed.c
- * its methods for threads that feed a process.
+/* What the files of a pool share: pool.c is atoll._atoll.Scheduler, pool_feed.c its
+ * methods for threads that feed a process, pool_desk.c the side that submits.
  * Every function here: ctx: attached; NULL or -1 with an exception set */
 #ifndef AT_BIND_POOL_H
 #define AT_BIND_POOL_H
@@ -22,6 +22,14 @@ static inline at_scheduler *at_pool_scheduler(PyObject *self)
 /* A worker's number, or AT_POOL_ANY_WORKER. */
 int at_pool_worker_argument(PyObject *self, PyObject *argument,
                             int *worker) AT_ATTACHED;
+
+/* Queue a task; takes `payload` in any case. */
+int at_pool_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
+                   int worker) AT_ATTACHED;
+
+/* A call as the payload of a task. */
+int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
+                      at_message **payload) AT_ATTACHED;
 
 /* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
  * set. */

@@ -1,6 +1,9 @@
 /* Results of a pool on their way back: one list, which a collector takes as a whole, so
- * that a batch costs it one wake-up. A thread that waits for one result alone may lead:
- * then that one comes straight to it, past the collector, and saves a wake of each.
+ * that a batch costs it one wake-up.
+ *
+ * A thread that waits for one result may lead. As long as it looks (it spins), it takes
+ * whatever comes in the collector's place, who sleeps on: nobody is woken then. When it
+ * parks, its own result still comes straight to it, and all others go to the collector.
  *
  * Lock: `lock`, held for a few instructions, and never while waking or freeing.
  */
@@ -21,11 +24,12 @@ typedef struct at_results {
     atomic_bool nudged;         /* the collector is to return */
     atomic_uint word;           /* what the collector parks on; changed before a wake */
     atomic_uint collector_idle; /* 1: it sleeps, or is about to */
-    uint64_t led_id;            /* guarded: lock; the task whose result somebody leads
-                                 * for, or 0 */
-    at_task *led;               /* guarded: lock; that one's result, or NULL */
-    bool leader_released;       /* guarded: lock; it is to go without */
-    atomic_uint leader_word;    /* what it parks on; changed before a wake */
+    atomic_uint_fast64_t led_id; /* written under the lock; the task whose result
+                                  * somebody leads for, or 0 */
+    at_task *led;                /* guarded: lock; that one's result, or NULL */
+    bool leader_looks;           /* guarded: lock; it takes from `list` */
+    bool leader_released;        /* guarded: lock; it is to go without */
+    atomic_uint leader_word;     /* what it parks on; changed before a wake */
 } at_results;
 
 /* Zeroed storage. ctx: any */
@@ -46,21 +50,30 @@ int at_results_collect(at_results *results, int64_t deadline_ns,
 /* End the collector's wait, now or the next time, with AT_EINTERRUPTED. ctx: any */
 void at_results_nudge(at_results *results);
 
-/* Lead for the result of one task. First this, then a look whether it was delivered
- * before, then at_results_lead_wait(), which must follow.
+/* Lead for the result of one task, and look for others' meanwhile. First this, then a
+ * look whether it is over already; at_results_lead_end() must follow.
  * ctx:  any
  * errs: AT_EBUSY: another thread leads; wait for the collector */
 int at_results_lead(at_results *results, uint64_t id);
 
-/* Wait for the result of the task that the calling thread leads for, and lead no more;
- * with a deadline of 0 it does not wait.
+/* Wait for results: until `look_until_ns` any that come, then the own one alone.
  * ctx:  detached
- * owns: the caller frees it with at_task_free(); NULL at the deadline, on a signal, or
- *       when released: then it comes by the collector, if it has not come that way */
-at_task *at_results_lead_wait(at_results *results, int64_t deadline_ns) AT_DETACHED;
+ * owns: the caller frees each with at_task_free()
+ * errs: AT_ETIMEOUT, AT_EINTERRUPTED: also when released */
+int at_results_lead_wait(at_results *results, int64_t look_until_ns,
+                         int64_t deadline_ns, at_task **tasks) AT_DETACHED;
 
-/* End the wait of whoever leads: what it waits for may have ended another way, or been
- * in the collector's hands before it led. ctx: any */
-void at_results_lead_release(at_results *results);
+/* What has come since, if the caller looks. ctx: any; owns: as above; NULL: nothing */
+at_task *at_results_lead_take(at_results *results);
+
+/* Look no more: all but the own result go to the collector, `tasks` before the others.
+ * ctx: any; owns: takes `tasks`, which may be NULL */
+void at_results_lead_blindly(at_results *results, at_task *tasks);
+
+/* Lead no more; what has come goes to the collector. ctx: any */
+void at_results_lead_end(at_results *results);
+
+/* The task is over: end the wait of whoever leads for it. ctx: any */
+void at_results_lead_release(at_results *results, uint64_t id);
 
 #endif

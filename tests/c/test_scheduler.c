@@ -196,64 +196,100 @@ static void *finish_main(void *task)
 
 static void *release_main(void *results)
 {
-    at_results_lead_release(results);
+    at_results_lead_release(results, 5);
     return NULL;
+}
+
+/* One more task, and its end. */
+static void run_one(uint64_t id)
+{
+    at_task *task;
+    CHECK(at_scheduler_submit(scheduler, id, NULL, AT_POOL_ANY_WORKER) == 0);
+    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == id);
+    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+}
+
+static void free_expecting(at_task *task, uint64_t id, at_task **next)
+{
+    CHECK(task != NULL && task->id == id);
+    *next = task->next;
+    at_task_free(task);
+}
+
+static void looking(void)
+{
+    scheduler = at_scheduler_new(1);
+    at_results *results = at_scheduler_results(scheduler);
+    at_task *task;
+    /* Who looks gets what is there and what comes, everybody's. */
+    run_one(1);
+    run_one(2);
+    CHECK(at_results_lead(results, 2) == 0);
+    CHECK(at_results_lead(results, 3) == AT_EBUSY);
+    CHECK(at_results_lead_wait(results, AT_NEVER, AT_NEVER, &task) == 0);
+    free_expecting(task, 1, &task);
+    free_expecting(task, 2, &task);
+    CHECK(task == NULL);
+    run_one(3);
+    task = at_results_lead_take(results);
+    CHECK(task != NULL && task->id == 3);
+    /* What it cannot see to goes to the collector, before what comes after it. */
+    run_one(4);
+    at_results_lead_blindly(results, task);
+    run_one(5);
+    CHECK(at_results_lead_take(results) == NULL);
+    at_results_lead_end(results);
+    run_one(6);
+    CHECK(at_results_collect(results, AT_NEVER, &task) == 0);
+    for (uint64_t id = 3; id <= 6; id++) {
+        free_expecting(task, id, &task);
+    }
+    CHECK(task == NULL);
+    at_shared_unref((at_shared *)scheduler);
 }
 
 static void leading(void)
 {
     scheduler = at_scheduler_new(1);
     at_results *results = at_scheduler_results(scheduler);
-    at_task *task, *other;
+    at_task *task;
     pthread_t thread;
-    for (uint64_t id = 1; id <= 4; id++) {
-        CHECK(at_scheduler_submit(scheduler, id, NULL, AT_POOL_ANY_WORKER) == 0);
-    }
-    /* What is there already, from between others. */
-    for (int i = 0; i < 3; i++) {
-        CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0);
-        CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
-    }
-    CHECK(at_results_lead(results, 2) == 0);
-    CHECK(at_results_lead(results, 3) == AT_EBUSY);
-    task = at_results_lead_wait(results, AT_NEVER);
-    CHECK(task != NULL && task->id == 2);
-    at_task_free(task);
-    /* What comes while it waits. */
+    /* Once it looks no more its own alone comes, while it waits or before. */
+    CHECK(at_scheduler_submit(scheduler, 4, NULL, AT_POOL_ANY_WORKER) == 0);
     CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 4);
     CHECK(at_results_lead(results, 4) == 0);
+    at_results_lead_blindly(results, NULL);
     CHECK(pthread_create(&thread, NULL, finish_main, task) == 0);
-    task = at_results_lead_wait(results, AT_NEVER);
+    CHECK(at_results_lead_wait(results, 0, AT_NEVER, &task) == 0);
     CHECK(task != NULL && value_of(task->result) == 7);
-    at_task_free(task);
+    free_expecting(task, 4, &task);
+    CHECK(task == NULL);
     pthread_join(thread, NULL);
-    /* The collector has the others, and those alone. */
-    CHECK(at_results_collect(results, AT_NEVER, &task) == 0);
-    other = task->next;
-    CHECK(task->id == 1 && other->id == 3 && other->next == NULL);
-    at_task_free(task);
-    at_task_free(other);
+    at_results_lead_end(results);
     /* Nothing comes: at the deadline, and when released before and while it waits. */
     CHECK(at_results_lead(results, 5) == 0);
-    CHECK(at_results_lead_wait(results, at_clock_ns() + 1000) == NULL);
-    CHECK(at_results_lead(results, 5) == 0);
-    at_results_lead_release(results);
-    CHECK(at_results_lead_wait(results, AT_NEVER) == NULL);
+    CHECK(at_results_lead_wait(results, 0, at_clock_ns() + 1000, &task) == AT_ETIMEOUT);
+    CHECK(task == NULL);
+    at_results_lead_release(results, 4); /* somebody else's */
+    CHECK(at_results_lead_wait(results, 0, 0, &task) == AT_ETIMEOUT);
+    at_results_lead_release(results, 5);
+    CHECK(at_results_lead_wait(results, AT_NEVER, AT_NEVER, &task) == AT_EINTERRUPTED);
+    at_results_lead_end(results);
     CHECK(at_results_lead(results, 5) == 0);
     CHECK(pthread_create(&thread, NULL, release_main, results) == 0);
-    CHECK(at_results_lead_wait(results, AT_NEVER) == NULL);
+    CHECK(at_results_lead_wait(results, 0, AT_NEVER, &task) == AT_EINTERRUPTED);
     pthread_join(thread, NULL);
-    /* It led no more: the collector gets it. */
-    CHECK(at_scheduler_submit(scheduler, 5, NULL, AT_POOL_ANY_WORKER) == 0);
-    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 5);
-    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
-    CHECK(at_results_collect(results, AT_NEVER, &task) == 0 && task->id == 5);
-    at_task_free(task);
-    /* What came for a leader that has not waited yet goes with the rest. */
-    CHECK(at_scheduler_submit(scheduler, 6, NULL, AT_POOL_ANY_WORKER) == 0);
-    CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 6);
+    /* What came for it, and for others, is the collector's when it leads no more. */
+    run_one(7);
+    run_one(5);
+    at_results_lead_end(results);
+    CHECK(at_results_collect(results, AT_NEVER, &task) == 0);
+    free_expecting(task, 5, &task);
+    free_expecting(task, 7, &task);
+    CHECK(task == NULL);
+    /* Nobody takes it. */
     CHECK(at_results_lead(results, 6) == 0);
-    CHECK(at_scheduler_finish(scheduler, task, AT_OUTCOME_VALUE, NULL) == 0);
+    run_one(6);
     at_shared_unref((at_shared *)scheduler);
 }
 
@@ -361,6 +397,7 @@ int main(void)
     RUN(stealing_and_pinning);
     RUN(cancelling);
     RUN(putting_back);
+    RUN(looking);
     RUN(leading);
     RUN(abandoning);
     RUN(room);

@@ -308,12 +308,17 @@ def in_c(path, in_process=False):
     import collections
     import ctypes
     import itertools
+    from functools import partial
+    from operator import call
 
-    open(path, "w").close()
+    # PyDLL holds the GIL: nothing in this interpreter hears anything meanwhile. And all
+    # of it from C: an interrupt must not find a bytecode between the file and the sleep.
+    libc = ctypes.PyDLL(None)
+    sleep = partial(libc.usleep, 3_000_000)
     if in_process:  # where a signal would end a sleep
-        collections.deque(itertools.repeat(None, 10**12), maxlen=0)
-    # PyDLL holds the GIL: nothing in this interpreter hears anything meanwhile.
-    ctypes.PyDLL(None).usleep(3_000_000)
+        sleep = partial(collections.deque, itertools.repeat(None, 10**12), 0)
+    steps = [partial(libc.creat, os.fsencode(path), 0o600), sleep]
+    collections.deque(map(call, steps), maxlen=0)
 
 
 @pytest.mark.parametrize("model", ["interpreters", "processes"])

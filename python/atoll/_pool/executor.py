@@ -10,19 +10,19 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from concurrent.futures._base import PENDING
+from concurrent.futures._base import FINISHED, PENDING
 from typing import Any, Literal, Self
 
 from atoll import _atoll
 from atoll._errors import ClosedError, Full, NotShareableError
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
-from atoll._pool.future import PoolFuture, finish, finish_all
+from atoll._pool.future import PoolFuture, finish, tell
 from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
 from atoll._pool.maps import mapped, with_progress
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
-from atoll._pool.results import NOTICE, VALUE, BrokenProcess, LostWorker, error_of
+from atoll._pool.results import NOTICE, BrokenProcess, LostWorker, error_of
 from atoll._pool.stats import PoolStats, stats_of
 from atoll._pool.worker import Broadcast
 
@@ -132,10 +132,7 @@ class Pool(Executor):
         self._timeout = timeout
         self._initializer, self._initargs = initializer, initargs
         self._broadcasts: dict[str, Any] = {}
-        self._numbers = itertools.count(1)
-        self._next_id = self._numbers.__next__
-        self._futures: dict[int, PoolFuture] = {}
-        self._led: list[tuple[int, int, int, Any]] = []  # results that waiters took
+        self._led: list[Any] = []  # what is left to do about results that waiters took
         self._lock = threading.Lock()
         self._shut = False
         self._broken: BaseException | None = None
@@ -147,7 +144,15 @@ class Pool(Executor):
         else:
             self._start_data()  # what cannot be sent is told now
         self._model = MODELS[self._model_name](self)
-        self._submit_call = self._model.submit
+        self._desk = _atoll.Desk(
+            self._scheduler, self, PoolFuture, self._model.values, PENDING, FINISHED
+        )
+        self._futures: dict[int, PoolFuture] = self._desk.futures
+        # What a task without a limit goes through, where the model has no step of its
+        # own.
+        self._plain = (
+            max_queued is None and timeout is None and self._model.submit_is_plain
+        )
         self._crew = Crew(self, self._model, workers)
         _pools.add(self)
         if "ATOLL_TOP" in os.environ:
@@ -202,22 +207,12 @@ class Pool(Executor):
             ClosedError: The pool is shut down.
             Full: The queue is full, and `when_full` is ``"raise"``.
         """
-        if self._shut or self._max_queued is not None or self._timeout is not None:
+        if not self._plain or self._shut:
             return self._submit(fn, args, kwargs, self._timeout)
-        task_id = self._next_id()
-        future = PoolFuture(self, task_id, fn)
-        self._futures[task_id] = future
         try:
-            self._submit_call(task_id, (fn, args, kwargs), -1)
-        except BaseException as error:
-            raise self._not_submitted(task_id, error) from error.__cause__
-        return future
-
-    def _not_submitted(self, task_id: int, error: BaseException) -> BaseException:
-        self._futures.pop(task_id, None)
-        if isinstance(error, ClosedError):
-            return self._closed_error()
-        return error
+            return self._desk.submit(fn, args, kwargs)
+        except ClosedError:
+            raise self._closed_error() from None
 
     def _closed_error(self) -> BaseException:
         if self._broken is not None:
@@ -236,13 +231,15 @@ class Pool(Executor):
             raise self._closed_error()
         if self._max_queued is not None and worker < 0:
             self._wait_for_room()
-        task_id = self._next_id()
-        future = PoolFuture(self, task_id, fn)
-        self._futures[task_id] = future
+        future: PoolFuture = self._desk.future(fn)
+        task_id = future._task_id
         try:
-            self._submit_call(task_id, (fn, args, kwargs), worker)
+            self._model.submit(task_id, (fn, args, kwargs), worker)
         except BaseException as error:
-            raise self._not_submitted(task_id, error) from error.__cause__
+            self._futures.pop(task_id, None)
+            if isinstance(error, ClosedError):
+                raise self._closed_error() from None
+            raise
         if timeout is not None:
             self._limits.alarm(task_id, TIMEOUT, timeout)
         return future
@@ -444,7 +441,7 @@ class Pool(Executor):
         try:
             while self._crew.alive or self._futures:
                 wait = self._limits.wait_seconds()
-                self._deliver(self._scheduler.collect(wait))
+                self._deliver(self._desk.collect(wait))
                 if self._led:
                     self._deliver_led()
                 if wait is not None:
@@ -452,35 +449,35 @@ class Pool(Executor):
         finally:
             self._over.set()
 
-    def _deliver(self, batch: list[tuple[int, int, int, Any]]) -> None:
-        finished: list[tuple[PoolFuture, Any, BaseException | None]] = []
-        pop, in_place = self._futures.pop, self._in_place
-        for task_id, outcome, worker, value in batch:
+    def _deliver(self, left: list[Any]) -> None:
+        for entry in left:
+            self._finish(entry)
+
+    def _finish(self, entry: Any) -> None:
+        """See to what the desk has left of a result."""
+        if isinstance(entry, PoolFuture):
+            tell(entry)
+            return
+        if len(entry) == 2:
+            future, error = entry
+            task_id = future._task_id
+        else:
+            task_id, outcome, worker, value = entry
             if outcome == NOTICE:
                 self._crew.noticed(worker, value)
-                continue
-            future = pop(task_id, None)
-            result, error = self._outcome(task_id, outcome, value, future)
-            if future is not None:
-                finished.append((future, result, error))
-            if in_place:
-                self._model.forget(task_id)
-        if finished:
-            finish_all(finished)
-            self._scheduler.lead_release()  # who leads may wait for one of these
-
-    def _outcome(
-        self, task_id: int, outcome: int, value: Any, future: PoolFuture | None
-    ) -> tuple[Any, BaseException | None]:
-        if outcome == VALUE:
-            if self._in_place:
-                return self._model.result(task_id)
-            return value, None
-        return None, error_of(outcome, value, future is not None and future._interrupt)
+                return
+            future = self._futures.get(task_id)
+            interrupted = future is not None and future._interrupt
+            error = error_of(outcome, value, interrupted)
+        if future is not None:
+            self._fail(future, error)
+            self._futures.pop(task_id, None)
+        if self._in_place:
+            self._model.forget(task_id)
 
     def _fail(self, future: PoolFuture, exception: BaseException) -> None:
-        finish(future, None, exception)
-        self._scheduler.lead_release()
+        finish(future, exception)
+        self._scheduler.lead_release(future._task_id)
 
     def _lead(self, future: PoolFuture, timeout: float | None) -> float | None:
         """Wait for a result past the collector, but not for long; the time left.
@@ -492,12 +489,12 @@ class Pool(Executor):
         until = began + _LEAD_SECONDS
         if timeout is not None:
             until = min(until, began + timeout)
-        number, futures, led = future._task_id, self._futures, self._led
+        led = self._led
         try:
             while future._state == PENDING:
                 wait = max(0.0, until - time.monotonic())
-                taken = self._scheduler.lead(number, futures, wait, led)
-                if taken:
+                taken = self._desk.lead(future, wait, led)
+                if led:
                     self._deliver_led()
                 if taken is None or wait == 0.0:
                     break
@@ -516,14 +513,9 @@ class Pool(Executor):
                 entry = self._led[0]
             except IndexError:
                 break  # another thread had it too
-            task_id, outcome, _, value = entry
-            future = self._futures.get(task_id)
-            if future is not None:
-                finish(future, *self._outcome(task_id, outcome, value, future))
-                self._futures.pop(task_id, None)
-            self._model.forget(task_id)
+            self._finish(entry)
             try:
-                self._led.remove(entry)  # by its number, the first item
+                self._led.remove(entry)
             except ValueError:
                 pass
         if self._shut:

@@ -2,11 +2,10 @@
 
 A Future of the standard library makes a condition with a lock for itself, and takes it
 to be finished. Of a million small tasks nobody waits for most that way: here the
-condition is made by who wants it, and a batch is finished under one lock.
+condition is made by who wants it, and the fields are C's (`src/bind/pool_future.h`).
 """
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
@@ -15,45 +14,23 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from atoll._pool.executor import Pool
+from atoll import _atoll
 
-__all__ = ["PoolFuture", "finish", "finish_all"]
-
-# Guards the making of conditions against the finishing of futures that have none yet.
-_lock = threading.Lock()
+__all__ = ["PoolFuture", "finish", "tell"]
 
 
-class PoolFuture(Future[Any]):
+class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
     """A task of an `atoll.Pool`; also a `concurrent.futures.Future`."""
 
-    def __init__(
-        self, pool: "Pool", task_id: int, function: Callable[..., Any]
-    ) -> None:
-        # What the base class sets, but for its condition.
-        self._made: threading.Condition | None = None
-        self._state = PENDING
-        self._result = None
-        self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
-        self._pool = pool
-        self._task_id = task_id
-        self._function: Callable[..., Any] | None = function  # until it is finished
-        self._interrupt = False
-        self._interrupt_sent = False
+    def __init__(self) -> None:
+        raise TypeError("a PoolFuture is made by submitting to a pool")
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         made = self._made
-        if made is None:
-            with _lock:
-                made = self._made
-                if made is None:
-                    made = self._made = threading.Condition()
-        return made
+        return made if made is not None else self._adopt(threading.Condition())
 
     def result(self, timeout: float | None = None) -> Any:
         """What the task returned; raises what it raised.
@@ -79,7 +56,7 @@ class PoolFuture(Future[Any]):
         """Does a worker run it at this moment?"""
         if self._state == PENDING:
             return bool(self._pool._scheduler.running(self._task_id) >= 0)
-        return bool(self._state == RUNNING)
+        return self._state == RUNNING
 
     def cancel(self, *, running: bool = False) -> bool:
         """Cancel the task if it has not begun, or with `running` even then.
@@ -101,29 +78,14 @@ class PoolFuture(Future[Any]):
             return True
         if self._state == FINISHED:
             return False
-        return self._pool._limits.cancel(self, running)
+        return bool(self._pool._limits.cancel(self, running))
 
     def set_running_or_notify_cancel(self) -> bool:
         raise InvalidStateError("a pool's future is run by the pool alone")
 
 
-def _set(future: PoolFuture, result: Any, exception: BaseException | None) -> bool:
-    """Finish a future, under the lock; True where somebody is to be told."""
-    if future._state in (FINISHED, CANCELLED_AND_NOTIFIED):
-        return False
-    future._function = None
-    if exception is None:
-        future._result = result
-        future._state = FINISHED
-    elif type(exception) is CancelledError:
-        future._state = CANCELLED_AND_NOTIFIED
-    else:
-        future._exception = exception
-        future._state = FINISHED
-    return future._made is not None
-
-
-def _tell(future: PoolFuture) -> None:
+def tell(future: PoolFuture) -> None:
+    """Wake who waits for a future that is finished, and run its callbacks."""
     with future._condition:
         for waiter in future._waiters:
             if future._state == CANCELLED_AND_NOTIFIED:
@@ -136,30 +98,15 @@ def _tell(future: PoolFuture) -> None:
     future._invoke_callbacks()  # type: ignore[attr-defined]
 
 
-def finish(future: PoolFuture, result: Any, exception: BaseException | None) -> None:
-    """Finish a future with a result or an exception; `CancelledError` is cancelled.
+def finish(future: PoolFuture, exception: BaseException) -> None:
+    """Finish a future with an exception, where it is not; `CancelledError` cancels it.
 
-    On any thread: no handler of a signal can leave the lock taken. The handler runs at
-    a jump backwards, and at the end of a loop's body CPython 3.13 leaves that jump out
-    of the `with` statement around the loop.
+    On any thread. The step itself is one call in C: no handler of a signal can come in
+    its midst.
     """
-    with _lock:
-        told = _set(future, result, exception)
+    if type(exception) is CancelledError:
+        told = future._settle(CANCELLED_AND_NOTIFIED, None, None)
+    else:
+        told = future._settle(FINISHED, None, exception)
     if told:
-        _tell(future)
-
-
-def finish_all(
-    batch: list[tuple[PoolFuture, Any, BaseException | None]],
-) -> None:
-    """Finish many; not on the main thread, whose signal handlers may raise.
-
-    What is finished already stays as it is.
-    """
-    watched = []
-    with _lock:
-        for future, result, exception in batch:
-            if _set(future, result, exception):
-                watched.append(future)
-    for future in watched:
-        _tell(future)
+        tell(future)

@@ -23,6 +23,9 @@ class Model:
 
     name: str
     can_kill = False  # `kill` ends a worker from outside
+    submit_is_plain = False  # `submit` does no more than the desk's
+    # (value, exception or None) by task, where results are objects that stay here.
+    values: dict[int, tuple[Any, BaseException | None]] | None = None
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
@@ -54,10 +57,6 @@ class Model:
     def forget(self, task_id: int) -> None:
         """The task is over, and its result is not wanted."""
 
-    def result(self, task_id: int) -> tuple[Any, BaseException | None]:
-        """The value or exception of a task, where it was left here until `forget`."""
-        raise NotImplementedError
-
     def resident_bytes(self, worker: int) -> int | None:
         """Memory of the worker, where it has its own."""
         return None
@@ -71,6 +70,7 @@ class InterpreterModel(Model):
     """Interpreters of this process, each with its own GIL."""
 
     name = "interpreters"
+    submit_is_plain = True
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__(pool)
@@ -143,7 +143,7 @@ class ThreadModel(Model):
         super().__init__(pool)
         self._threads: dict[int, threading.Thread] = {}
         self._calls: dict[int, tuple[Any, Any, Any]] = {}
-        self._values: dict[int, tuple[Any, BaseException | None]] = {}
+        self.values: dict[int, tuple[Any, BaseException | None]] = {}
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         self._calls[task_id] = call
@@ -157,11 +157,11 @@ class ThreadModel(Model):
         function, args, kwargs = self._calls.pop(task_id)
         args = tuple(a.value if type(a) is _worker.Broadcast else a for a in args)
         try:
-            self._values[task_id] = function(*args, **kwargs), None
+            self.values[task_id] = function(*args, **kwargs), None
         except _worker.TaskInterrupted:
             raise
         except BaseException as exception:
-            self._values[task_id] = None, exception
+            self.values[task_id] = None, exception
 
     def start(self, worker: int, turn: int) -> None:
         thread = threading.Thread(
@@ -197,9 +197,6 @@ class ThreadModel(Model):
     def leave(self, worker: int) -> None:
         del self._threads[worker]
 
-    def result(self, task_id: int) -> tuple[Any, BaseException | None]:
-        return self._values.get(task_id, (None, None))
-
     def forget(self, task_id: int) -> None:
         self._calls.pop(task_id, None)
-        self._values.pop(task_id, None)
+        self.values.pop(task_id, None)
