@@ -166,7 +166,7 @@ AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
         PyThreadState *state = at_detach();
         result = at_broadcast_send(self->broadcast, item, &patience);
         at_attach(state);
-        raised = result == AT_EINTERRUPTED && PyErr_CheckSignals() < 0;
+        raised = result == AT_EINTERRUPTED && at_run_signal_handlers() < 0;
     } while (result == AT_EINTERRUPTED && !raised);
     if (raised) {
         at_message_drop(item);

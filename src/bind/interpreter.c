@@ -250,7 +250,7 @@ AT_UNCHECKED static PyObject *job_wait(PyObject *module, PyObject *arguments)
         return NULL;
     }
     for (;;) {
-        if (PyErr_CheckSignals() < 0) {
+        if (at_run_signal_handlers() < 0) {
             return NULL;
         }
         PyThreadState *thread_state = at_detach();
@@ -379,7 +379,7 @@ AT_UNCHECKED static PyObject *interpreter_close_wait(PyObject *module,
             result = outcome(interpreter);
             break;
         }
-        if (PyErr_CheckSignals() < 0) {
+        if (at_run_signal_handlers() < 0) {
             break;
         }
     }

@@ -150,7 +150,7 @@ int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
         result = at_scheduler_take(scheduler, worker, AT_NEVER, task);
         at_attach(thread_state);
         if (result == AT_EINTERRUPTED) {
-            result = PyErr_CheckSignals() < 0 ? 1 : AT_EEMPTY;
+            result = at_run_signal_handlers() < 0 ? 1 : AT_EEMPTY;
         }
     }
     return result;
@@ -361,7 +361,7 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
         PyThreadState *thread_state = at_detach();
         result = at_scheduler_wait_room(at_pool_scheduler(self), limit, AT_NEVER);
         at_attach(thread_state);
-        if (result == AT_EINTERRUPTED && PyErr_CheckSignals() < 0) {
+        if (result == AT_EINTERRUPTED && at_run_signal_handlers() < 0) {
             return NULL;
         }
     } while (result == AT_EINTERRUPTED);

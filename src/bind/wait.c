@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "bind/error.h"
+#include "interp/attach.h"
 #include "sys/clock.h"
 
 #define PEER_KEY "atoll._atoll.peer"
@@ -83,7 +84,7 @@ bool at_bind_wait_again(int *result)
     if (*result != AT_EINTERRUPTED) {
         return false;
     }
-    if (PyErr_CheckSignals() < 0) {
+    if (at_run_signal_handlers() < 0) {
         *result = SIGNAL_RAISED;
         return false;
     }

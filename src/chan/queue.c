@@ -186,28 +186,29 @@ bool at_queue_is_closed(at_queue *queue)
 
 /* ---- interpreters that close ----------------------------------------------------- */
 
-/* Take out what `gone` put and wants removed, and empty the rest of it. The caller
- * holds the mutex, and frees what is returned and unrefs the messages of `*emptied`,
- * whose items stay. */
-static item *withdraw_locked(at_queue *queue, const at_peer *gone, item **emptied)
+/* Take out what `gone` put and wants removed, and empty the rest of it: the messages of
+ * those, whose items stay, hang together by their `next` in `*emptied`. The caller
+ * holds the mutex, and frees both. */
+static item *withdraw_locked(at_queue *queue, const at_peer *gone, at_message **emptied)
 {
     item *removed = NULL;
     item **link = &queue->first;
     while (*link != NULL) {
         item *one = *link;
-        if (one->sender != gone || one->message == NULL) {
-            link = &one->next;
-        } else if (one->fate == AT_FATE_REMOVE) {
+        bool theirs = one->sender == gone && one->message != NULL;
+        if (theirs && one->fate == AT_FATE_REMOVE) {
             *link = one->next;
             one->next = removed;
             removed = one;
             queue->count--;
-        } else if (*emptied == NULL) {
-            *emptied = one; /* one at a time: no room to remember more */
-            link = &one->next;
-        } else {
-            link = &one->next;
+            continue;
         }
+        if (theirs) {
+            one->message->next = *emptied;
+            *emptied = one->message;
+            one->message = NULL;
+        }
+        link = &one->next;
     }
     queue->last = link;
     return removed;
@@ -217,24 +218,18 @@ static void sender_closing(at_membership *membership)
 {
     sender *closing = (sender *)membership;
     at_queue *queue = closing->queue;
-    const at_peer *gone = closing->membership.peer;
-    bool more = true;
-    while (more) {
-        item *emptied = NULL;
-        at_message *message = NULL;
-        (void)pthread_mutex_lock(&queue->mutex);
-        item *removed = withdraw_locked(queue, gone, &emptied);
-        if (emptied != NULL) {
-            message = emptied->message;
-            emptied->message = NULL;
-        }
-        (void)pthread_mutex_unlock(&queue->mutex);
-        if (removed != NULL) {
-            at_wait_notify_all(&queue->putters);
-        }
-        free_items(removed);
-        at_message_unref(message);
-        more = message != NULL;
+    at_message *emptied = NULL;
+    (void)pthread_mutex_lock(&queue->mutex);
+    item *removed = withdraw_locked(queue, closing->membership.peer, &emptied);
+    (void)pthread_mutex_unlock(&queue->mutex);
+    if (removed != NULL) {
+        at_wait_notify_all(&queue->putters);
+    }
+    free_items(removed);
+    while (emptied != NULL) {
+        at_message *next = emptied->next;
+        at_message_unref(emptied);
+        emptied = next;
     }
 }
 

@@ -54,11 +54,11 @@ int at_sleep_on(atomic_uint *word, unsigned expected, at_park_scope scope,
     at_peer *peer = patience->peer;
     at_dozer dozer = {.word = word, .scope = scope};
     if (peer == NULL) {
-        return at_park_wait(word, expected, patience->deadline_ns, scope);
+        return at_park_wait_watching(word, expected, patience->deadline_ns, scope);
     }
     int result = dozer_enter(&dozer, peer);
     if (result == 0) {
-        result = at_park_wait(word, expected, patience->deadline_ns, scope);
+        result = at_park_wait_watching(word, expected, patience->deadline_ns, scope);
         dozer_leave(&dozer, peer);
         if (atomic_load(&peer->closing)) {
             result = AT_EENDING;

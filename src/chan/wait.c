@@ -251,8 +251,8 @@ static int sleep_on(at_waiter *waiter, int64_t deadline_ns) AT_DETACHED
         return result;
     }
     while (atomic_load(&waiter->state) == AT_WAITER_WAITING) {
-        result = at_park_wait(&waiter->state, AT_WAITER_WAITING, deadline_ns,
-                              AT_PARK_PRIVATE);
+        result = at_park_wait_watching(&waiter->state, AT_WAITER_WAITING, deadline_ns,
+                                       AT_PARK_PRIVATE);
         if (result < 0) {
             break;
         }

@@ -1,14 +1,49 @@
 /* The GIL's door; see attach.h. */
 #include "interp/attach.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "interp/compat.h"
+#include "sys/park.h"
+
+/* Is this the thread that Python's signal handlers run on, as far as can be told: the
+ * first of the process? Where it is another, a signal that comes just before a sleep
+ * ends it only with the next one, as everywhere in CPython. */
+static bool is_signal_thread(void)
+{
+    enum { UNKNOWN, YES, NO };
+    static _Thread_local int known __attribute__((tls_model("initial-exec")));
+    if (known == UNKNOWN) {
+        known = syscall(SYS_gettid) == getpid() ? YES : NO;
+    }
+    return known == YES;
+}
+
 AT_UNCHECKED PyThreadState *at_detach(void)
 {
-    return PyEval_SaveThread();
+    PyThreadState *state = PyEval_SaveThread();
+    if (is_signal_thread()) {
+        (void)at_park_set_watch(
+            (at_park_watch){at_compat_eval_breaker(state), AT_SIGNALS_PENDING_BIT});
+    }
+    return state;
 }
 
 AT_UNCHECKED void at_attach(PyThreadState *thread_state)
 {
+    if (is_signal_thread()) {
+        (void)at_park_set_watch((at_park_watch){NULL, 0});
+    }
     PyEval_RestoreThread(thread_state);
+}
+
+int at_run_signal_handlers(void)
+{
+    /* Not PyErr_CheckSignals(), which leaves the watched bit set. */
+    return Py_MakePendingCalls();
 }
 
 PyThreadState *at_attach_new(PyInterpreterState *interpreter)

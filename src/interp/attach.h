@@ -12,7 +12,10 @@
 
 #include "base/contexts.h"
 
-/* Drop the GIL of the attached thread state, which is returned for at_attach().
+/* Drop the GIL of the attached thread state, which is returned for at_attach(). On the
+ * thread that runs Python's signal handlers a signal that comes from now on ends the
+ * watching sleeps (sys/park.h): after AT_EINTERRUPTED call at_run_signal_handlers(), or
+ * they end at once again.
  * ctx: attached */
 PyThreadState *at_detach(void) AT_DETACHES;
 
@@ -20,6 +23,10 @@ PyThreadState *at_detach(void) AT_DETACHES;
  * finalizes Python this does not return on any thread but the finalizing one.
  * ctx: detached */
 void at_attach(PyThreadState *thread_state) AT_ATTACHES;
+
+/* Run the Python handlers of the signals that have come, where this thread runs them.
+ * -1 with the exception of the one that raised. ctx: attached */
+int at_run_signal_handlers(void) AT_ATTACHED;
 
 /* Attach this thread, which is detached from any interpreter it knows, to `interpreter`
  * with a new thread state. Whoever calls this keeps `interpreter` alive meanwhile

@@ -9,6 +9,7 @@
 #define AT_INTERP_COMPAT_H
 
 #include <Python.h>
+#include <stdatomic.h>
 
 #if PY_VERSION_HEX < 0x030d0000
 #error "atoll needs CPython 3.13 or newer"
@@ -33,6 +34,17 @@
 #else
 #define AT_NEEDS_ANCHOR 0
 #endif
+
+/* CPython's C handler of every signal sets this bit in the eval_breaker of the main
+ * thread's state (_PY_SIGNALS_PENDING_BIT of pycore_ceval.h); the field is public. */
+#define AT_SIGNALS_PENDING_BIT (1U << 1)
+
+/* The word of `state` that the bit is in: the low half on the byte order that we run
+ * on. */
+static inline const atomic_uint *at_compat_eval_breaker(const PyThreadState *state)
+{
+    return (const atomic_uint *)(const void *)&state->eval_breaker;
+}
 
 #ifdef Py_GIL_DISABLED
 #define AT_FREE_THREADED 1

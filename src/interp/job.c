@@ -93,7 +93,8 @@ int at_job_wait(at_job *job, int64_t deadline_ns)
         if (at_park_spin(&job->state, state, AT_JOB_SPIN_NS)) {
             continue;
         }
-        int result = at_park_wait(&job->state, state, deadline_ns, AT_PARK_PRIVATE);
+        int result =
+            at_park_wait_watching(&job->state, state, deadline_ns, AT_PARK_PRIVATE);
         if (result < 0) {
             return at_job_is_over(job) ? 0 : result;
         }

@@ -143,8 +143,8 @@ int at_results_lead_wait(at_results *results, int64_t look_until_ns,
             continue;
         }
         if (result == 0) {
-            result =
-                at_park_wait(&results->leader_word, word, deadline_ns, AT_PARK_PRIVATE);
+            result = at_park_wait_watching(&results->leader_word, word, deadline_ns,
+                                           AT_PARK_PRIVATE);
         }
         if (result != 0) {
             return result > 0 ? 0 : result;

@@ -156,8 +156,8 @@ int at_scheduler_wait_room(at_scheduler *scheduler, size_t limit, int64_t deadli
             atomic_load(&scheduler->closed)) {
             break;
         }
-        result =
-            at_park_wait(&scheduler->room_word, word, deadline_ns, AT_PARK_PRIVATE);
+        result = at_park_wait_watching(&scheduler->room_word, word, deadline_ns,
+                                       AT_PARK_PRIVATE);
     }
     atomic_fetch_sub(&scheduler->room_waiters, 1);
     return result;
@@ -272,8 +272,8 @@ int at_scheduler_take(at_scheduler *scheduler, unsigned number, int64_t deadline
             !atomic_load(&scheduler->workers[number].stopped)) {
             result = atomic_load(&scheduler->closed)
                          ? AT_ECLOSED
-                         : at_park_wait(&scheduler->word, word, deadline_ns,
-                                        AT_PARK_PRIVATE);
+                         : at_park_wait_watching(&scheduler->word, word, deadline_ns,
+                                                 AT_PARK_PRIVATE);
         }
         atomic_fetch_sub(&scheduler->sleepers, 1);
         if (result < 0) {

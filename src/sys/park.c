@@ -24,32 +24,98 @@ static int operation(int command, at_park_scope scope)
     return scope == AT_PARK_PRIVATE ? command | FUTEX_PRIVATE_FLAG : command;
 }
 
-int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
-                 at_park_scope scope)
+/* `*deadline` as the kernel wants it; NULL for AT_NEVER. */
+static struct timespec *timespec_of(int64_t deadline_ns, struct timespec *deadline)
 {
-    struct timespec deadline;
-    struct timespec *until = NULL;
-    if (deadline_ns != AT_NEVER) {
-        /* The kernel refuses negative times; any moment in the past does. */
-        int64_t moment_ns = deadline_ns > 0 ? deadline_ns : 0;
-        deadline.tv_sec = moment_ns / NS_PER_SECOND;
-        deadline.tv_nsec = moment_ns % NS_PER_SECOND;
-        until = &deadline;
+    if (deadline_ns == AT_NEVER) {
+        return NULL;
     }
-    /* FUTEX_WAIT_BITSET, because FUTEX_WAIT takes a relative time. */
-    long result = syscall(SYS_futex, word, operation(FUTEX_WAIT_BITSET, scope),
-                          expected, until, NULL, FUTEX_BITSET_MATCH_ANY);
-    if (result == 0) {
-        return 0;
-    }
+    /* The kernel refuses negative times; any moment in the past does. */
+    int64_t moment_ns = deadline_ns > 0 ? deadline_ns : 0;
+    deadline->tv_sec = moment_ns / NS_PER_SECOND;
+    deadline->tv_nsec = moment_ns % NS_PER_SECOND;
+    return deadline;
+}
+
+static int why_awake(void)
+{
     switch (errno) {
     case ETIMEDOUT:
         return AT_ETIMEOUT;
     case EINTR:
         return AT_EINTERRUPTED;
-    default: /* EAGAIN: the word had changed */
+    default: /* EAGAIN: a word had changed */
         return 0;
     }
+}
+
+int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
+                 at_park_scope scope)
+{
+    struct timespec deadline;
+    /* FUTEX_WAIT_BITSET, because FUTEX_WAIT takes a relative time. */
+    long result =
+        syscall(SYS_futex, word, operation(FUTEX_WAIT_BITSET, scope), expected,
+                timespec_of(deadline_ns, &deadline), NULL, FUTEX_BITSET_MATCH_ANY);
+    return result == 0 ? 0 : why_awake();
+}
+
+/* ---- watching ----------------------------------------------------------------
+ *
+ * A handler that runs between the last look at the watched word and the sleep changes
+ * that word, so the kernel is asked to compare it too: it does so once the thread
+ * counts as asleep, when a signal ends the call by itself. */
+
+/* Of linux/futex.h since 5.16, under the names that it has there. */
+enum { WAITV_NUMBER = 449, WAITV_32_BITS = 2 };
+
+typedef struct waited_word {
+    uint64_t expected;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t reserved;
+} waited_word;
+
+static _Thread_local at_park_watch watched;
+static atomic_bool no_waitv; /* the kernel has none, or a sandbox forbids it */
+
+at_park_watch at_park_set_watch(at_park_watch watch)
+{
+    at_park_watch before = watched;
+    watched = watch;
+    return before;
+}
+
+int at_park_wait_watching(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
+                          at_park_scope scope)
+{
+    if (watched.word == NULL) {
+        return at_park_wait(word, expected, deadline_ns, scope);
+    }
+    uint32_t seen = atomic_load(watched.word);
+    if ((seen & watched.bits) != 0) {
+        return AT_EINTERRUPTED;
+    }
+    if (atomic_load_explicit(&no_waitv, memory_order_relaxed)) {
+        return at_park_wait(word, expected, deadline_ns, scope);
+    }
+    uint32_t private_flag = FUTEX_PRIVATE_FLAG;
+    waited_word words[] = {
+        {expected, (uintptr_t)word,
+         WAITV_32_BITS | (scope == AT_PARK_PRIVATE ? private_flag : 0), 0},
+        {seen, (uintptr_t)watched.word, WAITV_32_BITS | private_flag, 0},
+    };
+    struct timespec deadline;
+    long result = syscall(WAITV_NUMBER, words, sizeof words / sizeof *words, 0,
+                          timespec_of(deadline_ns, &deadline), CLOCK_MONOTONIC);
+    if (result >= 0) {
+        return 0;
+    }
+    if (errno == ENOSYS || errno == EPERM) {
+        atomic_store_explicit(&no_waitv, true, memory_order_relaxed);
+        return 0; /* time to look again */
+    }
+    return why_awake();
 }
 
 int at_park_wake(atomic_uint *word, int count, at_park_scope scope)

@@ -29,6 +29,24 @@ enum { AT_PARK_ALL = INT32_MAX };
 int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
                  at_park_scope scope) AT_DETACHED;
 
+/* What ends the watching sleeps of a thread beside their own word: a bit of `bits` in
+ * `*word`, which lives until the watch is changed. Signal handlers set it: one that ran
+ * before the sleep would not end it otherwise. */
+typedef struct at_park_watch {
+    const atomic_uint *word; /* or NULL: nothing is watched */
+    uint32_t bits;
+} at_park_watch;
+
+/* Watch `watch` on the calling thread; returns what was watched before. ctx: any */
+at_park_watch at_park_set_watch(at_park_watch watch);
+
+/* at_park_wait(), and AT_EINTERRUPTED at once where a watched bit is set. No moment is
+ * left between the look at the bits and the sleep in which a handler on this thread
+ * could set one unseen, from Linux 5.16 on. For waits that hand the interruption on to
+ * whoever clears the bit. ctx: detached errs: as at_park_wait() */
+int at_park_wait_watching(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
+                          at_park_scope scope) AT_DETACHED;
+
 /* Wake up to `count` of the threads that sleep on `word`. The word may be gone by now:
  * its address is only a name. Returns how many were woken.
  * ctx: any */

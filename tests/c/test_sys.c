@@ -2,9 +2,12 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "check.h"
 #include "sys/clock.h"
 #include "sys/park.h"
@@ -79,6 +82,61 @@ static void sleep_until_signal(void *data)
         self->result = at_park_wait(&self->word, 0, AT_NEVER, AT_PARK_PRIVATE);
     } while (self->result == 0);
     atomic_store(&self->ready, 2);
+}
+
+static atomic_uint handled;
+
+static void set_handled_bit(int number)
+{
+    (void)number;
+    atomic_fetch_or(&handled, 2);
+}
+
+/* A bit that is set already, whatever it was that set it, is not slept over; others are
+ * none of its business. */
+static void watched_bits_end_a_sleep(void)
+{
+    atomic_uint word = 0;
+    atomic_uint flags = 4;
+    at_park_watch watch = {&flags, 2};
+    CHECK(at_park_set_watch(watch).word == NULL);
+    int64_t deadline_ns = at_clock_deadline(2 * MILLISECOND);
+    int result;
+    do {
+        result = at_park_wait_watching(&word, 0, deadline_ns, AT_PARK_PRIVATE);
+    } while (result == 0);
+    CHECK(result == AT_ETIMEOUT);
+    CHECK(at_park_wait_watching(&word, 1, AT_NEVER, AT_PARK_SHARED) == 0);
+    atomic_store(&flags, 6);
+    CHECK(at_park_wait_watching(&word, 0, AT_NEVER, AT_PARK_PRIVATE) ==
+          AT_EINTERRUPTED);
+    CHECK(at_park_set_watch((at_park_watch){NULL, 0}).word == &flags);
+}
+
+/* A handler that runs at any moment before the sleep, or in it, ends it. */
+static void no_handler_is_slept_over(void)
+{
+    enum { ROUNDS = 2000, LONGEST_US = 40 };
+    struct sigaction action = {.sa_handler = set_handled_bit};
+    struct sigaction before;
+    CHECK(sigaction(SIGALRM, &action, &before) == 0);
+    (void)at_park_set_watch((at_park_watch){&handled, 2});
+    srand(5);
+    for (int i = 0; i < ROUNDS; i++) {
+        atomic_uint word = 0;
+        atomic_store(&handled, 0);
+        struct itimerval soon = {.it_value.tv_usec = 1 + rand() % LONGEST_US};
+        CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+        int64_t deadline_ns = at_clock_deadline(INT64_C(30000) * MILLISECOND);
+        int result;
+        do {
+            result = at_park_wait_watching(&word, 0, deadline_ns, AT_PARK_PRIVATE);
+        } while (result == 0);
+        CHECK(result == AT_EINTERRUPTED);
+        CHECK(atomic_load(&handled) == 2);
+    }
+    (void)at_park_set_watch((at_park_watch){NULL, 0});
+    CHECK(sigaction(SIGALRM, &before, NULL) == 0);
 }
 
 static void park_is_interrupted(void)
@@ -205,6 +263,8 @@ int main(void)
     RUN(deadlines);
     RUN(park_times_out);
     RUN(park_is_woken);
+    RUN(watched_bits_end_a_sleep);
+    RUN(no_handler_is_slept_over);
     RUN(park_is_interrupted);
     RUN(threads_have_room);
     RUN(join_times_out);

@@ -6,6 +6,8 @@ import _thread
 import asyncio
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -304,6 +306,45 @@ def test_a_signal_ends_the_wait(how: str) -> None:
         poking.result(DEADLINE)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+# The timer ends at any moment: before the wait, while it spins, as it falls asleep.
+INTERRUPTED = """
+import random, signal, time
+from atoll import AtomicInt, Channel, Lock
+
+class Enough(Exception):
+    pass
+
+def handler(number, frame):
+    raise Enough
+
+signal.signal(signal.SIGALRM, handler)
+choose = random.Random(2)
+lock = Lock()
+lock.acquire()
+waits = [Channel().recv, AtomicInt().wait, lock.acquire]
+arguments = [(), (0,), ()]
+begin = time.monotonic()
+for number in range(1500):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, choose.uniform(1e-6, 4e-5))
+        waits[number % 3](*arguments[number % 3], timeout={deadline})
+    except Enough:
+        pass
+    else:
+        raise SystemExit("the signal was slept over")
+"""
+
+
+def test_no_signal_is_slept_over() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(deadline=DEADLINE)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE * 4,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_handler_that_returns_lets_the_wait_go_on() -> None:
