@@ -518,3 +518,30 @@ def test_the_fastapi_example(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
     finally:
         server.kill()
+
+
+def test_the_collector_leaves_alone_what_was_imported(tmp_path: Path) -> None:
+    """And has it again at the end: a cycle is finalized with its interpreter."""
+    source = """
+    import gc, os
+    class Cycle:
+        def __init__(self, word):
+            self.word, self.itself = word, self
+        def __del__(self, write=os.write):
+            write(2, b"told: " + self.word + b"\\\\n")
+    Cycle(b"garbage goes")
+    KEPT = Cycle(b"kept is finalized")
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            raise RuntimeError("http only")
+        frozen = gc.get_freeze_count()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d" % frozen})
+    """
+    with serving(tmp_path, source, "--loop", "asyncio") as server:
+        server.wait_for("told: garbage goes")
+        with server.connect() as raw:
+            assert int(raw.get()[2]) > 1000
+        assert "kept is finalized" not in server.log
+        assert server.stop() == 0
+        assert "told: kept is finalized" in server.log

@@ -54,13 +54,16 @@ class _Member:
         self._settled.set()
 
 
-def serve(serves: Sequence[Serve], report: Callable[..., None]) -> None:
+def serve(
+    serves: Sequence[Serve], report: Callable[..., None], settle: Callable[[], None]
+) -> None:
     """Run each on a thread of its own until all have ended.
 
     Args:
         serves: What the threads do.
         report: To the supervisor; see `worker.run`. Where one thread does not start,
             or ends by itself, the others are asked to end as well.
+        settle: Called when all have started.
     """
     any_ended = threading.Event()
     members = [_Member(i, one, any_ended) for i, one in enumerate(serves)]
@@ -71,6 +74,7 @@ def serve(serves: Sequence[Serve], report: Callable[..., None]) -> None:
             report(event="failed", text=member.failure or "one of its threads ended")
             break
     else:
+        settle()
         report(event="ready", threads=[member.native_id for member in members])
         any_ended.wait()
     # Those who were asked to end already do not mind.

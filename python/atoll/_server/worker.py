@@ -14,7 +14,7 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._errors import ClientDisconnectedError, RequestTimeout
-from atoll._server import crew, logs, wsgi
+from atoll._server import crew, heap, logs, wsgi
 from atoll._server.interface import find_interface
 from atoll._server.lifespan import Lifespan, StartupFailedError
 from atoll._server.loading import AppError, as_asgi3, load_app, load_copies
@@ -53,8 +53,10 @@ def run(
     logs.set_up(settings.log_level, name)
     report = _Reporter(report_fd)
     witness = Witness(report_fd, report)
+    of_heap = heap.settled_once_ready if app is None else heap.left_alone
     try:
-        _run(settings, service, index, loops, app, report, witness)
+        with of_heap() as settle:
+            _run(settings, service, index, loops, app, report, witness, settle)
     finally:
         witness.close()
 
@@ -67,6 +69,7 @@ def _run(
     app: Callable[..., Any] | None,
     report: "_Reporter",
     witness: Witness,
+    settle: Callable[[], None],
 ) -> None:
     try:
         if app is not None:
@@ -82,13 +85,13 @@ def _run(
         report(event="failed", text=app_traceback(error))
     else:
         if loops == 1:
-            _serve_alone(settings, service, index, apps[0], report, witness)
+            _serve_alone(settings, service, index, apps[0], report, witness, settle)
         else:
             serves = [
                 partial(_serve_on_thread, settings, service, index + i, one, witness)
                 for i, one in enumerate(apps)
             ]
-            crew.serve(serves, report)
+            crew.serve(serves, report, settle)
 
 
 def _serve_alone(
@@ -98,8 +101,10 @@ def _serve_alone(
     app: Callable[..., Any],
     report: "_Reporter",
     witness: Witness,
+    settle: Callable[[], None],
 ) -> None:
     def ready() -> None:
+        settle()
         report(event="ready", threads=[threading.get_native_id()])
 
     failure = _serve_on_thread(settings, service, index, app, witness, ready)
