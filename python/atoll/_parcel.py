@@ -21,6 +21,7 @@ import enum
 import functools
 import importlib
 import io
+import itertools
 import marshal
 import mmap
 import pickle
@@ -163,32 +164,15 @@ def _by_name(found: Any) -> Reduced | None:
     return None
 
 
-@dataclasses.dataclass(slots=True)
-class _Simple:
-    """A function by value that means the same wherever and whenever it is sent."""
-
-    code: types.CodeType
-    used: list[tuple[str, Any]]  # globals that go by name themselves
-    unused: list[str]  # names that are no globals but builtins
-    reduced: tuple[Any, ...]
-
-    def holds(self, function: types.FunctionType) -> bool:
-        if function.__code__ is not self.code or _has_more(function):
-            return False
-        # Plain loops: every task that runs a function of __main__ comes through here.
-        namespace = function.__globals__
-        for name, value in self.used:
-            if namespace.get(name) is not value:
-                return False
-        for name in self.unused:  # noqa: SIM110
-            if name in namespace:
-                return False
-        return True
-
-
 _FUNCTIONS_KEPT = 1024
+
+# A function by value that means the same wherever and whenever it is sent: its code, the
+# globals that go by name themselves (name, value, name, value ...), the names that are
+# builtins and no globals, a token, and what is sent. Kept for src/parcel/function.c,
+# which sees at each use whether it still holds.
+type _Simple = tuple[types.CodeType, tuple[Any, ...], tuple[str, ...], bytes, bytes]
 _simple: dict[types.FunctionType, _Simple] = {}
-_received: dict[str, types.FunctionType] = {}
+_received: dict[bytes, types.FunctionType] = {}
 
 
 def _has_more(function: types.FunctionType) -> bool:
@@ -240,15 +224,20 @@ def _reduce_simple(function: types.FunctionType) -> Reduced | None:
         "imports": _submodules(dict(used), every),
     }
     parts = (code, namespace.get("__name__", "__main__"), function.__name__, state)
-    reduced = _shared_function, (uuid.uuid4().hex, _atoll.dumps(parts))
-    unused = [name for name in names if name not in namespace]
+    token, data = uuid.uuid4().bytes, _atoll.dumps(parts)
     if len(_simple) >= _FUNCTIONS_KEPT:
         _simple.clear()
-    _simple[function] = _Simple(function.__code__, used, unused, reduced)
-    return reduced
+    _simple[function] = (
+        function.__code__,
+        tuple(itertools.chain.from_iterable(used)),
+        tuple(name for name in names if name not in namespace),
+        token,
+        data,
+    )
+    return _shared_function, (token, data)
 
 
-def _shared_function(token: str, data: bytes) -> types.FunctionType:
+def _shared_function(token: bytes, data: bytes) -> types.FunctionType:
     function = _received.get(token)
     if function is None:
         code, module_name, name, state = _atoll.loads(data, trusted=True)
@@ -270,9 +259,6 @@ def _assigns_globals(code: types.CodeType) -> bool:
 
 
 def _reduce_function(function: types.FunctionType) -> Reduced:
-    known = _simple.get(function)
-    if known is not None and known.holds(function):
-        return known.reduced
     named = _by_name(function)
     if named is not None:
         return named

@@ -33,13 +33,17 @@ typedef struct at_parcel_state {
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */
     PyObject *known_globals;
-    at_parcel_late dispatch;       /* copyreg.dispatch_table */
-    at_parcel_late reducers;       /* atoll._parcel.REDUCERS: exact type -> function */
-    at_parcel_late reduce_type;    /* atoll._parcel.reduce_type */
-    at_parcel_late find_global;    /* atoll._parcel.find_global */
-    at_parcel_late name_of;        /* atoll._parcel.name_of */
-    at_parcel_late not_shareable;  /* NotShareableError */
-    at_parcel_late pickling_error; /* the last: with it all are there */
+    at_parcel_late dispatch;    /* copyreg.dispatch_table */
+    at_parcel_late reducers;    /* atoll._parcel.REDUCERS: exact type -> function */
+    at_parcel_late reduce_type; /* atoll._parcel.reduce_type */
+    at_parcel_late find_global; /* atoll._parcel.find_global */
+    at_parcel_late name_of;     /* atoll._parcel.name_of */
+    /* atoll._parcel's, for function.c: */
+    at_parcel_late simple;   /* dict _simple: functions by value that are known */
+    at_parcel_late received; /* dict _received: token -> function made here */
+    at_parcel_late shared_function; /* makes one */
+    at_parcel_late not_shareable;   /* NotShareableError */
+    at_parcel_late pickling_error;  /* the last: with it all are there */
     size_t handle_count;
     struct {
         PyTypeObject *type;
