@@ -37,7 +37,7 @@ from atoll._errors import (
 from atoll._interpreter import Interpreter, get_current, list_interpreters
 
 if TYPE_CHECKING:
-    from atoll._pool.executor import BrokenProcess, LostWorker, Pool
+    from atoll._pool.executor import BrokenPool, BrokenProcess, LostWorker, Pool
     from atoll._server.server import Server
     from atoll._server.stats import Histogram, ServerStats, WorkerStats
     from atoll._struct import Struct, StructArray
@@ -49,6 +49,7 @@ __all__ = [
     "BoundedSemaphore",
     "Broadcast",
     "BrokenBarrierError",
+    "BrokenPool",
     "BrokenProcess",
     "Channel",
     "ClosedError",
@@ -93,7 +94,7 @@ __version__: str
 def __getattr__(name: str) -> object:
     # Not every interpreter pays for these: the server's part, and importlib.metadata,
     # the largest import of all.
-    if name in ("BrokenProcess", "LostWorker", "Pool"):
+    if name in ("BrokenPool", "BrokenProcess", "LostWorker", "Pool"):
         from atoll._pool import executor
 
         return getattr(executor, name)

@@ -7,26 +7,40 @@ import sys
 import threading
 import time
 import uuid
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
 from concurrent.futures._base import FINISHED, PENDING
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 from atoll import _atoll
 from atoll._errors import ClosedError, Full, NotShareableError
+from atoll._pool import ending
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
 from atoll._pool.future import PoolFuture, finish, tell
 from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
-from atoll._pool.maps import mapped, with_progress
+from atoll._pool.maps import Maps, with_progress
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
-from atoll._pool.results import NOTICE, BrokenProcess, LostWorker, error_of
+from atoll._pool.results import (
+    NOTICE,
+    BrokenPool,
+    BrokenProcess,
+    LostWorker,
+    closed_error,
+    error_of,
+)
 from atoll._pool.stats import PoolStats, stats_of
 from atoll._pool.worker import Broadcast
 
-__all__ = ["Broadcast", "BrokenProcess", "LostWorker", "Pool", "PoolFuture"]
+__all__ = [
+    "Broadcast",
+    "BrokenPool",
+    "BrokenProcess",
+    "LostWorker",
+    "Pool",
+    "PoolFuture",
+]
 
 MODELS: dict[str, type[Model]] = {
     model.name: model for model in (InterpreterModel, ThreadModel, ProcessModel)
@@ -36,7 +50,6 @@ _LEAD_SECONDS = 0.05
 _START = "initializer", "initargs", "broadcasts"
 
 _made = itertools.count(1)
-_pools: weakref.WeakSet["Pool"] = weakref.WeakSet()
 
 
 def _chosen(model: str) -> tuple[str, str]:
@@ -66,7 +79,8 @@ class Pool(Executor):
         model: ``"interpreters"``, ``"threads"``, ``"processes"``, or ``"auto"``:
             threads on a free-threaded build, else interpreters. See `model_reason`.
         initializer: Called in each worker before its first task. When it raises, the
-            pool is broken: all its tasks fail with that exception.
+            pool is broken: all its tasks fail with `BrokenPool`, whose cause is what it
+            raised.
         initargs: Its arguments.
         max_tasks_per_worker: After so many tasks a worker is replaced by a new one.
         max_memory_per_worker: Bytes above which a worker is replaced after its task.
@@ -134,7 +148,9 @@ class Pool(Executor):
         self._broadcasts: dict[str, Any] = {}
         self._led: list[Any] = []  # what is left to do about results that waiters took
         self._lock = threading.Lock()
+        self._maps = Maps(self)
         self._shut = False
+        self._foreign = False  # it was made by the process that this one is a fork of
         self._broken: BaseException | None = None
         self._over = threading.Event()
         self._limits = Limits(self, replace_stuck)
@@ -148,13 +164,12 @@ class Pool(Executor):
             self._scheduler, self, PoolFuture, self._model.values, PENDING, FINISHED
         )
         self._futures: dict[int, PoolFuture] = self._desk.futures
-        # What a task without a limit goes through, where the model has no step of its
-        # own.
+        # What a task without a limit goes through: where the model adds no step.
         self._plain = (
             max_queued is None and timeout is None and self._model.submit_is_plain
         )
         self._crew = Crew(self, self._model, workers)
-        _pools.add(self)
+        ending.remember(self)
         if "ATOLL_TOP" in os.environ:
             from atoll import top
 
@@ -190,6 +205,9 @@ class Pool(Executor):
         """A snapshot: the queue, and what each worker does. No worker is asked."""
         return stats_of(self)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pool stays where it was made; a task may make its own")
+
     def __repr__(self) -> str:
         state = "shut down" if self._shut else f"{len(self._futures)} unfinished"
         return f"<atoll.Pool of {self._workers} {self._model_name}, {state}>"
@@ -212,12 +230,14 @@ class Pool(Executor):
         try:
             return self._desk.submit(fn, args, kwargs)
         except ClosedError:
-            raise self._closed_error() from None
+            error = self._closed_error()
+            raise error from error.__cause__
 
     def _closed_error(self) -> BaseException:
+        """Why it takes no more tasks: a new exception for each who asks."""
         if self._broken is not None:
-            return self._broken
-        return ClosedError("cannot schedule new futures after shutdown")
+            return BrokenPool.because(self._broken)
+        return closed_error(self._foreign)
 
     def _submit(
         self,
@@ -238,7 +258,8 @@ class Pool(Executor):
         except BaseException as error:
             self._futures.pop(task_id, None)
             if isinstance(error, ClosedError):
-                raise self._closed_error() from None
+                error = self._closed_error()
+                raise error from error.__cause__
             raise
         if timeout is not None:
             self._limits.alarm(task_id, TIMEOUT, timeout)
@@ -348,8 +369,9 @@ class Pool(Executor):
         progress: bool,
     ) -> Iterator[Any]:
         items = zip(*iterables, strict=False)
-        results = mapped(
-            self, fn, items, timeout, chunksize, buffersize, ordered=ordered
+        ends = any(isinstance(i, Sized) for i in iterables)
+        results = self._maps.begin(
+            fn, items, timeout, chunksize, buffersize, ordered=ordered, ends=ends
         )
         return with_progress(results, iterables) if progress else results
 
@@ -433,7 +455,7 @@ class Pool(Executor):
         for task_id, future in list(self._futures.items()):
             if self._scheduler.running(task_id) < 0:
                 self._futures.pop(task_id, None)
-                self._fail(future, error)
+                self._fail(future, BrokenPool.because(error))
 
     # ---- results ---------------------------------------------------------------------
 
@@ -540,6 +562,9 @@ class Pool(Executor):
     ) -> None:
         """Take no more tasks; end the workers when those there are done.
 
+        A map of which not all results were taken, and whose input has a length, is
+        submitted to its end first, unless tasks are cancelled or interrupted here.
+
         Args:
             wait: Until then. A task that was interrupted and does not end, because it
                 is in C code, is waited for 5 s more (or `replace_stuck`); then its
@@ -547,6 +572,15 @@ class Pool(Executor):
             cancel_futures: Cancel the tasks that have not begun.
             interrupt: Interrupt those that run.
         """
+        self._close(wait, cancel_futures, interrupt, cancel_futures or interrupt)
+
+    def _close(
+        self, wait: bool, cancel_futures: bool, interrupt: bool, drop_maps: bool
+    ) -> None:
+        if self._foreign:
+            return  # nothing of it is here but its memory
+        if not drop_maps:
+            self._maps.complete()
         self._shut = True
         if cancel_futures:
             self._scheduler.cancel_all()
@@ -558,22 +592,11 @@ class Pool(Executor):
         self._scheduler.nudge()
         if wait:
             self._over.wait()
-            _pools.discard(self)
+            ending.forget(self)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.shutdown(wait=True)
-
-
-def _end_all() -> None:
-    for pool in list(_pools):
-        pool.shutdown(wait=False, cancel_futures=True, interrupt=True)
-    for pool in list(_pools):
-        pool._over.wait(10)
-
-
-# Before non-daemon threads are joined and interpreters closed, as concurrent.futures
-# does it.
-threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        # After an exception nobody will read the maps.
+        self._close(True, False, False, drop_maps=kind is not None)

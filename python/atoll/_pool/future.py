@@ -14,7 +14,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import Any
+from typing import Any, NoReturn
 
 from atoll import _atoll
 
@@ -31,6 +31,17 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         made = self._made
         return made if made is not None else self._adopt(threading.Condition())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a future stays in the interpreter that submitted its task: send its result"
+        )
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        if self._state == PENDING and self.running():
+            text = text.replace("state=pending", "state=running")
+        return text
 
     def result(self, timeout: float | None = None) -> Any:
         """What the task returned; raises what it raised.

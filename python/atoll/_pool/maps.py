@@ -4,11 +4,13 @@ import collections
 import itertools
 import queue
 import re
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
-from atoll._errors import NotShareableError
+from atoll._errors import ClosedError, NotShareableError
 from atoll._pool.future import PoolFuture
 from atoll._pool.results import rebuilt
 from atoll._pool.worker import run_chunk
@@ -16,7 +18,7 @@ from atoll._pool.worker import run_chunk
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["mapped", "with_progress"]
+__all__ = ["Maps", "with_progress"]
 
 _ITEM = re.compile(r"args\[1\]\[(\d+)\]\[(\d+)\]")
 _RESULT = re.compile(r"result\[1\]\[(\d+)\]")
@@ -24,27 +26,59 @@ _CHUNK_SECONDS = 0.005
 _LARGEST_CHUNK = 4096
 
 
-def mapped(
-    pool: "Pool",
-    fn: Callable[..., Any],
-    items: Iterator[tuple[Any, ...]],
-    timeout: float | None,
-    chunksize: int | None,
-    buffersize: int | None,
-    *,
-    ordered: bool,
-) -> Iterator[Any]:
-    """The results of `fn` called with each of `items`; the first calls begin now."""
-    if chunksize is not None and chunksize < 1:
-        raise ValueError("chunksize must be at least 1")
-    if buffersize is not None and buffersize < 1:
-        raise ValueError("buffersize must be at least 1")
-    if pool._shut:
-        raise pool._closed_error()
-    feed = Feed(pool, fn, items, chunksize, buffersize, ordered)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    feed.fill()  # as Executor.map does
-    return feed.results(deadline)
+class Maps:
+    """The maps of a pool that are under way."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._feeds: weakref.WeakSet[Feed] = weakref.WeakSet()  # guarded: _lock
+
+    def begin(
+        self,
+        fn: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+        *,
+        ordered: bool,
+        ends: bool,
+    ) -> Iterator[Any]:
+        """The results of `fn` called with each of `items`; the first calls begin now.
+
+        Args:
+            fn: The function.
+            items: Its arguments.
+            timeout: Seconds from now for every result.
+            chunksize: Calls in a task; None: as measured.
+            buffersize: Calls ahead of the result that is asked for; None: some.
+            ordered: Results come in the order of `items`.
+            ends: `items` come to an end some time.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be at least 1")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be at least 1")
+        if self._pool._shut:
+            raise self._pool._closed_error()
+        feed = Feed(self._pool, fn, items, chunksize, buffersize, ordered)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        feed.fill()  # as Executor.map does
+        if ends and buffersize is None:
+            with self._lock:
+                self._feeds.add(feed)
+        return feed.results(deadline)
+
+    def complete(self) -> None:
+        """Submit all that the maps will ask for: the pool is about to take no more."""
+        with self._lock:
+            feeds = list(self._feeds)
+        for feed in feeds:
+            try:
+                feed.fill(complete=True)
+            except Exception as error:  # of the input, say: for who takes the results
+                feed.failure = error
 
 
 def with_progress(
@@ -93,11 +127,22 @@ class Feed:
         )
         self.done: queue.SimpleQueue[PoolFuture] = queue.SimpleQueue()
         self.counts: dict[PoolFuture, range] = {}
+        self.lock = threading.Lock()  # reading the items and queueing them is one step
+        self.failure: BaseException | None = None  # why there is no more to read
 
-    def fill(self) -> None:
-        """Submit as many chunks as may be ahead."""
+    def fill(self, complete: bool = False) -> None:
+        """Submit as many chunks as may be ahead, or all that are left."""
+        with self.lock:
+            if self.failure is None:
+                self._fill(complete)
+
+    def _fill(self, complete: bool) -> None:
         chunks = self.pool.workers * 2 + 2
-        while len(self.under_way) + len(self.counts) < chunks or self.buffersize:
+        while (
+            complete
+            or self.buffersize
+            or len(self.under_way) + len(self.counts) < chunks
+        ):
             size = self.size
             if self.buffersize is not None:
                 size = min(size, self.buffersize - self.ahead)
@@ -108,6 +153,15 @@ class Feed:
                 future = self.pool.submit(run_chunk, self.fn, chunk)
             except NotShareableError as error:
                 raise _as_mapped(error, self.begun) from error.__cause__
+            except ClosedError:
+                # What was submitted is still given.
+                self.failure = ClosedError(
+                    "the pool was shut down before this map had read all of its "
+                    "input: take the results before that, or let the input have a "
+                    "length"
+                )
+                self.failure.__suppress_context__ = True
+                return
             future._function = self.fn  # for people
             calls = range(self.begun, self.begun + len(chunk))
             self.begun = calls.stop
@@ -159,6 +213,8 @@ class Feed:
                 yield from results
                 if error is not None:
                     raise rebuilt(error)
+            if self.failure is not None:
+                raise self.failure
         finally:
             for future, _ in self.under_way:
                 future.cancel()

@@ -130,7 +130,9 @@ def run_chunk(
     try:
         for arguments in items:
             results.append(function(*arguments))
-    except Exception as exception:
+    except TaskInterrupted:
+        raise
+    except BaseException as exception:  # also sys.exit(): what came before is given
         failure = describe(exception)
     return time.perf_counter() - began, results, failure
 

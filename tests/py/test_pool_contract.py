@@ -1,0 +1,227 @@
+"""The pool as `concurrent.futures` has taught people to use an executor."""
+
+import concurrent.futures
+import itertools
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import atoll
+
+DEADLINE = 60
+
+
+@pytest.fixture(params=["interpreters", "threads", "processes"])
+def model(request):
+    return request.param
+
+
+def run_script(source, *arguments, wait=DEADLINE):
+    return subprocess.run(
+        [sys.executable, "-c", source, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=wait,
+    )
+
+
+# ---- maps that outlive their pool -------------------------------------------------
+
+
+def test_a_map_is_read_after_the_with_statement(model):
+    with atoll.Pool(2, model=model) as pool:
+        ordered = pool.map(abs, range(-2000, 0), chunksize=3)
+        unordered = pool.imap_unordered(abs, range(-2000, 0), chunksize=3)
+    assert list(ordered) == list(range(2000, 0, -1))
+    assert sorted(unordered) == list(range(1, 2001))
+
+
+def test_a_map_that_may_be_endless_says_what_is_missing(model):
+    with atoll.Pool(1, model=model) as pool:
+        results = pool.map(abs, itertools.count(), chunksize=1)
+        assert next(results) == 0
+    given = []
+    with pytest.raises(atoll.ClosedError, match="before this map had read all"):
+        given.extend(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_input_that_fails_at_shutdown_is_told_to_the_reader():
+    class Input(list):
+        def __iter__(self):
+            yield from range(20)
+            raise LookupError("no more")
+
+    with atoll.Pool(1, model="threads") as pool:
+        results = pool.map(abs, Input(), chunksize=1)
+        assert next(results) == 0
+    got = []
+    with pytest.raises(LookupError, match="no more"):
+        for value in results:
+            got.append(value)
+    assert got == list(range(1, 20))
+
+
+def test_an_exception_in_the_with_statement_submits_no_more(model):
+    kept = []
+    with pytest.raises(LookupError), atoll.Pool(1, model=model) as pool:
+        kept.append(pool.map(abs, range(10_000), chunksize=1))
+        raise LookupError
+    assert len(pool._futures) == 0
+    with pytest.raises(atoll.ClosedError):
+        list(kept[0])
+
+
+def test_exit_in_a_chunk_keeps_what_came_before(model):
+    def leave_at_three(number):
+        if number == 3:
+            sys.exit("enough")
+        return number
+
+    got = []
+    with (
+        atoll.Pool(1, model=model) as pool,
+        pytest.raises((SystemExit, atoll.InterpreterError), match="enough"),
+    ):
+        for value in pool.map(leave_at_three, range(5), chunksize=5):
+            got.append(value)
+    assert got == [0, 1, 2]
+
+
+# ---- a pool that is broken ------------------------------------------------------------
+
+
+def test_an_initializer_that_fails_is_the_cause(model):
+    def fail():
+        raise LookupError("no licence")
+
+    with atoll.Pool(2, model=model, initializer=fail) as pool:
+        told = []
+        for _ in range(2):
+            with pytest.raises(atoll.BrokenPool, match="LookupError: no licence") as at:
+                pool.submit(abs, 1).result(DEADLINE)
+            told.append(at.value)
+    assert told[0] is not told[1]
+    for error in told:
+        assert isinstance(error, concurrent.futures.BrokenExecutor)
+        assert type(error.__cause__) is LookupError
+
+
+def test_a_function_that_is_shut_down_under_it_says_so():
+    pool = atoll.Pool(1, model="threads")
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown") as told:
+        pool.submit(abs, 1)
+    assert told.value.__suppress_context__
+
+
+# ---- what does not travel ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sending", ["interpreters", "processes"])
+def test_a_pool_and_its_futures_stay(sending):
+    with atoll.Pool(1, model=sending) as pool:
+        with pytest.raises(atoll.NotShareableError, match="may make its own"):
+            pool.submit(lambda: pool.submit(abs, 1))
+        future = pool.submit(abs, -1)
+        with pytest.raises(atoll.NotShareableError, match="send its result"):
+            pool.submit(repr, future)
+
+
+def test_a_future_says_that_its_task_runs(model):
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(time.sleep, 0.2)
+        until = time.monotonic() + DEADLINE
+        while not future.running() and time.monotonic() < until:
+            time.sleep(0.001)
+        assert "state=running" in repr(future)
+        future.result(DEADLINE)
+        assert "state=finished" in repr(future)
+
+
+# ---- the end of the program ------------------------------------------------------------
+
+UNAWAITED = """
+import sys, time, atoll
+
+def work(number):
+    time.sleep(0.05)
+    print("done", number, flush=True)
+
+if __name__ == "__main__":
+    pool = atoll.Pool(1, model=sys.argv[1])
+    for number in range(3):
+        pool.submit(work, number)
+"""
+
+
+def test_what_was_submitted_is_done_before_the_program_ends(model):
+    done = run_script(UNAWAITED, model)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done", "0", "done", "1", "done", "2"]
+    assert done.stderr == ""
+
+
+INTERRUPTED = """
+import sys, time, atoll
+
+def spin():
+    while True:
+        pass
+
+if __name__ == "__main__":
+    pool = atoll.Pool(1, model=sys.argv[1])
+    future = pool.submit(spin)
+    while not future.running():
+        time.sleep(0.001)
+    print("running", flush=True)
+    future.result()
+"""
+
+
+def test_control_c_does_not_wait_for_what_runs(model):
+    program = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, model],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout.readline() == "running\n"
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=DEADLINE)
+    finally:
+        program.kill()
+    assert program.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
+
+
+FORKED = """
+import os, sys, warnings
+import atoll
+
+warnings.simplefilter("ignore", DeprecationWarning)
+with atoll.Pool(1, model=sys.argv[1]) as pool:
+    assert pool.submit(abs, -1).result() == 1
+    child = os.fork()
+    if child == 0:
+        try:
+            pool.submit(abs, -1)
+        except atoll.ClosedError as error:
+            print(error, flush=True)
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        assert pool.submit(abs, -2).result() == 2
+"""
+
+
+@pytest.mark.parametrize("forking", ["threads", "processes"])
+def test_the_child_of_a_fork_has_no_pool(forking):
+    done = run_script(FORKED, forking)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the pool belongs to the process that this one")
+    assert done.stdout.count("\n") == 1
