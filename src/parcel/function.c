@@ -1,8 +1,8 @@
 /* Functions by value that are known; see function.h.
  *
- * atoll._parcel keeps what it found in its dict _simple: function -> (code, globals
- * that the code names, names that are no globals, token, bytes). A function can change,
- * and so can its globals: each use looks again, without running any code. */
+ * atoll._parcel.functions keeps what it found in its dict _simple: function -> (code,
+ * globals that the code names, names that are no globals, token, bytes). A function can
+ * change, and so can its globals: each use looks again, without running any code. */
 #define PY_SSIZE_T_CLEAN
 #include "parcel/function.h"
 

@@ -7,7 +7,7 @@
  * are written here again: so shared references and cycles keep their shape across the
  * whole graph, and lambdas, channels and buffers may stand anywhere in it. Functions
  * and classes go by name where the receiver can import the same, else by value
- * (python/atoll/_parcel.py).
+ * (python/atoll/_parcel).
  *
  * Value semantics: what is received is a copy. A writable buffer is copied once, into a
  * block that the receiver's object then stands on. A read-only buffer of 64 KiB or more

@@ -146,9 +146,9 @@ int at_parcel_state_complete(at_parcel_state *state)
         {&state->reduce_type, "atoll._parcel", "reduce_type"},
         {&state->find_global, "atoll._parcel", "find_global"},
         {&state->name_of, "atoll._parcel", "name_of"},
-        {&state->simple, "atoll._parcel", "_simple"},
-        {&state->received, "atoll._parcel", "_received"},
-        {&state->shared_function, "atoll._parcel", "_shared_function"},
+        {&state->simple, "atoll._parcel.functions", "_simple"},
+        {&state->received, "atoll._parcel.functions", "_received"},
+        {&state->shared_function, "atoll._parcel.functions", "_shared_function"},
         {&state->not_shareable, "atoll._errors", "NotShareableError"},
         {&state->pickling_error, "pickle", "PicklingError"},
     };

@@ -106,7 +106,7 @@ def _is_stateless(function: types.FunctionType) -> bool:
     """
     if function.__closure__ or function.__defaults__ or function.__kwdefaults__:
         return False
-    names = _parcel._analyse(function.__code__)[1]
+    names = _parcel.analyse(function.__code__)[1]
     return all(
         hasattr(builtins, name) and name not in function.__globals__ for name in names
     )
@@ -320,7 +320,7 @@ class Interpreter:
         """What `_inside.call` says."""
         if (
             isinstance(callable, types.FunctionType)
-            and _parcel._by_name(callable) is None
+            and _parcel.by_name(callable) is None
             and _is_stateless(callable)
         ):
             code = marshal.dumps(callable.__code__)

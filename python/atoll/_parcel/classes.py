@@ -1,0 +1,222 @@
+"""Types by value: metaclass, bases and attributes, and an identity of their own.
+
+Whoever receives a type twice, or gets back what it sent itself, has one type, so that
+`isinstance` and `except` work across a round trip.
+"""
+
+import enum
+import operator
+import pickle
+import sys
+import types
+import typing
+import uuid
+import weakref
+from typing import Any
+
+from atoll._parcel.names import Reduced, by_name, is_at
+
+__all__ = ["reduce_type"]
+
+_type_of_token: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+_token_of_type: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+
+
+_complete: weakref.WeakSet[type] = weakref.WeakSet()  # with all their attributes
+
+
+def _token(found: type) -> str:
+    token = _token_of_type.get(found)
+    if token is None:
+        token = uuid.uuid4().hex
+        _token_of_type[found] = token
+        _type_of_token[token] = found
+        _complete.add(found)
+    return token
+
+
+def _register(made: type, token: str) -> None:
+    _token_of_type[made] = token
+    _type_of_token[token] = made
+
+
+_C_NAMES = {
+    value: name
+    for name, value in vars(types).items()
+    if isinstance(value, type) and value.__module__ == "builtins"
+}
+_NOT_SENT = frozenset(
+    {
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__qualname__",
+        "_abc_impl",
+        "__static_attributes__",
+        "__firstlineno__",
+        "__annotations_cache__",
+        "__annotate_func__",
+    }
+)
+_C_PARTS = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
+class _Typed(typing.TypedDict):
+    pass
+
+
+_TypedDictMeta: Any = type(_Typed)
+
+
+def _metatype_of(found: type) -> type | None:
+    """Its metaclass; None where the bases say it, which some in C have no name for."""
+    if any(type(base) is type(found) for base in found.__bases__):
+        return None
+    return type(found)
+
+
+def reduce_type(found: type) -> Reduced:
+    """Take a type apart: by name, or by value where it was written in Python.
+
+    Raises:
+        pickle.PicklingError: It can be done neither way.
+    """
+    if found.__module__ == "builtins" and not is_at(
+        found, "builtins", found.__qualname__
+    ):
+        if found in _C_NAMES:
+            return getattr, (types, _C_NAMES[found])
+        raise pickle.PicklingError("it has no name to find it by")
+    named = by_name(found)
+    if named is not None:
+        return named
+    if isinstance(found, enum.EnumType):
+        return _reduce_enum(found)
+    if not found.__flags__ & (1 << 9) or any(  # Py_TPFLAGS_HEAPTYPE
+        type(value) in _C_PARTS and value.__objclass__ is found
+        for value in vars(found).values()
+    ):
+        raise pickle.PicklingError("it is written in C and not found by its name")
+    if type(found).__module__ == "_ctypes" and "_fields_" not in vars(found):
+        if hasattr(found, "_length_"):
+            return operator.mul, (found._type_, found._length_)  # type: ignore[attr-defined]
+        raise pickle.PicklingError("ctypes makes it, and it has no name to find it by")
+    slots = vars(found).get("__slots__")
+    slot_names = (slots,) if isinstance(slots, str) else tuple(slots or ())
+    attributes = {
+        name: value
+        for name, value in vars(found).items()
+        if name not in _NOT_SENT
+        and not isinstance(
+            value, types.MemberDescriptorType | types.GetSetDescriptorType
+        )
+        and type(value).__name__ != "CField"  # ctypes makes them of _fields_
+    }
+    attributes.pop("__slots__", None)
+    if sys.version_info >= (3, 14) and not attributes.get("__annotations__"):
+        attributes["__annotate__"] = found.__annotate__
+    head: dict[str, Any] = {
+        "__module__": found.__module__,
+        "__qualname__": found.__qualname__,
+    }
+    if slots is not None:
+        head["__slots__"] = slot_names
+    bases: tuple[Any, ...] = found.__bases__
+    if typing.Generic in bases or isinstance(found, _TypedDictMeta):
+        # Their metaclasses work on what the class statement said.
+        bases = vars(found).get("__orig_bases__", bases)
+        head["__annotations__"] = attributes.pop("__annotations__", {})
+    parts = (_metatype_of(found), found.__name__, bases, head, _token(found))
+    return _make_type, parts, attributes, None, None, _complete_type
+
+
+def _make_type(
+    metatype: Any, name: str, bases: tuple[type, ...], head: dict[str, Any], token: str
+) -> type:
+    made = _type_of_token.get(token)
+    if made is None:
+        keywords = {} if metatype is None else {"metaclass": metatype}
+        made = types.new_class(name, bases, keywords, lambda body: body.update(head))
+        _register(made, token)
+    return made
+
+
+def _complete_type(made: type, attributes: dict[str, Any]) -> None:
+    # Two threads that receive it first at once both fill it, with the same: each may
+    # use it when it is done.
+    if made in _complete:
+        return
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    _complete.add(made)
+
+
+def _reduce_enum(found: Any) -> Reduced:
+    members = {member.name: member.value for member in found.__members__.values()}
+    aliases = {
+        name: member.value
+        for name, member in found.__members__.items()
+        if name != member.name
+    }
+    skipped = _NOT_SENT | set(found.__members__) | set(vars(enum.Enum))
+    attributes = {
+        name: value
+        for name, value in vars(found).items()
+        if name not in skipped
+        and isinstance(
+            value, types.FunctionType | property | classmethod | staticmethod
+        )
+    }
+    arguments = (
+        type(found),
+        found.__name__,
+        found.__bases__,
+        members | aliases,
+        {"__module__": found.__module__, "__qualname__": found.__qualname__},
+        _token(found),
+    )
+    # The receiver makes members of their values alone, without __new__ and __init__,
+    # whose globals are not there yet; what those have set comes afterwards.
+    own = {
+        member.name: {k: v for k, v in vars(member).items() if k not in _MEMBER_PARTS}
+        for member in found.__members__.values()
+    }
+    state = attributes, {name: values for name, values in own.items() if values}
+    return _make_enum, arguments, state, None, None, _complete_enum
+
+
+class _One(enum.Enum):
+    A = 1
+
+
+_MEMBER_PARTS = frozenset(vars(_One.A)) | {"_sort_order_"}
+
+
+def _complete_enum(made: Any, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    if made not in _complete:
+        attributes, own = state
+        for name, values in own.items():
+            vars(made[name]).update(values)
+        _complete_type(made, attributes)
+
+
+def _make_enum(
+    metatype: Any,
+    name: str,
+    bases: tuple[type, ...],
+    members: dict[str, Any],
+    head: dict[str, Any],
+    token: str,
+) -> type:
+    made = _type_of_token.get(token)
+    if made is None:
+        body = metatype.__prepare__(name, bases)
+        for key, value in (head | members).items():
+            body[key] = value
+        made = metatype(name, bases, body)
+        _register(made, token)
+    return made
