@@ -9,12 +9,18 @@
 
 #include "base/memory.h"
 
-enum { FORMAT_BYTES_MAX = 4096, PIECES_MAX = 256, NAME_BYTES_MAX = 64 };
+enum {
+    FORMAT_BYTES_MAX = 4096,
+    PIECES_MAX = 256,
+    NAME_BYTES_MAX = 64,
+    USER_BYTES_MAX = 256,
+};
 
 typedef enum kind {
     LITERAL, /* bytes [start, start + size) of the text */
     ATOM,    /* the letter in `atom` */
     FIELD,   /* fields[field] */
+    USER,    /* who is named in that */
 } kind;
 
 typedef struct piece {
@@ -43,6 +49,9 @@ static const char ATOMS[] = "hlutrmUqHsBbfaTMDLp";
 static const char COMMON[] = "%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s";
 static const char COMBINED[] =
     "%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s \"%(f)s\" \"%(a)s\"";
+
+/* The headers of JSON, in this order. */
+static const char JSON[] = "%(f)s%(a)s%(u)s";
 
 /* ---- reading a format --------------------------------------------------------------
  */
@@ -113,6 +122,9 @@ static int read_atom(at_log_format *format, const char *text, size_t size, piece
     } else if (letter == 'a') {
         name = "user-agent";
         name_size = 10;
+    } else if (letter == 'u') {
+        name = "authorization";
+        name_size = 13;
     }
     bool of_header = name != NULL && inside[0] == '{';
     if (of_header ? (letter != 'i' && letter != 'o') || name_size >= NAME_BYTES_MAX
@@ -125,7 +137,7 @@ static int read_atom(at_log_format *format, const char *text, size_t size, piece
         if (place < 0) {
             return place;
         }
-        found->kind = FIELD;
+        found->kind = letter == 'u' ? USER : FIELD;
         found->field = (uint8_t)place;
     }
     return used;
@@ -184,8 +196,10 @@ int at_log_format_new(at_log_format **out, at_span text, at_fault *fault)
     bool is_json = is(text, "json");
     if (is(text, "common")) {
         text = (at_span){COMMON, sizeof COMMON - 1};
-    } else if (is(text, "combined") || is_json) {
-        text = (at_span){COMBINED, sizeof COMBINED - 1}; /* of JSON, for its headers */
+    } else if (is(text, "combined")) {
+        text = (at_span){COMBINED, sizeof COMBINED - 1};
+    } else if (is_json) {
+        text = (at_span){JSON, sizeof JSON - 1};
     }
     if (text.size == 0 || text.size > FORMAT_BYTES_MAX) {
         return at_fault_set(fault, AT_ELIMIT,
@@ -282,6 +296,73 @@ static int put_client(at_bytes *out, at_span text)
     return text.size == 0 ? put(out, "-") : escape(out, text, false);
 }
 
+/* The value of a letter of base64; negative: it is none. */
+static int sextet(char letter)
+{
+    static const char LETTERS[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = letter != '\0' ? strchr(LETTERS, letter) : NULL;
+    return at != NULL ? (int)(at - LETTERS) : -1;
+}
+
+/* Who "Basic dXNlcjpwYXNz" names: what is before the colon, in `room` that has space
+ * for it. Nobody, where there is no colon; the rest, a password, is not decoded. */
+static at_span user_of(at_span credentials, char room[USER_BYTES_MAX])
+{
+    static const char SCHEME[] = "basic ";
+    size_t at = 0;
+    for (; at < sizeof SCHEME - 1; at++) {
+        if (at == credentials.size ||
+            (credentials.data[at] | (at < 5 ? 0x20 : 0)) != SCHEME[at]) {
+            return (at_span){NULL, 0};
+        }
+    }
+    while (at < credentials.size && credentials.data[at] == ' ') {
+        at++;
+    }
+    unsigned bits = 0, held = 0;
+    size_t size = 0;
+    for (; at < credentials.size && size < USER_BYTES_MAX; at++) {
+        int value = sextet(credentials.data[at]);
+        if (value < 0) {
+            break;
+        }
+        bits = bits << 6 | (unsigned)value;
+        held += 6;
+        if (held < 8) {
+            continue;
+        }
+        held -= 8;
+        char byte = (char)(bits >> held & 0xff);
+        if (byte == ':') {
+            return (at_span){room, size};
+        }
+        room[size++] = byte;
+    }
+    return (at_span){NULL, 0};
+}
+
+/* A blank would begin the next column. */
+static int put_user(at_bytes *out, at_span credentials)
+{
+    char room[USER_BYTES_MAX];
+    at_span rest = user_of(credentials, room);
+    if (rest.size == 0) {
+        return put(out, "-");
+    }
+    while (rest.size != 0) {
+        const char *blank = memchr(rest.data, ' ', rest.size);
+        size_t size = blank != NULL ? (size_t)(blank - rest.data) : rest.size;
+        if (escape(out, (at_span){rest.data, size}, false) < 0 ||
+            (blank != NULL && put(out, "\\x20") < 0)) {
+            return AT_ENOMEM;
+        }
+        size += blank != NULL;
+        rest = (at_span){rest.data + size, rest.size - size};
+    }
+    return 0;
+}
+
 static at_span path_of(at_span target)
 {
     const char *mark = target.size != 0 ? memchr(target.data, '?', target.size) : NULL;
@@ -349,7 +430,7 @@ static int put_atom(char atom, const at_log_record *record, at_bytes *out)
                    took % 1000000000 / 1000);
     case 'p':
         return say(out, "<%d>", record->process);
-    default: /* l, u */
+    default: /* l */
         return put(out, "-");
     }
 }
@@ -363,6 +444,7 @@ static int write_pieces(const at_log_format *format, const at_log_record *record
         result = one->kind == LITERAL
                      ? at_bytes_append(out, format->text + one->start, one->size)
                  : one->kind == ATOM ? put_atom(one->atom, record, out)
+                 : one->kind == USER ? put_user(out, record->fields[one->field])
                                      : put_client(out, record->fields[one->field]);
     }
     return result;
@@ -378,6 +460,7 @@ static int put_string(at_bytes *out, const char *key, at_span value)
 
 static int write_json(const at_log_record *record, at_bytes *out)
 {
+    char room[USER_BYTES_MAX];
     bool failed =
         put(out, "{\"time\":\"") < 0 || escape(out, record->iso_time, true) < 0 ||
         put(out, "\"") < 0 || put_string(out, "client", record->peer) < 0 ||
@@ -391,6 +474,7 @@ static int write_json(const at_log_record *record, at_bytes *out)
             record->duration_ns % 1000000000 / 1000) < 0 ||
         put_string(out, "referer", record->fields[0]) < 0 ||
         put_string(out, "user_agent", record->fields[1]) < 0 ||
+        put_string(out, "user", user_of(record->fields[2], room)) < 0 ||
         say(out, ",\"process\":%d}", record->process) < 0;
     return failed ? AT_ENOMEM : 0;
 }

@@ -1,8 +1,9 @@
 /* The lines of an access log: a format with atoms in it, or JSON.
  *
  * Atoms are written as in gunicorn, "%(h)s":
- *   h client's address    l "-"                 u "-" (who the user is, nobody knows
- * here) t time, in brackets   r request line        m method       U path      q query
+ *   h client's address    l "-"                 u user, as the client claims it in
+ *                                                 Authorization: Basic
+ *   t time, in brackets   r request line        m method       U path      q query
  *   H protocol            s status              B body bytes   b the same, "-" for none
  *   f Referer             a User-Agent          p process, in <>
  *   T, M, D seconds, milliseconds, microseconds that it took, as integers; L as decimal

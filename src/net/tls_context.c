@@ -93,8 +93,18 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen,
 /* Fill the fault with a sentence and OpenSSL's own reason. */
 static int refuse(at_fault *fault, const char *what, const char *path)
 {
-    unsigned long error = ERR_peek_last_error();
+    /* The first says what went wrong, the last what was tried. */
+    unsigned long error = ERR_peek_error();
     const char *reason = error != 0 ? ERR_reason_error_string(error) : NULL;
+    if (error != 0 && ERR_SYSTEM_ERROR(error)) {
+        reason = strerror(ERR_GET_REASON(error));
+    } else if (ERR_GET_LIB(error) == ERR_LIB_PEM &&
+               ERR_GET_REASON(error) == PEM_R_NO_START_LINE) {
+        reason = "there is none in PEM format in it";
+    } else if (ERR_GET_LIB(error) == ERR_LIB_X509 &&
+               ERR_GET_REASON(error) == X509_R_KEY_VALUES_MISMATCH) {
+        reason = "it belongs to another certificate";
+    }
     int result = at_fault_set(fault, AT_EINVALID, "%s %s: %s", what, path,
                               reason != NULL ? reason : "not usable");
     ERR_clear_error();

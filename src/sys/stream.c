@@ -117,8 +117,14 @@ int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
     return count;
 }
 
+/* A socket on which nobody listens any more. The connection would be refused by any
+ * file, and no other is ours to remove. */
 static bool is_deserted(const struct sockaddr_un *address)
 {
+    struct stat facts;
+    if (lstat(address->sun_path, &facts) < 0 || !S_ISSOCK(facts.st_mode)) {
+        return false;
+    }
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (probe < 0) {
         return false;

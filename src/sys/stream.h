@@ -28,7 +28,7 @@ int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
                      int most, at_fault *fault);
 
 /* Open a listening Unix socket at `path`; a socket there that nobody listens on any
- * more is replaced. Everyone may connect who may enter the folder.
+ * more is replaced, and nothing else is. Everyone may connect who may enter the folder.
  * ctx:   any
  * gives: the descriptor
  * errs:  as at_error_from_errno() */

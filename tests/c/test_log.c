@@ -30,7 +30,7 @@ static const at_log_record RECORD = {
     .process = 42,
     .sent_bytes = 1234,
     .duration_ns = 2345678901,
-    .fields = {{"ref", 3}, {"agent", 5}},
+    .fields = {{"ref", 3}, {"agent", 5}, {"basic Ym9iOg==", 14}},
 };
 
 static void expect(const char *format_text, const at_log_record *record,
@@ -50,21 +50,59 @@ static void atoms(void)
     expect("common", &RECORD,
            "10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET /a/b?c=d?e HTTP/1.1\" 200 "
            "1234\n");
-    expect("combined", &RECORD,
-           "10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET /a/b?c=d?e HTTP/1.1\" 200 "
-           "1234 \"ref\" \"agent\"\n");
+    at_log_record known = RECORD;
+    known.fields[0] = SPAN("Basic cmVlZjpzZWNyZXQ=");
+    known.fields[1] = RECORD.fields[0];
+    known.fields[2] = RECORD.fields[1];
+    expect(
+        "combined", &known,
+        "10.0.0.1 - reef [10/Oct/2000:13:55:36 -0700] \"GET /a/b?c=d?e HTTP/1.1\" 200 "
+        "1234 \"ref\" \"agent\"\n");
     expect("json", &RECORD,
            "{\"time\":\"2000-10-10T13:55:36.123-07:00\",\"client\":\"10.0.0.1\","
            "\"method\":\"GET\",\"path\":\"/a/b\",\"query\":\"c=d?e\","
            "\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,"
            "\"seconds\":2.345678,\"referer\":\"ref\",\"user_agent\":\"agent\","
-           "\"process\":42}\n");
+           "\"user\":\"bob\",\"process\":42}\n");
     expect("%(m)s %(U)s %(q)s %(H)s %(s)s %(B)s %(b)s|%(T)s %(M)s %(D)s %(L)s|%(p)s%%",
            &RECORD,
            "GET /a/b c=d?e HTTP/1.1 200 1234 1234|2 2345 2345678 2.345678|<42>%\n");
     static const at_log_record nothing = {0};
     expect("%(h)s %(r)s %(s)s %(b)s %(B)s %(U)s %(q)s. %({x}i)s", &nothing,
            "- - - - 0 - . -\n");
+}
+
+static void users(void)
+{
+    static const struct {
+        const char *credentials, *line;
+    } cases[] = {
+        {"Basic cmVlZjpzZWNyZXQ=", "reef\n"},
+        {"bASIC   cmVlZjpzZWNyZXQ=", "reef\n"},
+        {"Basic YSBiIjp4", "a\\x20b\\\"\n"}, /* a b":x */
+        {"Basic IDp4", "\\x20\n"},
+        {"Basic Cjp4", "\\x0a\n"},
+        {"Basic OnBhc3M=", "-\n"}, /* nobody, with a password */
+        {"Basic cmVlZg==", "-\n"}, /* no colon */
+        {"Basic !!!!", "-\n"},     /* no base64 */
+        {"Basic", "-\n"},
+        {"Basi", "-\n"},
+        {"Basic ", "-\n"},
+        {"Bearer cmVlZjpzZWNyZXQ=", "-\n"},
+        {"", "-\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        at_log_record record = RECORD;
+        const char *credentials = cases[i].credentials;
+        record.fields[0] = (at_span){credentials, strlen(credentials)};
+        expect("%(u)s", &record, cases[i].line);
+    }
+    /* A name that is too long is nobody's. */
+    char text[6 + 4000 + 1] = "Basic ";
+    memset(text + 6, 'Y', 4000);
+    at_log_record record = RECORD;
+    record.fields[0] = (at_span){text, strlen(text)};
+    expect("%(u)s", &record, "-\n");
 }
 
 static void escapes(void)
@@ -232,6 +270,7 @@ static int log_without_memory(void)
 int main(void)
 {
     RUN(atoms);
+    RUN(users);
     RUN(escapes);
     RUN(fields);
     RUN(refused);

@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,7 @@ from atoll._server.orders import Orders
 from atoll._server.plan import Plan
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
+from atoll._server.worker import app_traceback
 
 
 def main() -> None:
@@ -91,8 +91,8 @@ def template(control: socket.socket) -> int:
         app = load_app(settings.app, settings.app_dir, settings.factory)
     except AppError as error:
         failure = str(error)
-    except BaseException:
-        failure = traceback.format_exc().rstrip()
+    except BaseException as error:
+        failure = app_traceback(error)
     _settle()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 1)

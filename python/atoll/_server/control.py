@@ -57,8 +57,10 @@ def parse_bind(text: str) -> tuple[str, int]:
     if text.startswith("unix:"):
         return text.removeprefix("unix:"), -1
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text!r} is neither host:port nor unix:path")
+    if not colon or not port.isdigit():
+        raise ValueError(f"--control-bind {text!r} is neither host:port nor unix:path")
+    if int(port) > 65535:
+        raise ValueError(f"--control-bind {text!r}: a port is at most 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return host, int(port)

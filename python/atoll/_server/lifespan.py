@@ -23,13 +23,23 @@ class StartupFailedError(Exception):
         self.cause = cause
 
 
+def strip(error: BaseException) -> BaseException:
+    """The exception without this module's own frame at the top."""
+    frames = error.__traceback__
+    if frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return error.with_traceback(frames)
+
+
 class Lifespan:
     """One application's lifespan, in a task of its own.
 
     Args:
         app: The ASGI application.
         mode: "on": it must speak the protocol; "off": it is not asked; "auto": one
-            that raises at the first event is taken to speak none.
+            that raises before it answers is taken to speak none, as the specification
+            has it. The log has the exception of one that had asked for the first
+            event: it may have meant to start.
     """
 
     def __init__(self, app: Callable[..., Any], mode: str) -> None:
@@ -42,7 +52,7 @@ class Lifespan:
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._failure: str | None = None
-        self._asked = False
+        self._asked = self._answered = self._ending = False
         self._error: BaseException | None = None
 
     async def startup(self) -> None:
@@ -59,17 +69,30 @@ class Lifespan:
         await self._started.wait()
         if self._failure is not None:
             raise StartupFailedError(self._failure, self._error)
-        if self._error is not None or self._stopped.is_set():
+        if not self._answered:
             if self.mode == "on":
                 raise StartupFailedError("the application has no lifespan", self._error)
+            self._tell_why()
             self._task = None
             return
         self.state = state
+
+    def _tell_why(self) -> None:
+        if self._asked and self._error is not None:
+            logger.warning(
+                "the application raised in its lifespan's startup and is served"
+                " without a lifespan: --lifespan on makes that an error, --lifespan off"
+                " does not ask",
+                exc_info=strip(self._error),
+            )
+        else:
+            logger.debug("the application has no lifespan: %r", self._error)
 
     async def shutdown(self) -> bool:
         """Let the application end; True unless it failed to."""
         if self._task is None or self._task.done():
             return True
+        self._ending = True
         self._events.put_nowait({"type": "lifespan.shutdown"})
         await self._stopped.wait()
         if self._failure is not None:
@@ -88,6 +111,10 @@ class Lifespan:
             await self.app(scope, self._receive, self._send)
         except BaseException as error:
             self._error = error
+            if self._answered and not self._ending:
+                logger.error(
+                    "the application's lifespan ended early", exc_info=strip(error)
+                )
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -101,6 +128,7 @@ class Lifespan:
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete":
+            self._answered = True
             self._started.set()
         elif kind == "lifespan.startup.failed":
             self._failure = message.get("message") or "no reason given"

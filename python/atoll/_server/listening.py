@@ -1,6 +1,7 @@
 """The service with its sockets, limits, certificates and static files."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,6 +66,20 @@ def open_sockets(service: Any, settings: Settings) -> None:
         adopt_sockets(service, inherited)
     else:
         service.listen(settings.host, settings.port, settings.backlog)
+
+
+def explain(error: Exception) -> str:
+    """What is wrong, for the user, and a way out where there is a common one."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    way_out = {
+        errno.EADDRINUSE: "; choose another --port, or 0 for any that is free",
+        errno.EACCES: "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit"
+        " of systemd",
+    }
+    if error.strerror.startswith("cannot listen on ") and " port " in error.strerror:
+        return error.strerror + way_out.get(error.errno or 0, "")
+    return error.strerror
 
 
 def adopt_sockets(service: Any, descriptors: Iterable[int]) -> None:

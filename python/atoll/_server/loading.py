@@ -1,5 +1,6 @@
 """Finding the application: "module:attribute" to a callable."""
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -26,8 +27,8 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
     """
     module_name, _, attribute = name.partition(":")
     attribute = attribute or "app"
-    if not module_name:
-        raise AppError(f"{name!r} is not of the form 'module:attribute'")
+    if not module_name or module_name.startswith(".") or "/" in module_name:
+        raise AppError(f"{name!r} is not of the form 'module:attribute'{_hint(name)}")
     if app_dir and app_dir not in sys.path:
         sys.path.insert(0, str(Path(app_dir).resolve()))
     try:
@@ -37,19 +38,40 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
         # error, and is shown with its traceback.
         if error.name and (module_name + ".").startswith(error.name + "."):
             where = app_dir or "the current folder and sys.path"
-            raise AppError(f"no module named {error.name!r} in {where}") from None
+            raise AppError(
+                f"no module named {error.name!r} in {where}{_hint(name)}"
+            ) from None
         raise
     app: Any = module
     for part in attribute.split("."):
         try:
             app = getattr(app, part)
         except AttributeError:
-            raise AppError(f"module {module_name!r} has no {attribute!r}") from None
+            near = (
+                difflib.get_close_matches(part, vars(app), 1) if app is module else []
+            )
+            hint = f"; did you mean '{module_name}:{near[0]}'?" if near else ""
+            raise AppError(
+                f"module {module_name!r} has no {attribute!r}{hint}"
+            ) from None
     if factory:
         app = app()
     if not callable(app):
         raise AppError(f"{name!r} is not callable: {type(app).__name__}")
     return app  # type: ignore[no-any-return]
+
+
+def _hint(name: str) -> str:
+    """What to write where the name is a file's."""
+    file, colon, attribute = name.partition(":")
+    path = Path(file)
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        return ""
+    *folders, last = path.with_suffix("").parts
+    named = f"{last}{colon}{attribute}"
+    if folders:
+        return f"; {file} is a file: write --app-dir {path.parent} {named}"
+    return f"; {file} is a file: write {named}"
 
 
 def load_copies(

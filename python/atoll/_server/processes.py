@@ -175,7 +175,11 @@ class Processes:
         send_line(record.handle.control, order="sign")
 
     def kill(self, record: WorkerRecord) -> None:
-        """SIGKILL."""
+        """SIGKILL; for one that is not forked yet, to the template."""
+        if record.death_fd < 0:
+            if self._template is not None and self._template.process is not None:
+                self._template.process.kill()
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(record.death_fd, signal.SIGKILL)
 

@@ -1,10 +1,12 @@
 """`atoll.Server`: the server in a program's own code, and in its tests."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any, Self
 
 from atoll._errors import AtollError
+from atoll._server.checking import check_names
 from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
 from atoll._server.stats import ServerStats
@@ -24,9 +26,9 @@ class Server:
             `loop`, `timeout_drain` and so on.
 
     Raises:
-        TypeError: A setting that does not exist.
-        ValueError: Settings that contradict each other: an application that is not
-            named runs in this interpreter only.
+        TypeError: A setting that does not exist, or one of another type.
+        ValueError: A setting that is out of bounds, or settings that contradict each
+            other: an application that is not named runs in this interpreter only.
 
     As a context manager it serves inside the block:
 
@@ -36,6 +38,7 @@ class Server:
 
     def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
         name = app if isinstance(app, str) else getattr(app, "__name__", repr(app))
+        check_names(settings, {f.name for f in dataclasses.fields(Settings)} - {"app"})
         self.settings = Settings(app=name, **settings)
         self._app = None if isinstance(app, str) else app
         make_plan(self.settings, self._app is not None)
@@ -58,13 +61,17 @@ class Server:
         """Serve in the background; returns when the first worker answers.
 
         Raises:
-            RuntimeError: It is running.
+            RuntimeError: It is running, or has `preload`, which needs `run()`.
             AtollError: The application did not start; the log has its traceback.
         """
         if self._thread is not None:
             raise RuntimeError("the server is running")
         if self.settings.preload:
-            raise RuntimeError("preload makes the program a server: use run()")
+            raise RuntimeError(
+                "preload needs run(): its workers are orphans that the process adopts"
+                " (PR_SET_CHILD_SUBREAPER), and so it would every orphan of a program;"
+                " model='processes' without preload can be started"
+            )
         supervisor = self._make()
         self._known.clear()
         self._thread = threading.Thread(

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+from atoll._server.checking import checked
+
 Lifespan = Literal["auto", "on", "off"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 Interface = Literal["auto", "asgi", "wsgi"]
@@ -12,6 +14,9 @@ Model = Literal["auto", "interpreters", "threads", "processes"]
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How to serve one application.
+
+    Raises:
+        TypeError, ValueError: A value that cannot be; see `checking`.
 
     Attributes:
         app: Where it is: "module:attribute", the attribute may have dots.
@@ -187,6 +192,10 @@ class Settings:
     ws_ping_interval: float = 20.0
     ws_ping_timeout: float = 20.0
     ws_per_message_deflate: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in checked(self).items():
+            object.__setattr__(self, name, value)
 
     def logs_access(self) -> bool:
         """Is there an access log?"""

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from atoll import top
-from atoll._server import logs
+from atoll._errors import AtollError
+from atoll._server import listening, logs
 from atoll._server.hosts import RESTART_FIRST_S, Host, Inside, WorkerRecord
 from atoll._server.orders import Orders
 from atoll._server.plan import Plan, is_free_threaded, make_plan
@@ -41,6 +42,8 @@ RESTART_FORGIVEN_S = 60.0
 KILL_AFTER_S = 10.0
 #: The same for a thread, which is only left: its lifespan and interpreter have so long.
 LEAVE_AFTER_S = 5.0
+#: Seconds for workers to end that are still starting: they have nothing to finish.
+LEAVE_STARTING_S = 0.5
 
 
 class Supervisor:
@@ -115,6 +118,11 @@ class Supervisor:
         service = self.host.service
         return None if service is None else collect(service, self._started_at)
 
+    @property
+    def left_some(self) -> bool:
+        """Do threads run on that could not be ended?"""
+        return bool(self._vigil.left)
+
     # ---- the main loop ----
 
     def run(self, signals: bool = True) -> int:
@@ -130,9 +138,9 @@ class Supervisor:
         logs.set_up(self.settings.log_level)
         try:
             self.host.open()
-        except (OSError, ValueError) as error:
-            logger.error("%s", error)
-            self.failure = str(error)
+        except (OSError, ValueError, LookupError, AtollError) as error:
+            self.failure = listening.explain(error)
+            logger.error("%s", self.failure)
             self._close()
             return 1
         self._warn()
@@ -227,7 +235,8 @@ class Supervisor:
                 self._start(worker)
             if worker.kill_at is not None and worker.kill_at <= now:
                 worker.kill_at = None
-                logger.error("worker %d does not end: killed", worker.index)
+                if self._served:
+                    logger.error("worker %d does not end: killed", worker.index)
                 self.host.kill(worker)
         if self.plan.processes:
             self._signs.look(self._everyone())
@@ -282,7 +291,8 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _take_signals(self) -> None:
-        for number in self._wake_read.recv(64):
+        # Once each: a terminal and what runs this may both pass Ctrl-C on.
+        for number in dict.fromkeys(self._wake_read.recv(64)):
             if self.orders is not None:
                 # The process above says what to do. Who ends this one alone gets it.
                 if number == signal.SIGTERM and not self._stopping:
@@ -335,13 +345,20 @@ class Supervisor:
             self._leave_at = (
                 time.monotonic() + self.settings.timeout_drain + LEAVE_AFTER_S
             )
+        if not self._served and self.failure is None and self.orders is None:
+            logger.info("%s had not started yet", self.settings.app)
+            self._leave_at = time.monotonic() + LEAVE_STARTING_S
+            for worker in self._everyone():
+                if worker.running and self.plan.processes:
+                    worker.kill_at = self._leave_at
 
     def _leave_the_rest(self) -> None:
         """The time is over, and a thread cannot be ended from outside."""
         self._leave_at = None
         for worker in self._everyone():
-            if worker.running:
+            if worker.running and self._served:
                 logger.error("worker %d does not end: it is left", worker.index)
+            if worker.running:
                 self._vigil.left.append(worker)
 
     def _set_kill(self, worker: WorkerRecord) -> None:

@@ -288,9 +288,10 @@ def app_traceback(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and _is_own(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return "".join(
-        traceback.format_exception(error.with_traceback(frames or error.__traceback__))
-    ).rstrip()
+    if frames is None and not isinstance(error, SyntaxError):
+        frames = error.__traceback__
+    # None where the module itself is no Python: the error says where.
+    return "".join(traceback.format_exception(error.with_traceback(frames))).rstrip()
 
 
 def _is_own(filename: str) -> bool:

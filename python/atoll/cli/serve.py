@@ -2,6 +2,7 @@
 
 import dataclasses
 import faulthandler
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from atoll import top
 from atoll._server.check import try_app
 from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
@@ -271,14 +273,21 @@ def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
     Ctrl-C, or SIGTERM, finishes the running requests and ends with 0; a second one ends
     at once.
     """
-    settings = Settings(app_dir=app_dir or os.getcwd(), **fields)  # noqa: PTH109
-    if check and (crash := try_app(settings)) is not None:
-        raise click.ClickException(crash)
-    faulthandler.enable()
     try:
+        settings = Settings(app_dir=app_dir or os.getcwd(), **fields)  # noqa: PTH109
         plan = make_plan(settings)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if check and (crash := try_app(settings)) is not None:
+        raise click.ClickException(crash)
+    faulthandler.enable()
     if in_main:
         plan = dataclasses.replace(plan, workers=1, place="main")
-    sys.exit(Supervisor(settings, plan=plan).run())
+    supervisor = Supervisor(settings, plan=plan)
+    code = supervisor.run()
+    if supervisor.left_some:
+        # The orderly end of the process would wait for them.
+        top.close()
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)

@@ -129,7 +129,13 @@ def read_env_file(_: click.Context, __: click.Parameter, value: str | None) -> N
     """Callback of `--env-file`: variables that are not set are set from it."""
     if value is None:
         return
-    for name, text in parse_env(Path(value).read_text()).items():
+    try:
+        lines = Path(value).read_text()
+    except OSError as error:
+        raise ConfigError(f"{value}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{value} is no text: lines of NAME=value") from None
+    for name, text in parse_env(lines).items():
         os.environ.setdefault(name, text)
 
 
