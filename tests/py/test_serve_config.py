@@ -18,6 +18,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
     class Supervisor:
+        left_some = False
+
         def __init__(self, settings: Any, **_: Any) -> None:
             seen.update(settings.to_dict())
 
