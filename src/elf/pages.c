@@ -133,8 +133,28 @@ static int share_read_only(sharing *s, const Elf64_Phdr *segment)
     return 0;
 }
 
-/* Pages that relocation has not touched. Those it has are private memory by now, and
- * the copy's page behind them is not needed any more. */
+/* Has the page been written to since it was mapped, so that the copy's page behind it
+ * is not needed any more? To differ from the original is not enough: the copy's own
+ * page does where its dynamic table or a version need lies, and the loader need not
+ * have written to it (patchelf puts symbols and hash table beside them in such a
+ * segment). */
+static bool is_private(const sharing *s, uint64_t address, uint64_t offset)
+{
+    unsigned char stored[4096];
+    for (uint64_t at = 0; at < s->file->page_bytes; at += sizeof stored) {
+        if (at_file_read_at(s->copy, stored, sizeof stored, offset + at) !=
+            (long)sizeof stored) {
+            return false;
+        }
+        if (memcmp(stored, (const void *)(s->base + address + at), sizeof stored) !=
+            0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Pages that relocation has not touched. Those it has are private memory by now. */
 static int share_writable(sharing *s, const Elf64_Phdr *segment)
 {
     const at_elf_file *file = s->file;
@@ -155,7 +175,10 @@ static int share_writable(sharing *s, const Elf64_Phdr *segment)
             }
         }
         if (end == address) {
-            punch(s, segment, address + pages.to_offset, page);
+            const uint64_t offset = address + pages.to_offset;
+            if (is_private(s, address, offset)) {
+                punch(s, segment, offset, page);
+            }
             end += page;
         }
         address = end;

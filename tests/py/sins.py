@@ -39,7 +39,11 @@ def _target(source: Path, folder: Path) -> Path:
 def _compile(source: Path, folder: Path) -> None:
     compiler = "g++" if source.suffix == ".cpp" else os.environ.get("CC", "cc")
     flags = _BUILD_LINE.findall(source.read_text(encoding="utf-8"))
-    extra = shlex.split(flags[0].format(folder=folder)) if flags else []
+    extra = (
+        shlex.split(flags[0].format(folder=folder, source=source.parent))
+        if flags
+        else []
+    )
     subprocess.run(
         [
             *shlex.split(compiler),

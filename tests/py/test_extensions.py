@@ -350,6 +350,13 @@ def test_stable_abi():
     )
 
 
+def test_symbols_beside_the_dynamic_table():
+    in_interpreters(
+        "import beside_dynamic; assert beside_dynamic.add() == 1",
+        build("beside_dynamic"),
+    )
+
+
 def test_name_that_is_not_ascii():
     in_interpreters(
         "import größe; assert größe.answer == 42",
