@@ -68,6 +68,12 @@ HAZARDS = (
         "It sees the threads of the caller's interpreter only.",
     ),
     Hazard(
+        "static-types",
+        "An extension that changes a slot of one of CPython's own types (PySide6: the "
+        "attributes of modules) changes it for every interpreter.",
+        "Its images stay when their interpreters close, as others call them.",
+    ),
+    Hazard(
         "fork",
         "The child of a fork crashes while any other interpreter lives.",
         "Use subprocess, or multiprocessing's forkserver or spawn.",

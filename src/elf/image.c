@@ -99,6 +99,17 @@ bool at_image_pin(const void *address)
     return is_pinned;
 }
 
+bool at_image_space_pin_library_of(at_image_space *space, const void *address)
+{
+    pthread_mutex_lock(&all.lock);
+    const at_image *image = image_at(address);
+    const bool is_pinned =
+        image != NULL && at_space_find(space, image->library) != NULL;
+    space->is_pinned |= is_pinned;
+    pthread_mutex_unlock(&all.lock);
+    return is_pinned;
+}
+
 void at_thread_count_unref(at_thread_count *threads)
 {
     if (threads != NULL &&

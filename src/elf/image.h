@@ -105,6 +105,11 @@ const char *at_image_library_at(const void *address, uintptr_t *place);
  * space of it is not unmapped when it ends. Returns whether it does. ctx: any */
 bool at_image_pin(const void *address);
 
+/* The same for what functions chain up in: `address` may be another space's. `space` is
+ * pinned if it has an image of the same library. Returns whether. ctx: any; not while
+ * the space loads */
+bool at_image_space_pin_library_of(at_image_space *space, const void *address);
+
 /* End the space; its interpreter is gone and `fate` becomes of the images.
  * AT_IMAGE_KEEP does, whatever `fate` says, where code of them may be called again: a
  * thread that they started still lives when their destructors have run, a thread-local

@@ -9,6 +9,7 @@
 #include "interp/module.h"
 #include "interp/parsers.h"
 #include "interp/slot.h"
+#include "interp/static_types.h"
 
 /* ---- records --------------------------------------------------------------------- */
 
@@ -295,6 +296,7 @@ void at_extensions_closed(int64_t interpreter_id)
     /* A thread that sleeps for ever stands in the code of an image. */
     bool quiet = at_slot_inside_count(slot) == 0 && atomic_load(&slot->hung_count) == 0;
     at_parsers_forget(slot->space);
+    at_static_types_pin(slot->space);
     bool gone = at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
     at_slot_give(slot, !gone);
 }

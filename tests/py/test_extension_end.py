@@ -49,6 +49,38 @@ print([object() for _ in range(10)] != [], flush=True)
     assert said == "True\n"
 
 
+def test_images_stay_that_changed_a_type_of_cpython():
+    child(
+        "registers",
+        """
+import json
+cycle("import registers")
+assert unmapped() == 1
+cycle("import registers; registers.change_type()")
+assert unmapped() == 1 and not hasattr(json, "absent")
+cycle("import json; json.dumps([1])")
+assert not hasattr(json, "absent")
+""",
+    )
+
+
+def test_images_stay_whose_functions_call_each_other():
+    child(
+        "registers",
+        """
+change = "import registers; registers.change_type()"
+with atoll.Interpreter() as second:
+    with atoll.Interpreter() as first:
+        first.exec(change)
+        second.exec(change)
+    assert unmapped() == 0
+    second.exec("import json; assert not hasattr(json, 'absent')")
+import json
+assert not hasattr(json, "absent")
+""",
+    )
+
+
 def test_library_that_must_never_be_unmapped_is():
     child(
         "no_delete",

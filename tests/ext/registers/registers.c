@@ -62,10 +62,27 @@ SIN_FUNCTION(set_ref_tracer)
     return PyLong_FromLong(PyRefTracer_SetTracer(trace, &traced));
 }
 
+static getattrofunc attribute_of_module;
+static long attributes;
+
+static PyObject *count_attribute(PyObject *module, PyObject *name)
+{
+    attributes++;
+    return attribute_of_module(module, name);
+}
+
+SIN_FUNCTION(change_type)
+{
+    attribute_of_module = PyModule_Type.tp_getattro;
+    PyModule_Type.tp_getattro = count_attribute;
+    return PyLong_FromLong(attributes);
+}
+
 static PyMethodDef methods[] = {
     SIN_METHOD(add_audit_hook, METH_NOARGS),
     SIN_METHOD(set_allocator, METH_NOARGS),
     SIN_METHOD(set_ref_tracer, METH_NOARGS),
+    SIN_METHOD(change_type, METH_NOARGS),
     SIN_END,
 };
 
