@@ -27,7 +27,7 @@ def extensions() -> list[str]:
     Those of the standard library are not asked for.
     """
     names = []
-    for name, module in sys.modules.items():
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if file.endswith(".so") and "-packages/" in file:
             names.append(name)

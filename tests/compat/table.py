@@ -11,7 +11,19 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIELDS = ("numeric", "learning", "geography", "text", "web", "databases", "language")
+FIELDS = (
+    "numeric",
+    "learning",
+    "geography",
+    "text",
+    "web",
+    "databases",
+    "language",
+    "formats",
+    "storage",
+    "science",
+    "media",
+)
 
 
 @dataclass(frozen=True)
