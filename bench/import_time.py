@@ -18,6 +18,8 @@ import statistics
 import subprocess
 import sys
 
+from _needs import need
+
 RUN = """
 import json, time
 import atoll
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    need(options.modules)
     result = {module: measure(module, options.runs) for module in options.modules}
     if options.json:
         print(json.dumps(result))

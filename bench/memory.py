@@ -29,6 +29,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from _needs import need
+
 import atoll
 
 MB = 1 << 20
@@ -254,6 +256,7 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--workers", type=int, default=5)
     options = parser.parse_args()
+    need(["fastapi", "httptools", "orjson", "pydantic", "uvloop", "uvicorn"])
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "memory_application.py").write_text(APPLICATION)
         ours = measure_interpreters(folder, options.workers, options.kinds)

@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -29,6 +28,7 @@ import time
 from pathlib import Path
 
 import _loads
+from _needs import need
 
 HELLO = """
 async def app(scope, receive, send):
@@ -87,6 +87,8 @@ SERVERS = {
     " --loop uvloop --log-level warning",
     "hypercorn": "{bin}/hypercorn main:app --bind 127.0.0.1:{port} --workers {n}"
     " --worker-class uvloop --log-level warning",
+    "gunicorn": "{bin}/gunicorn main:app --bind 127.0.0.1:{port} --workers {n}"
+    " --worker-class uvicorn.workers.UvicornWorker --log-level warning",
     # The limit: bench/c/hello.c, compiled beside the application; one thread.
     "c": "./hello {port}",
 }
@@ -98,6 +100,21 @@ FURTHER = {
     ("hello", "granian"): " --no-ws",
     ("fastapi", "granian"): " --no-ws",
 }
+
+
+#: What the cases' applications import.
+MODULES = {
+    "fastapi": ["fastapi", "numpy", "orjson", "multipart"],
+    "static": ["starlette"],
+}
+
+
+def modules_of(names: list[str]) -> list[str]:
+    """What these servers are made of."""
+    servers = [name.partition("-")[0] for name in names]
+    found = [name for name in servers if name not in ("atoll", "c")]
+    found += ["uvicorn"] * ("gunicorn" in servers)
+    return [*found, "uvloop", "httptools"] if servers != ["c"] else []
 
 
 @dataclasses.dataclass
@@ -184,7 +201,9 @@ class Running:
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise SystemExit(f"{command} does not serve") from None
                 time.sleep(0.05)
-        time.sleep(1.5)  # the other workers
+        time.sleep(1 + workers / 2)  # the other workers
+        if self.process.poll() is not None:
+            raise SystemExit(f"{command} has ended by itself")
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -248,11 +267,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    tool, package = (
-        ("h2load", "nghttp2-client") if options.case == "h2" else ("wrk",) * 2
-    )
-    if shutil.which(tool) is None:
-        sys.exit(f"bench/serve.py needs {tool}: apt-get install {package}")
+    names = options.servers.split(",")
+    if unknown := [name for name in names if name not in SERVERS]:
+        parser.error(f"no server {unknown[0]!r}; there are {', '.join(SERVERS)}")
+    programs = {"h2": ["h2load"], "websocket": list[str]()}.get(options.case, ["wrk"])
+    need(modules_of(names) + MODULES.get(options.case, []), programs)
     with tempfile.TemporaryDirectory() as temporary:
         folder, script, target = Path(temporary), None, "/"
         if options.case in ("hello", "h2"):

@@ -30,6 +30,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _needs import need
+
 APP = """
 import time
 
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--servers", default=",".join(COMMANDS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    need(set(options.servers.split(",")) & {"uvicorn", "granian"})
     results: dict[str, list[dict[str, float]]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "main.py").write_text(APP)

@@ -5,13 +5,12 @@ python bench/wsgi.py [--rounds 3] [--seconds 3] [--workers 1,2] [--threads 4]
 
 import argparse
 import dataclasses
-import shutil
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
 import serve
+from _needs import need
 
 HELLO = """
 def app(environ, start_response):
@@ -42,8 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("bench/wsgi.py needs wrk: apt-get install wrk")
+    names = [name.partition("-")[0] for name in options.servers.split(",")]
+    need([name for name in names if name != "atoll"], ["wrk"])
     serve.SERVERS = {
         name: command.replace("THREADS", options.threads)
         for name, command in SERVERS.items()

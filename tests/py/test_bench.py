@@ -4,8 +4,13 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
 
 from atoll.cli.bench import svg_bars
+
+BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
 
 
 def test_json_and_report(tmp_path):
@@ -45,3 +50,15 @@ def test_plot_is_well_formed():
         float(bar.get("width")) for bar in plot.iter("{http://www.w3.org/2000/svg}rect")
     ]
     assert widths == [180.0, 360.0]
+
+
+@pytest.mark.parametrize("name", ["serve", "wsgi", "uneven", "import_time"])
+def test_what_a_benchmark_needs_is_one_line(name):
+    # Without site-packages nothing is installed.
+    script = BENCH / f"{name}.py"
+    run = subprocess.run(
+        [sys.executable, "-S", script], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert "pip install" in run.stderr
