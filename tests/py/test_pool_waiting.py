@@ -136,3 +136,69 @@ def test_control_c_ends_the_wait(model):
         assert not future.done()
         gate.set()
         assert future.result(DEADLINE) is True
+
+
+class Enough(Exception):
+    pass
+
+
+def wait_but_raise(future, step):
+    """Wait for the result, and raise before the `step`th opcode or after such a call.
+
+    Those are the places where a signal handler may run, and more. False where there
+    are not so many.
+    """
+    left = step
+
+    def count(frame, event, argument):
+        nonlocal left
+        if frame.f_code is wait_but_raise.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        left -= 1
+        if left == 0:
+            sys.settrace(None)
+            sys.setprofile(None)
+            raise Enough
+        return count
+
+    sys.settrace(count)
+    sys.setprofile(count)
+    try:
+        future.result(DEADLINE)
+    except Enough:
+        pass
+    finally:
+        sys.settrace(None)
+        sys.setprofile(None)
+    return left <= 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", ["leads", "waits", "is told"])
+def test_an_exception_anywhere_in_the_wait_loses_no_result(model, way, monkeypatch):
+    from atoll._pool import executor
+
+    if way == "waits":
+        monkeypatch.setattr(executor, "_LEAD_SECONDS", 0.0)
+    told = []
+    with atoll.Pool(1, model=model) as pool:
+        pool.submit(abs, 1).result(DEADLINE)
+        step = 0
+        raised = True
+        while raised:
+            step += 1
+            future = pool.submit(divmod, step, step % 2)  # every other one fails
+            if way == "is told":
+                future.add_done_callback(told.append)
+            try:
+                raised = wait_but_raise(future, step)
+            except ZeroDivisionError:
+                pass
+            if step % 2:
+                assert future.result(DEADLINE) == (step, 0)
+            else:
+                assert type(future.exception(DEADLINE)) is ZeroDivisionError
+    assert step > 50
+    if way == "is told":
+        assert len(told) == step

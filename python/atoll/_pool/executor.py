@@ -461,19 +461,23 @@ class Pool(Executor):
 
     def _collect(self) -> None:
         try:
-            while self._crew.alive or self._futures:
+            while self._crew.alive or self._futures or self._led:
                 wait = self._limits.wait_seconds()
-                self._deliver(self._desk.collect(wait))
-                if self._led:
-                    self._deliver_led()
+                for entry in self._desk.collect(wait):
+                    self._finish(entry)
+                self._finish_led()
                 if wait is not None:
                     self._limits.expire()
         finally:
             self._over.set()
+            self._finish_led()  # pairs with the look at _over of who led
 
-    def _deliver(self, left: list[Any]) -> None:
-        for entry in left:
-            self._finish(entry)
+    def _finish_led(self) -> None:
+        while self._led:
+            try:
+                self._finish(self._led.pop(0))
+            except IndexError:
+                return  # another thread had it too
 
     def _finish(self, entry: Any) -> None:
         """See to what the desk has left of a result."""
@@ -505,43 +509,32 @@ class Pool(Executor):
         """Wait for a result past the collector, but not for long; the time left.
 
         The wait is one in C that a signal handler interrupts only when it comes while
-        the thread sleeps, so a longer one is the condition's.
+        the thread sleeps, so a longer one is `PoolFuture.result`'s.
+
+        A handler may raise between any two steps here, so a result is the future's by
+        the call in C that takes it. What that leaves to do, errors and telling others,
+        is in `_led` then, for the collector.
         """
         began = time.monotonic()
         until = began + _LEAD_SECONDS
         if timeout is not None:
             until = min(until, began + timeout)
-        led = self._led
         try:
             while future._state == PENDING:
                 wait = max(0.0, until - time.monotonic())
-                taken = self._desk.lead(future, wait, led)
-                if led:
-                    self._deliver_led()
+                taken = self._desk.lead(future, wait, self._led)
+                if self._led:
+                    self._scheduler.nudge()
                 if taken is None or wait == 0.0:
                     break
-        except BaseException:
-            self._scheduler.nudge()  # what was taken, the collector delivers
-            raise
+        finally:
+            if self._led or self._shut:
+                self._scheduler.nudge()  # this may have been the last one
+            if self._over.is_set():
+                self._finish_led()
         if timeout is None:
             return None
         return max(0.0, began + timeout - time.monotonic())
-
-    def _deliver_led(self) -> None:
-        # A signal handler may raise anywhere in here, on the main thread: a result
-        # stays in the list until its future has it, and can be delivered again.
-        while self._led:
-            try:
-                entry = self._led[0]
-            except IndexError:
-                break  # another thread had it too
-            self._finish(entry)
-            try:
-                self._led.remove(entry)
-            except ValueError:
-                pass
-        if self._shut:
-            self._scheduler.nudge()  # it may have been the last one
 
     # ---- start and end ---------------------------------------------------------------
 

@@ -6,11 +6,13 @@ condition is made by who wants it, and the fields are C's (`src/bind/pool_future
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
+    LOGGER,
     PENDING,
     RUNNING,
 )
@@ -56,12 +58,82 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
         # Finished already, as most are of whoever collects many: nobody to wait for.
         if self._state == FINISHED and self._exception is None:
             return self._result
+        self._wait(timeout)
+        if self._state == CANCELLED_AND_NOTIFIED:
+            raise CancelledError
+        if self._state != FINISHED:
+            raise TimeoutError
+        if self._exception is None:
+            return self._result
+        try:
+            raise self._exception
+        finally:
+            del self  # a frame that the traceback keeps need not keep the future
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, or None.
+
+        Args:
+            timeout: Seconds to wait; None: as long as it takes.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It is not over in time.
+        """
+        self._wait(timeout)
+        if self._state == CANCELLED_AND_NOTIFIED:
+            raise CancelledError
+        if self._state != FINISHED:
+            raise TimeoutError
+        exception: BaseException | None = self._exception
+        return exception
+
+    def _wait(self, timeout: float | None) -> None:
+        """Wait until it is finished, or that long.
+
+        Not with the condition, as the base class does it: a signal handler that raises
+        could leave that locked, and then the collector waits for ever, and everybody
+        with it. CPython 3.14 runs handlers also after the call of `__enter__`, before
+        the `with` statement guards what that took; Condition.__enter__, a function of
+        Python, is such a place on all versions.
+        """
         # Where nobody else is told of it, the result comes straight to this thread.
         if self._state == PENDING and self._made is None:
             timeout = self._pool._lead(self, timeout)
-            if self._state == FINISHED and self._exception is None:
-                return self._result
-        return super().result(timeout)
+        if self._state != PENDING:
+            return
+        waiter = _Waiter()
+        _ = self._condition  # once it is there, who finishes this tells
+        waiters = self._waiters
+        waiters.append(waiter)
+        try:
+            if self._state == PENDING:
+                waiter.wait(timeout)
+        finally:
+            waiters.remove(waiter)
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call `fn` with this future when it is finished, or now if it is.
+
+        Callbacks are called in the order in which they were added, on a thread of the
+        pool or on this one; what one raises is logged.
+        """
+        _ = self._condition
+        self._done_callbacks.append(fn)
+        if self._state != PENDING:
+            self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        callbacks = self._done_callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                return  # another thread calls it
+            try:
+                callback(self)
+            except Exception:
+                LOGGER.exception("exception calling callback for %r", self)
 
     def running(self) -> bool:
         """Does a worker run it at this moment?"""
@@ -95,10 +167,32 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
         raise InvalidStateError("a pool's future is run by the pool alone")
 
 
+class _Waiter:
+    """A thread that waits for one future; the interface of `concurrent.futures`'."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self, timeout: float | None) -> None:
+        """Until it is told, or that long."""
+        if timeout is None:
+            self._lock.acquire()
+        else:
+            self._lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+    def add_result(self, future: Future[Any]) -> None:
+        """It is finished."""
+        if self._lock.locked():  # not by a set_result() of somebody else's before
+            self._lock.release()
+
+    add_exception = add_cancelled = add_result
+
+
 def tell(future: PoolFuture) -> None:
     """Wake who waits for a future that is finished, and run its callbacks."""
     with future._condition:
-        for waiter in future._waiters:
+        for waiter in list(future._waiters):  # those that give up go meanwhile
             if future._state == CANCELLED_AND_NOTIFIED:
                 waiter.add_cancelled(future)
             elif future._exception is not None:
@@ -106,7 +200,7 @@ def tell(future: PoolFuture) -> None:
             else:
                 waiter.add_result(future)
         future._condition.notify_all()
-    future._invoke_callbacks()  # type: ignore[attr-defined]
+    future._invoke_callbacks()
 
 
 def finish(future: PoolFuture, exception: BaseException) -> None:
