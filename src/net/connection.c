@@ -449,6 +449,17 @@ bool at_connection_is_asked(const at_connection *connection)
            !exchange->started && at_connection_waiting(connection) == 0;
 }
 
+/* See AT_FAREWELL_*: not while part of something waits to be sent. */
+static void set_farewell(at_connection *connection)
+{
+    unsigned farewell =
+        connection->tls != NULL || connection->out_start != connection->out.size
+            ? AT_FAREWELL_NONE
+        : connection->phase == AT_PHASE_H2 ? AT_FAREWELL_H2
+                                           : AT_FAREWELL_WEBSOCKET;
+    atomic_store_explicit(&connection->farewell, farewell, memory_order_relaxed);
+}
+
 void at_connection_settle(at_connection *connection)
 {
     if (connection->phase == AT_PHASE_CLOSED) {
@@ -481,6 +492,10 @@ void at_connection_settle(at_connection *connection)
         at_reactor_set_deadline(connection, kind);
     }
     connection->progress = false;
+    if (connection->phase == AT_PHASE_WEBSOCKET || connection->phase == AT_PHASE_H2) {
+        set_farewell(connection);
+        return;
+    }
     if (rests(connection)) {
         at_reactor_let_go(connection);
     } else if (at_connection_is_asked(connection)) {

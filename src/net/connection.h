@@ -76,6 +76,15 @@ enum {
     AT_CLAIM_ANSWERED,
 };
 
+/* What can be said to the client from another thread before the socket is shut, should
+ * the owner be stuck. It is said between two things that the owner sends, or not at
+ * all; within TLS nobody else can say anything. */
+enum {
+    AT_FAREWELL_NONE,
+    AT_FAREWELL_WEBSOCKET, /* a close frame */
+    AT_FAREWELL_H2,        /* GOAWAY */
+};
+
 typedef struct at_connection {
     at_reactor *reactor; /* whose thread owns it */
     int descriptor;
@@ -131,8 +140,9 @@ typedef struct at_connection {
     struct at_connection *before, *after; /* all of the reactor */
     struct at_connection *scheduled_next; /* or the next of the dead */
 
-    atomic_uint claim; /* AT_CLAIM_*; the release in at_reactor_let_go pairs with the
-                        * acquires of the owner and of the balancer */
+    atomic_uint claim;    /* AT_CLAIM_*; the release in at_reactor_let_go pairs with the
+                           * acquires of the owner and of the balancer */
+    atomic_uint farewell; /* AT_FAREWELL_*; writer: the owner */
     struct at_connection *taken_next; /* guarded: the reactor's mutex */
     struct at_connection *told_next;  /* guarded: the reactor's mutex */
     unsigned told; /* guarded: the reactor's mutex; AT_POLL_* that the balancer saw */

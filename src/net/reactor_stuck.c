@@ -10,7 +10,7 @@
  * being freed and every socket from being closed. What can be touched there beside the
  * owner, who may come back at any moment, is what a connection's claim says: one at
  * rest is taken away, one whose request waits for its answer is answered, and of any
- * other the socket alone is shut down.
+ * other the socket alone is used: for a farewell, and then it is shut down.
  */
 #include <pthread.h>
 
@@ -67,6 +67,28 @@ static bool answer_instead(at_connection *connection, at_span answer)
     return true;
 }
 
+/* Tell a client whose connection is cut that it is no fault of its own. */
+static void say_farewell(const at_connection *connection)
+{
+    /* Close, 1012: service restart. GOAWAY, INTERNAL_ERROR: any stream may have been
+     * worked on. */
+    static const char CLOSE[] = "\x88\x02\x03\xf4";
+    static const char GOAWAY[] = "\0\0\x08\x07\0\0\0\0\0"
+                                 "\x7f\xff\xff\xff\0\0\0\x02";
+    at_span text = {NULL, 0};
+    switch (atomic_load_explicit(&connection->farewell, memory_order_relaxed)) {
+    case AT_FAREWELL_WEBSOCKET:
+        text = (at_span){CLOSE, sizeof CLOSE - 1};
+        break;
+    case AT_FAREWELL_H2:
+        text = (at_span){GOAWAY, sizeof GOAWAY - 1};
+        break;
+    default:
+        return;
+    }
+    (void)at_socket_send(connection->descriptor, &text, 1);
+}
+
 /* Caller holds the mutex. */
 static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer **spare,
                                int *spare_count, at_given_up *result)
@@ -94,6 +116,7 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
         if (answer_instead(connection, answer)) {
             result->answered++;
         } else {
+            say_farewell(connection);
             result->cut++;
         }
         at_socket_shut(connection->descriptor);
