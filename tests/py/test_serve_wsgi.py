@@ -500,3 +500,15 @@ def test_the_interface_is_found_out() -> None:
     assert [find_interface(app) for app in (Wsgi(), WsgiClass, wsgi)] == ["wsgi"] * 3
     assert [find_interface(app) for app in (Asgi(), Asgi2, asgi, print)] == ["asgi"] * 4
     assert find_interface(lambda scope, receive, send: None) == "asgi"
+
+
+def test_a_worker_of_wsgi_does_without_asyncio(tmp_path: Path) -> None:
+    """It is four megabytes of each interpreter."""
+    source = """
+    import sys
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"%d" % ("asyncio" in sys.modules)]
+    """
+    with serving(tmp_path, source) as server, server.connect() as raw:
+        assert raw.get()[2] == b"0"

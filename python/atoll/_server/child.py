@@ -21,12 +21,11 @@ from typing import Any
 from atoll import _atoll
 from atoll._server import logs
 from atoll._server.hosts import Inside
-from atoll._server.loading import AppError, load_app
+from atoll._server.loading import AppError, app_traceback, load_app
 from atoll._server.orders import Orders
 from atoll._server.plan import Plan
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
-from atoll._server.worker import app_traceback
 
 
 def main() -> None:

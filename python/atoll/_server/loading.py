@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,21 @@ def as_asgi3(app: Any) -> Callable[..., Any]:
         await app(scope)(receive, send)
 
     return single
+
+
+def app_traceback(error: BaseException) -> str:
+    """The traceback without the server's and the importer's own frames."""
+    frames = error.__traceback__
+    while frames is not None and _is_own(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    if frames is None and not isinstance(error, SyntaxError):
+        frames = error.__traceback__
+    # None where the module itself is no Python: the error says where.
+    return "".join(traceback.format_exception(error.with_traceback(frames))).rstrip()
+
+
+def _is_own(filename: str) -> bool:
+    own = str(Path(__file__).parent)
+    return filename.startswith((own, "<frozen importlib")) or (
+        filename == importlib.__file__
+    )
