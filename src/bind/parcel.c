@@ -162,15 +162,16 @@ static PyObject *unpack(PyObject *module, PyObject *object) AT_ATTACHED
 static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
                        PyObject *keywords) AT_ATTACHED
 {
-    static char *names[] = {"", "name", NULL};
+    static char *names[] = {"", "name", "whole", NULL};
     PyObject *object, *given = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:dumps", names, &object,
-                                     &given)) {
+    int whole = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O$p:dumps", names, &object,
+                                     &given, &whole)) {
         return NULL;
     }
     if (given == NULL || PyUnicode_Check(given)) {
         const char *name = given != NULL ? PyUnicode_AsUTF8(given) : "object";
-        return name != NULL ? at_parcel_dump(object, name) : NULL;
+        return name != NULL ? at_parcel_dump(object, name, whole != 0) : NULL;
     }
     const char *parts[MOST_NAMES];
     Py_ssize_t count = names_of(object, given, parts);
@@ -194,14 +195,28 @@ static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
     return object;
 }
 
+AT_UNCHECKED static PyObject *type_version(PyObject *module, PyObject *object)
+{
+    if (!PyType_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "expected a type, got %T", object);
+        return NULL;
+    }
+    PyTypeObject *type = (PyTypeObject *)object;
+    return PyLong_FromUnsignedLong(
+        PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0);
+}
+
 static PyMethodDef methods[] = {
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL,
      "pack($module, object, name='object', /)\n--\n\nA Message of the object."},
     {"unpack", unpack, METH_O,
      "unpack($module, message, /)\n--\n\nThe object that a Message holds."},
     {"dumps", (PyCFunction)(void (*)(void))dumps, METH_VARARGS | METH_KEYWORDS,
-     "dumps($module, object, /, name='object')\n--\n\n"
+     "dumps($module, object, /, name='object', *, whole=False)\n--\n\n"
      "The object as bytes, buffers included."},
+    {"type_version", type_version, METH_O,
+     "type_version($module, type, /)\n--\n\n"
+     "A number that is another after each change of the type; 0 where there is none."},
     {"loads", (PyCFunction)(void (*)(void))loads, METH_VARARGS | METH_KEYWORDS,
      "loads($module, data, /, *, trusted=False)\n--\n\n"
      "The object that bytes from dumps() hold; plain data only unless trusted."},

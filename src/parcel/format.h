@@ -56,8 +56,8 @@ enum at_parcel_tag {
     AT_TAG_BUFFER_BLOCK,  /* position of the attachment */
     AT_TAG_END,
     AT_TAG_BYTES_BLOCK, /* position of the attachment */
-    /* token (16 bytes), size (4 of the machine), bytes: what _shared_function takes */
-    AT_TAG_FUNCTION,
+    /* token (16 bytes), size (4 of the machine), bytes: what known.received takes */
+    AT_TAG_KNOWN,
 };
 
 /* Which parts of a reduced object follow. */

@@ -422,6 +422,7 @@ static int packer_begin(at_packer *packer) AT_ATTACHED
     at_memo_init(&packer->memo);
     packer->step = NULL;
     packer->bytes_only = false;
+    packer->whole = false;
     packer->state = at_parcel_state_get();
     if (packer->state == NULL) {
         return -1;
@@ -507,13 +508,14 @@ static PyObject *packer_end_bytes(at_packer *packer, int status) AT_ATTACHED
     return bytes;
 }
 
-PyObject *at_parcel_dump(PyObject *object, const char *name)
+PyObject *at_parcel_dump(PyObject *object, const char *name, bool whole)
 {
     at_packer packer;
     int status = packer_begin(&packer);
     at_step root = {.kind = AT_STEP_WORD, .word = name};
     packer.step = &root;
     packer.bytes_only = true;
+    packer.whole = whole;
     if (status == 0) {
         status = at_packer_object(&packer, object, true);
     }

@@ -35,6 +35,7 @@ typedef struct at_packer {
     at_parcel_state *state;
     const at_step *step; /* innermost */
     bool bytes_only;     /* no attachments: for another process */
+    bool whole;          /* no type that is known: for the bytes of one */
 } at_packer;
 
 /* Write `object`; `again` where it may be met again and so belongs in the memo. The

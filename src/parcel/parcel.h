@@ -47,8 +47,9 @@ int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
                         size_t count, at_message **message) AT_ATTACHED;
 
 /* The same as bytes alone, for another process or for later: buffers are written into
- * the bytes, and a handle is a NotShareableError. A bytes object. */
-PyObject *at_parcel_dump(PyObject *object, const char *name) AT_ATTACHED;
+ * the bytes, and a handle is a NotShareableError. With `whole` no function or type in
+ * them is one that is known (known.h). A bytes object. */
+PyObject *at_parcel_dump(PyObject *object, const char *name, bool whole) AT_ATTACHED;
 PyObject *at_parcel_dump_many(PyObject *const *objects, const char *const *names,
                               size_t count) AT_ATTACHED;
 

@@ -3,7 +3,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "base/contexts.h"
 #include "parcel/buffer.h"
-#include "parcel/function.h"
+#include "parcel/known.h"
 #include "parcel/packer.h"
 
 /* 1 where the exception that is set means "this cannot be pickled". */
@@ -345,7 +345,7 @@ int at_packer_reduce(at_packer *packer, PyObject *object, bool again)
     }
     int known = pack_known(packer, object);
     if (known == 0) {
-        known = at_packer_function(packer, object);
+        known = at_packer_known(packer, object);
     }
     if (known != 0) {
         return known > 0 ? 0 : -1;

@@ -45,9 +45,9 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     Py_XDECREF(state->reduce_type);
     Py_XDECREF(state->find_global);
     Py_XDECREF(state->name_of);
-    Py_XDECREF(state->simple);
+    Py_XDECREF(state->known);
     Py_XDECREF(state->received);
-    Py_XDECREF(state->shared_function);
+    Py_XDECREF(state->make_received);
     Py_XDECREF(state->known_globals);
     Py_XDECREF(state->not_shareable);
     Py_XDECREF(state->pickling_error);
@@ -146,9 +146,9 @@ int at_parcel_state_complete(at_parcel_state *state)
         {&state->reduce_type, "atoll._parcel", "reduce_type"},
         {&state->find_global, "atoll._parcel", "find_global"},
         {&state->name_of, "atoll._parcel", "name_of"},
-        {&state->simple, "atoll._parcel.functions", "_simple"},
-        {&state->received, "atoll._parcel.functions", "_received"},
-        {&state->shared_function, "atoll._parcel.functions", "_shared_function"},
+        {&state->known, "atoll._parcel.known", "_known"},
+        {&state->received, "atoll._parcel.known", "_received"},
+        {&state->make_received, "atoll._parcel.known", "received"},
         {&state->not_shareable, "atoll._errors", "NotShareableError"},
         {&state->pickling_error, "pickle", "PicklingError"},
     };

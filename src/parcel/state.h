@@ -38,12 +38,12 @@ typedef struct at_parcel_state {
     at_parcel_late reduce_type; /* atoll._parcel.reduce_type */
     at_parcel_late find_global; /* atoll._parcel.find_global */
     at_parcel_late name_of;     /* atoll._parcel.name_of */
-    /* atoll._parcel's, for function.c: */
-    at_parcel_late simple;   /* dict _simple: functions by value that are known */
-    at_parcel_late received; /* dict _received: token -> function made here */
-    at_parcel_late shared_function; /* makes one */
-    at_parcel_late not_shareable;   /* NotShareableError */
-    at_parcel_late pickling_error;  /* the last: with it all are there */
+    /* atoll._parcel.known's, for known.c: */
+    at_parcel_late known;          /* dict _known: functions and types by value */
+    at_parcel_late received;       /* dict _received: token -> what was made here */
+    at_parcel_late make_received;  /* makes one */
+    at_parcel_late not_shareable;  /* NotShareableError */
+    at_parcel_late pickling_error; /* the last: with it all are there */
     size_t handle_count;
     struct {
         PyTypeObject *type;

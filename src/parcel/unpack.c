@@ -401,7 +401,7 @@ static PyObject *read_container(at_unpacker *in, int tag, bool again) AT_ATTACHE
     case AT_TAG_BUFFER_BLOCK:
         return at_unpacker_complete(in, read_block(in), again);
     case AT_TAG_GLOBAL:
-    case AT_TAG_FUNCTION:
+    case AT_TAG_KNOWN:
     case AT_TAG_REDUCE:
     case AT_TAG_REDUCE_INSIDE:
         return at_unpacker_active(in, tag, again);

@@ -4,7 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "base/contexts.h"
 #include "parcel/format.h"
-#include "parcel/function.h"
+#include "parcel/known.h"
 #include "parcel/unpacker.h"
 
 /* A global of a module that is there, under a name without dots. NULL without an
@@ -200,8 +200,8 @@ PyObject *at_unpacker_active(at_unpacker *in, int tag, bool again)
     switch (tag) {
     case AT_TAG_GLOBAL:
         return at_unpacker_complete(in, read_global(in), again);
-    case AT_TAG_FUNCTION:
-        return at_unpacker_complete(in, at_unpacker_function(in), again);
+    case AT_TAG_KNOWN:
+        return at_unpacker_complete(in, at_unpacker_known(in), again);
     case AT_TAG_REDUCE:
         return read_reduced(in, again);
     default:

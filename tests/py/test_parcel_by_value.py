@@ -73,3 +73,133 @@ def test_threads_that_receive_a_class_first_at_once(tmp_path):
     )
     done = run(str(program))
     assert done.stdout.startswith("{0} 400"), done.stdout + done.stderr
+
+
+# ---- what is known ----
+
+
+PROGRAM = """
+import dataclasses, enum, sys
+import atoll
+from atoll import _atoll
+from atoll._parcel import known
+
+scale = 5
+
+def helper(x): return x + 1
+def leaf(x): return abs(x)
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float = 2.0
+    _: dataclasses.KW_ONLY = None
+    tag: str = "t"
+
+class Shade(enum.Enum):
+    DARK = 1
+    def shown(self): return f"<{self.name}>"
+
+class Base:
+    def f(self): return 1
+
+class Derived(Base):
+    shade = Shade.DARK
+    def f(self): return super().f() + leaf(-1)
+    def other(self): return Derived()
+    @property
+    def p(self): return Point(1)
+    @classmethod
+    def c(cls): return cls
+
+class Scaled:
+    def f(self): return scale
+
+class Listed:
+    items = []
+
+def twice(value):
+    first, again = _atoll.dumps(value), _atoll.dumps(value)
+    return again
+
+def is_known(value):
+    kind = type(value)
+    twice(value)
+    return kind in known._known
+
+checks = []
+def check(name, truth):
+    if not truth: print("failed:", name)
+    checks.append(name)
+
+for value in (Point(1), Derived(), Shade.DARK):
+    check(f"known: {value}", is_known(value))
+for value in (Scaled(), Listed()):
+    check(f"not known: {value}", not is_known(value))
+
+with atoll.Interpreter() as there:
+    def ask(d):
+        same = type(d.other()) is type(d) and d.c() is type(d)
+        return d.f(), same, d.p.y, d.shade.shown()
+
+    for _ in range(4):
+        check("derived", there.call(ask, Derived()) == (2, True, 2.0, "<DARK>"))
+        check("one type", there.call(lambda a, b: type(a) is type(b), Point(1), Point(2)))
+        check("equal", there.call(lambda a, b: a == b, Point(1), Point(1)))
+        check("it comes back as ours", type(there.call(lambda a: a, Point(1))) is Point)
+
+    # A receiver that has not met it, of what was changed since it was known.
+    def changed(change, ask, value):
+        twice(value)
+        change()
+        with atoll.Interpreter() as fresh:
+            return fresh.call(ask, value), fresh.call(ask, value)
+
+    def new_attribute(): Derived.extra = 7
+    check("attribute", changed(new_attribute, lambda d: d.extra, Derived()) == (7, 7))
+    def new_base_attribute(): Base.more = 8
+    check("base", changed(new_base_attribute, lambda d: d.more, Derived()) == (8, 8))
+    def new_code(): Base.f.__code__ = (lambda self: 10).__code__
+    check("code", changed(new_code, lambda d: d.f(), Derived()) == (11, 11))
+    def new_global():
+        global leaf
+        leaf = lambda x: 100
+    check("global", changed(new_global, lambda d: d.f(), Derived()) == (110, 110))
+    def shadowed():
+        global abs
+        abs = lambda x: 55
+    def uses_abs(): return abs(-1)
+    with_abs = type("WithAbs", (), {"f": uses_abs, "__module__": "__main__"})
+    with_abs.f = staticmethod(uses_abs)
+    check("builtin", changed(shadowed, lambda d: d.f(), with_abs()) == (55, 55))
+    def new_member(): Shade.DARK.extra = 3
+    check("member", changed(new_member, lambda s: s.extra, Shade.DARK) == (3, 3))
+    def new_keyword(): Keywords.f.__kwdefaults__["k"] = 4
+    class Keywords:
+        def f(self, *, k=3): return k
+    check("keyword", changed(new_keyword, lambda d: d.f(), Keywords()) == (4, 4))
+    def new_default(): Defaults.f.__defaults__ = (9,)
+    class Defaults:
+        def f(self, k=3): return k
+    check("default", changed(new_default, lambda d: d.f(), Defaults()) == (9, 9))
+    cell = 1
+    def make():
+        inner = 1
+        class Closed:
+            def f(self): return inner
+        def change():
+            nonlocal inner
+            inner = 2
+        return Closed(), change
+    closed, change = make()
+    check("cell", changed(change, lambda d: d.f(), closed) == (2, 2))
+
+print(len(checks), "checks")
+"""
+
+
+def test_what_is_known_is_as_it_is_now(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = run(str(program))
+    assert done.stdout == "30 checks\n", done.stdout + done.stderr

@@ -14,6 +14,7 @@ import uuid
 import weakref
 from typing import Any
 
+from atoll._parcel.known import make_known
 from atoll._parcel.names import Reduced, by_name, is_at
 
 __all__ = ["reduce_type"]
@@ -54,6 +55,7 @@ _NOT_SENT = frozenset(
         "_abc_impl",
         "__static_attributes__",
         "__firstlineno__",
+        "__slotnames__",  # copyreg's
         "__annotations_cache__",
         "__annotate_func__",
     }
@@ -94,6 +96,9 @@ def reduce_type(found: type) -> Reduced:
     named = by_name(found)
     if named is not None:
         return named
+    known = make_known(found)
+    if known is not None:
+        return known
     if isinstance(found, enum.EnumType):
         return _reduce_enum(found)
     if not found.__flags__ & (1 << 9) or any(  # Py_TPFLAGS_HEAPTYPE

@@ -1,19 +1,17 @@
 """Functions by value: marshalled code, defaults, closure and the globals it names."""
 
-import dis
 import functools
-import itertools
 import marshal
 import sys
 import types
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from atoll import _atoll
-from atoll._parcel.names import Reduced, by_name, importable
+from atoll._parcel.code import analyse
+from atoll._parcel.known import make_known
+from atoll._parcel.names import Reduced, by_name
 
-__all__ = ["analyse", "reduce_cell", "reduce_code", "reduce_function"]
+__all__ = ["reduce_cell", "reduce_code", "reduce_function"]
 
 
 class _Globals:
@@ -45,28 +43,6 @@ def _globals_of(namespace: dict[str, Any]) -> _Globals:
     return kept[1]
 
 
-_GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
-_NAME_OPERATIONS = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-
-
-@functools.lru_cache(maxsize=512)
-def analyse(code: types.CodeType) -> tuple[bytes, frozenset[str], frozenset[str]]:
-    """Marshal `code`; say which globals it names, and every name in it."""
-    names: set[str] = set()
-    every: set[str] = set()
-    pending = [code]
-    while pending:
-        inner = pending.pop()
-        every.update(inner.co_names)
-        for instruction in dis.get_instructions(inner):
-            if instruction.opname in _GLOBAL_OPERATIONS or (
-                instruction.opname in _NAME_OPERATIONS
-            ):
-                names.add(instruction.argval)
-        pending.extend(c for c in inner.co_consts if isinstance(c, types.CodeType))
-    return marshal.dumps(code), frozenset(names), frozenset(every)
-
-
 def _submodules(used: dict[str, Any], every: frozenset[str]) -> list[types.ModuleType]:
     """The submodules that code reaches through a module it names (`xml.etree`)."""
     found = []
@@ -83,17 +59,6 @@ def _submodules(used: dict[str, Any], every: frozenset[str]) -> list[types.Modul
     return found
 
 
-_FUNCTIONS_KEPT = 1024
-
-# A function by value that means the same wherever and whenever it is sent: its code, the
-# globals that go by name themselves (name, value, name, value ...), the names that are
-# builtins and no globals, a token, and what is sent. Kept for src/parcel/function.c,
-# which sees at each use whether it still holds.
-type _Simple = tuple[types.CodeType, tuple[Any, ...], tuple[str, ...], bytes, bytes]
-_simple: dict[types.FunctionType, _Simple] = {}
-_received: dict[bytes, types.FunctionType] = {}
-
-
 def _has_more(function: types.FunctionType) -> bool:
     return bool(
         function.__closure__
@@ -104,88 +69,16 @@ def _has_more(function: types.FunctionType) -> bool:
     )
 
 
-def _goes_by_name(value: Any) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, types.ModuleType):
-        return importable(value.__name__)
-    if isinstance(value, types.BuiltinFunctionType):
-        return isinstance(value.__self__, types.ModuleType)
-    return isinstance(value, types.FunctionType | type) and by_name(value) is not None
-
-
-def _reduce_simple(function: types.FunctionType) -> Reduced | None:
-    """The same again for a function that needs nothing but its code and names.
-
-    Its receivers make it once, however often it comes: a task's function, above all.
-    """
-    code, names, every = analyse(function.__code__)
-    namespace = function.__globals__
-    used = [(name, namespace[name]) for name in names if name in namespace]
-    try:
-        annotations = function.__annotations__
-    except NameError:  # one that cannot be evaluated yet
-        return None
-    if (
-        _has_more(function)
-        or not all(isinstance(v, str) or _goes_by_name(v) for v in annotations.values())
-        or not all(_goes_by_name(value) for _, value in used)
-        or _assigns_globals(function.__code__)
-    ):
-        return None
-    state = {
-        "__globals__": dict(used),
-        "__dict__": {},
-        "__annotations__": annotations,
-        "__doc__": function.__doc__,
-        "__module__": function.__module__,
-        "__qualname__": function.__qualname__,
-        "imports": _submodules(dict(used), every),
-    }
-    parts = (code, namespace.get("__name__", "__main__"), function.__name__, state)
-    token, data = uuid.uuid4().bytes, _atoll.dumps(parts)
-    if len(_simple) >= _FUNCTIONS_KEPT:
-        _simple.clear()
-    _simple[function] = (
-        function.__code__,
-        tuple(itertools.chain.from_iterable(used)),
-        tuple(name for name in names if name not in namespace),
-        token,
-        data,
-    )
-    return _shared_function, (token, data)
-
-
-def _shared_function(token: bytes, data: bytes) -> types.FunctionType:
-    function = _received.get(token)
-    if function is None:
-        code, module_name, name, state = _atoll.loads(data, trusted=True)
-        function = _make_function(code, _make_globals(module_name), name, ())
-        _complete_function(function, state)
-        if len(_received) >= _FUNCTIONS_KEPT:
-            _received.clear()
-        _received[token] = function
-    return function
-
-
-def _assigns_globals(code: types.CodeType) -> bool:
-    return any(
-        instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
-        for instruction in dis.get_instructions(code)
-    ) or any(
-        _assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)
-    )
-
-
 def reduce_function(function: types.FunctionType) -> Reduced:
     named = by_name(function)
     if named is not None:
         return named
     if function.__code__ is _DISPATCH_CODE:
         return _reduce_dispatch(function)
-    same = _reduce_simple(function)
-    if same is not None:
-        return same
+    if not _has_more(function):
+        same = make_known(function)
+        if same is not None:
+            return same
     code, names, every = analyse(function.__code__)
     namespace = function.__globals__
     used = {name: namespace[name] for name in names if name in namespace}
