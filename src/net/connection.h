@@ -236,8 +236,10 @@ void at_connection_close(at_connection *connection, bool reset);
 /* No more requests: send what waits, say so, and close when the client has. */
 void at_connection_finish(at_connection *connection);
 
-/* ---- h1.c --------------------------------------------------------------------------
+/* ---- h1.c, h1_exchange.c -----------------------------------------------------------
  */
+
+enum { AT_DISCARD_MAX_BYTES = 256 << 10 }; /* of a body that nobody wanted */
 
 /* Work off the view: heads, bodies, until there is not enough. */
 void at_h1_process(at_connection *connection);
