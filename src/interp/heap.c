@@ -40,11 +40,13 @@ enum {
     ARENA_BYTES = 1 << 20,         /* its ARENA_SIZE */
     MIDDLE_NODE_BYTES = 128 << 10, /* its arena_map_mid_t */
     BOTTOM_NODE_BYTES = 256 << 10, /* its arena_map_bot_t */
+    TABLE_BYTES = 16 * 48,         /* its first table of arenas; it doubles */
     PAGE_BYTES = 4096,
 };
 
 /* A mapping: an arena of obmalloc, one of the much smaller chunks of the frames' stack
- * that the arena allocator is asked for too, or a node of the radix tree. */
+ * that the arena allocator is asked for too, a node of the radix tree, or the table of
+ * arenas, which CPython leaves behind with them. */
 typedef struct arena {
     struct arena *next;
     char *start;
@@ -136,6 +138,12 @@ static inline void add_bytes(ledger *owner, size_t size_bytes)
                           memory_order_relaxed);
 }
 
+/* Does the allocator beneath hand it to malloc? It does so with 0 bytes, too. */
+static inline bool is_large(size_t size_bytes)
+{
+    return size_bytes - 1 >= SMALL_BYTES;
+}
+
 static void note(ledger *owner, void *block)
 {
     /* Unnoted for lack of memory, a block is merely not given back at the end. */
@@ -164,7 +172,7 @@ static void *heap_malloc(void *context, size_t size_bytes)
 {
     domain *self = context;
     recent.nodes_come_next = false;
-    ledger *owner = size_bytes > SMALL_BYTES ? current_ledger() : NULL;
+    ledger *owner = is_large(size_bytes) ? current_ledger() : NULL;
     if (owner == NULL) {
         return self->beneath.malloc(self->beneath.ctx, size_bytes);
     }
@@ -178,7 +186,7 @@ static void *heap_malloc(void *context, size_t size_bytes)
 static void *heap_calloc(void *context, size_t count, size_t size_bytes)
 {
     domain *self = context;
-    bool small = size_bytes == 0 || count <= SMALL_BYTES / size_bytes;
+    bool small = size_bytes != 0 && count != 0 && count <= SMALL_BYTES / size_bytes;
     ledger *owner = small ? NULL : current_ledger();
     if (owner == NULL) {
         return self->beneath.calloc(self->beneath.ctx, count, size_bytes);
@@ -333,6 +341,28 @@ static bool unmap_entered(char *start)
     return true;
 }
 
+/* Give what was mapped at `start` for an interpreter another size, elsewhere maybe.
+ * False where nothing was mapped there; `*moved` is NULL where memory is short. */
+static bool resize_entered(char *start, size_t size_bytes, void **moved)
+{
+    ledger *owner;
+    *moved = NULL;
+    pthread_mutex_lock(&ledgers.mutex);
+    arena *entry = leave_arena(start, &owner);
+    if (entry != NULL) {
+        void *fresh = mremap(start, entry->size_bytes, size_bytes, MREMAP_MAYMOVE);
+        if (fresh != MAP_FAILED) {
+            *moved = entry->start = fresh;
+            entry->size_bytes = size_bytes;
+        }
+        owner->arena_bytes += entry->size_bytes;
+        entry->next = owner->arenas;
+        owner->arenas = entry;
+    }
+    pthread_mutex_unlock(&ledgers.mutex);
+    return entry != NULL;
+}
+
 static void arena_free(void *context, void *start, size_t size_bytes)
 {
     /* NULL: CPython frees the unused entries of a dead interpreter's table too. */
@@ -357,17 +387,33 @@ static void *raw_calloc(void *context, size_t count, size_t size_bytes)
     return beneath->calloc(beneath->ctx, count, size_bytes);
 }
 
+/* Mappings begin at a page; what malloc gives does not, it has a header. */
+static inline bool may_be_entered(void *block)
+{
+    return block != NULL && ((uintptr_t)block & (PAGE_BYTES - 1)) == 0;
+}
+
 static void *raw_realloc(void *context, void *block, size_t size_bytes)
 {
     PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
+    void *moved;
+    if (may_be_entered(block) && resize_entered(block, size_bytes, &moved)) {
+        return moved;
+    }
+    if (block == NULL && size_bytes == TABLE_BYTES) {
+        /* The table of arenas comes before the first of them. */
+        ledger *owner = current_ledger();
+        if (owner != NULL && owner->megabytes.count == 0) {
+            return map_entered(owner, size_bytes);
+        }
+    }
     return beneath->realloc(beneath->ctx, block, size_bytes);
 }
 
 static void raw_free(void *context, void *block)
 {
     PyMemAllocatorEx *beneath = &((domain *)context)->beneath;
-    if (((uintptr_t)block & (PAGE_BYTES - 1)) == 0 && block != NULL &&
-        unmap_entered(block)) {
+    if (may_be_entered(block) && unmap_entered(block)) {
         return;
     }
     beneath->free(beneath->ctx, block);
