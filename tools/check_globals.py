@@ -39,6 +39,7 @@ ALLOWED = {
     r"queues": "chan/queue.c: any interpreter finds a queue by its number",
     r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",
     r"guardian": "sys/guardian.c: who tells of this process's death is one thread",
+    r"left_out": "interp/remedy.c: tests do without a remedy in the whole process",
     r"places": "chan/place.c: a page of shared memory is one thing in a process",
     r"peers": "chan/peer.c: who may wait for whom spans interpreters",
 }

@@ -601,6 +601,11 @@ def loads(
     apart: list[Any] = ...,
 ) -> Any: ...
 
+# remedy.c
+
+def leave_out(hazard: str, /) -> None: ...
+def left_out() -> frozenset[str]: ...
+
 # queue.c
 
 class Queue:

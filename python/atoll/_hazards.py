@@ -44,8 +44,9 @@ HAZARDS = (
     ),
     Hazard(
         "extension-table",
-        "A refused import of an extension leaves it half initialised in a table of "
-        "the whole process; the next import of it may succeed and then crash.",
+        "A refused import has run the extension's init function in main, and leaves "
+        "what that made in a table of the whole process: on 3.13 the next import of two "
+        "extensions that import each other crashes; later ones only write to stderr.",
         "CPython's importer is never tried first.",
     ),
     Hazard(
@@ -64,8 +65,9 @@ HAZARDS = (
     Hazard(
         "current-frames",
         "sys._current_frames(), which profilers and debuggers call, makes objects of "
-        "other interpreters' frames: the heap is corrupted.",
+        "other interpreters' frames: the heap is corrupted. 3.14.10 does not.",
         "It sees the threads of the caller's interpreter only.",
+        last=(3, 13),
     ),
     Hazard(
         "static-types",
@@ -81,9 +83,11 @@ HAZARDS = (
     Hazard(
         "tracemalloc",
         "tracemalloc's traces refer to strings of the interpreter that allocated: after "
-        "its end the process crashes, sooner or later. On 3.14 closing crashes at once, "
-        "and making one on a new thread hangs.",
-        "atoll stops the tracing, with a warning.",
+        "its end the process crashes, sooner or later. Making one on a new thread hangs, "
+        "and on 3.14 closing crashes at once.",
+        "atoll stops the tracing, with a warning; on later versions too, where nothing "
+        "was seen to go wrong (3.15.2).",
+        last=(3, 14),
     ),
     Hazard(
         "close-of-files",

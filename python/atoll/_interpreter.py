@@ -442,6 +442,8 @@ def _stop_tracing() -> None:
     # it under the lock of its list of interpreters, and tracemalloc asks for a thread
     # state, which takes that lock.
     tracemalloc = sys.modules.get("tracemalloc")
+    if "tracemalloc" in _atoll.left_out():
+        return
     if tracemalloc is not None and tracemalloc.is_tracing():
         tracemalloc.stop()
         warnings.warn(
@@ -480,7 +482,8 @@ def _prepare_process() -> None:
     _prepared = True
     # On 3.13 the tuples of datetime's static types belong to the interpreter that
     # imports it first: two that do so at once corrupt each other's heap.
-    import datetime  # noqa: F401
+    if "datetime" not in _atoll.left_out():
+        import datetime  # noqa: F401
 
     _atoll.heap_install()
     _fork.install()
@@ -488,20 +491,36 @@ def _prepare_process() -> None:
     atexit.register(_exit_process)
 
 
+# What CPython waits for at the exit of main, as long as it takes.
+_WORTH_A_WORD = ("thread ", "an atexit ", "a function ")
 _EXIT_TIMEOUT = 2.0  # seconds for all interpreters together
 
 
 def _exit_process() -> None:
     """Close all interpreters at the end of the process, in bounded time."""
     _atoll.interpreters_stop()
+    known = {
+        i for i in _atoll.interpreter_left() if _atoll.interpreter_state(i) == "left"
+    }
     if _atoll.interpreter_left():
         _stop_tracing()
     for interpreter_id in _atoll.interpreter_left():
         _atoll.interpreter_close_begin(interpreter_id, _EXIT_TIMEOUT)
         _atoll.interpreter_close_hurry(interpreter_id)
     for interpreter_id in _atoll.interpreter_left():
-        state, _ = _atoll.interpreter_close_wait(
+        state, report = _atoll.interpreter_close_wait(
             interpreter_id, _EXIT_TIMEOUT + _FINISH_GRACE
         )
+        if (
+            state == "left"
+            and interpreter_id not in known
+            and report.startswith(_WORTH_A_WORD)
+        ):
+            warnings.warn(
+                f"interpreter {interpreter_id} was cut off by the exit of the process: "
+                f"{report}; close() gives it more time",
+                RuntimeWarning,
+                stacklevel=1,
+            )
         if state != "closed":
             _atoll.interpreter_freeze(interpreter_id, _INTERRUPT_GRACE)

@@ -88,7 +88,8 @@ def start(data: bytes) -> None:
     here._daemonic = False
     # As much as the thread that this runs on has: a shell's limit may say less, and some
     # libraries (OpenBLAS) overflow 2 MiB.
-    threading.stack_size(_STACK_BYTES)
+    if "thread-stacks" not in _atoll.left_out():
+        threading.stack_size(_STACK_BYTES)
     sys.argv = values["argv"]
     sys.dont_write_bytecode = values["dont_write_bytecode"]
     sys.pycache_prefix = values["pycache_prefix"]
@@ -203,9 +204,12 @@ class _Deadline:
         return min(max(0.0, (self.moment_ns - time.monotonic_ns()) / 1e9), 1e6)
 
 
+_FINISHER = "atoll-finish"
+
+
 def _within(deadline: _Deadline, body: Callable[[], object]) -> bool:
     """Run `body` on a thread of its own; False when it still runs at the deadline."""
-    thread = threading.Thread(target=body, name="atoll-finish", daemon=True)
+    thread = threading.Thread(target=body, name=_FINISHER, daemon=True)
     thread.start()
     thread.join(deadline.left())
     return not thread.is_alive()
@@ -218,7 +222,9 @@ def _others() -> list[threading.Thread]:
     return [
         thread
         for thread in threading.enumerate()
-        if thread not in here and not isinstance(thread, threading._DummyThread)
+        if thread not in here
+        and thread.name != _FINISHER
+        and not isinstance(thread, threading._DummyThread)
     ]
 
 
@@ -251,34 +257,71 @@ def _reap_daemons(deadline: _Deadline) -> None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
             )
+    _wake_loops()
     moment = _Deadline(min(deadline.moment_ns, time.monotonic_ns() + 1_000_000_000))
     for thread in daemons:
         thread.join(moment.left())
 
 
+def _wake_loops() -> None:
+    # An event loop that waits for events never comes to the bytecode in which an
+    # exception that was set for its thread is raised.
+    if "asyncio" not in sys.modules:
+        return
+    import asyncio
+    import gc
+
+    for loop in gc.get_objects():
+        try:
+            if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_running():
+                loop.call_soon_threadsafe(int)
+        except Exception:  # of somebody's proxy, or a loop that closes meanwhile
+            continue
+
+
+def _where(thread: threading.Thread) -> str:
+    """Where the Python code of `thread` is, in words to go on with."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return ""
+    code = frame.f_code
+    return f" in {code.co_qualname}, {code.co_filename}:{frame.f_lineno}"
+
+
 def _describe(thread: threading.Thread) -> str:
     kind = "daemon thread" if thread.daemon else "thread"
-    return f"{kind} {thread.name!r} (native id {thread.native_id})"
+    return f"{kind} {thread.name!r} (native id {thread.native_id}){_where(thread)}"
+
+
+def _finisher() -> str:
+    for thread in threading.enumerate():
+        if thread.name == _FINISHER:
+            return _where(thread)
+    return ""
 
 
 def finish(deadline_ns: int) -> str:
     """End threads, atexit functions and event loops; what is left, in words, or ""."""
     deadline = _Deadline(deadline_ns)
     if not _within(deadline, _thread_exits):
-        return "functions that threading runs at exit: " + ", ".join(
+        return f"a function that threading runs at exit{_finisher()}: " + ", ".join(
             _describe(thread) for thread in _others()
         )
     _join(deadline)
     if not _within(deadline, atexit._run_exitfuncs):
-        return "an atexit function that does not return"
+        return f"an atexit function that does not return{_finisher()}"
     # atexit functions may have started or stopped threads.
     _join(deadline)
     if _others():
         _reap_daemons(deadline)
-    left = ", ".join(_describe(thread) for thread in _others())
+    # Daemon threads last: at the exit of the process they alone are left without a word.
+    others = sorted(_others(), key=lambda thread: thread.daemon)
+    left = ", ".join(map(_describe, others))
     if not left:
-        # threading made a dummy for the owner thread. The tracker that removes it would
-        # go off when the module is torn down already, and print an error.
-        local: Any = getattr(threading, "_thread_local_info", None)
-        getattr(local, "__dict__", {}).pop("_track_dummy_thread_ref", None)
+        # threading made a dummy for the owner thread, and makes one more if a finaliser
+        # logs something. The tracker that removes it would go off when the module is
+        # torn down already, and print an error.
+        tracker: Any = getattr(threading, "_DeleteDummyThreadOnDel", None)
+        if tracker is not None:
+            tracker.__del__ = lambda self: None
     return left

@@ -27,6 +27,7 @@ int at_bind_pool(PyObject *module);
 int at_bind_pool_desk(PyObject *module);
 int at_bind_pool_future(PyObject *module);
 int at_bind_queue(PyObject *module);
+int at_bind_remedy(PyObject *module);
 int at_bind_watch(PyObject *module);
 int at_bind_process(PyObject *module);
 

@@ -28,6 +28,7 @@ static int module_exec(PyObject *module)
         at_bind_pool_desk,
         at_bind_pool_future,
         at_bind_queue,
+        at_bind_remedy,
         at_bind_watch,
         at_bind_process,
         at_bind_capi,

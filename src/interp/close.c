@@ -17,6 +17,7 @@
 #include "interp/attach.h"
 #include "interp/extension.h"
 #include "interp/forget.h"
+#include "interp/remedy.h"
 #include "sys/clock.h"
 #include "sys/park.h"
 
@@ -142,6 +143,7 @@ bool at_close_interpreter(at_interpreter *interpreter, PyThreadState *thread_sta
     bool told = interpreter->report.size > 0;
     bool others = told ? other_threads(interpreter)
                        : wait_for_threads(interpreter, thread_state, deadline_ns);
+    others = others && !at_remedy_is_left_out(AT_REMEDY_LAST_THREAD);
     if (others || !ending_begin(interpreter)) {
         if (!told) {
             report(interpreter, "threads that Python's threading does not know");

@@ -8,6 +8,7 @@
 #include "interp/hooks.h"
 #include "interp/module.h"
 #include "interp/parsers.h"
+#include "interp/remedy.h"
 #include "interp/slot.h"
 #include "interp/static_types.h"
 
@@ -296,7 +297,9 @@ void at_extensions_closed(int64_t interpreter_id)
     /* A thread that sleeps for ever stands in the code of an image. */
     bool quiet = at_slot_inside_count(slot) == 0 && atomic_load(&slot->hung_count) == 0;
     at_parsers_forget(slot->space);
-    at_static_types_pin(slot->space);
+    if (!at_remedy_is_left_out(AT_REMEDY_STATIC_TYPES)) {
+        at_static_types_pin(slot->space);
+    }
     bool gone = at_image_space_end(slot->space, quiet ? AT_IMAGE_UNMAP : AT_IMAGE_KEEP);
     at_slot_give(slot, !gone);
 }

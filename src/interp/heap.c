@@ -57,6 +57,7 @@ typedef struct ledger {
     struct ledger *next;    /* guarded: ledgers.mutex */
     int64_t interpreter_id; /* fixed after init */
     at_pointer_set blocks;  /* guarded: the interpreter's GIL */
+    bool has_table;         /* guarded: the interpreter's GIL; its table is an entry */
     arena *arenas;          /* guarded: ledgers.mutex */
     size_t arena_bytes;     /* guarded: ledgers.mutex */
     /* writer: who has the interpreter's GIL; of `blocks`, for at_heap_bytes */
@@ -311,20 +312,33 @@ static void *arena_alloc(void *context, size_t size_bytes)
     return map_entered(owner, size_bytes);
 }
 
-/* The ledger entry of the arena at `start`, taken out, or NULL. */
-static arena *leave_arena(const char *start)
+/* The link to the ledger entry of the arena at `start`, with its owner, or NULL. */
+static arena **find_arena(const char *start, ledger **owner)
 {
-    for (ledger *owner = ledgers.first; owner != NULL; owner = owner->next) {
-        for (arena **link = &owner->arenas; *link != NULL; link = &(*link)->next) {
-            if ((*link)->start == start) {
-                arena *entry = *link;
-                *link = entry->next;
-                owner->arena_bytes -= entry->size_bytes;
-                return entry;
-            }
+    for (*owner = ledgers.first; *owner != NULL; *owner = (*owner)->next) {
+        arena **link = &(*owner)->arenas;
+        while (*link != NULL && (*link)->start != start) {
+            link = &(*link)->next;
+        }
+        if (*link != NULL) {
+            return link;
         }
     }
     return NULL;
+}
+
+/* The ledger entry of the arena at `start`, taken out, or NULL. */
+static arena *leave_arena(const char *start)
+{
+    ledger *owner;
+    arena **link = find_arena(start, &owner);
+    if (link == NULL) {
+        return NULL;
+    }
+    arena *entry = *link;
+    *link = entry->next;
+    owner->arena_bytes -= entry->size_bytes;
+    return entry;
 }
 
 /* Unmap what was mapped at `start` for an interpreter; false where nothing was. */
@@ -343,24 +357,24 @@ static bool unmap_entered(char *start)
 
 /* Give what was mapped at `start` for an interpreter another size, elsewhere maybe.
  * False where nothing was mapped there; `*moved` is NULL where memory is short. */
-static bool resize_entered(char *start, size_t size_bytes, void **moved)
+static bool resize_entered(const char *start, size_t size_bytes, void **moved)
 {
     ledger *owner;
     *moved = NULL;
     pthread_mutex_lock(&ledgers.mutex);
-    arena *entry = leave_arena(start, &owner);
-    if (entry != NULL) {
-        void *fresh = mremap(start, entry->size_bytes, size_bytes, MREMAP_MAYMOVE);
+    arena **link = find_arena(start, &owner);
+    if (link != NULL) {
+        arena *entry = *link;
+        void *fresh =
+            mremap(entry->start, entry->size_bytes, size_bytes, MREMAP_MAYMOVE);
         if (fresh != MAP_FAILED) {
             *moved = entry->start = fresh;
+            owner->arena_bytes += size_bytes - entry->size_bytes;
             entry->size_bytes = size_bytes;
         }
-        owner->arena_bytes += entry->size_bytes;
-        entry->next = owner->arenas;
-        owner->arenas = entry;
     }
     pthread_mutex_unlock(&ledgers.mutex);
-    return entry != NULL;
+    return link != NULL;
 }
 
 static void arena_free(void *context, void *start, size_t size_bytes)
@@ -403,7 +417,8 @@ static void *raw_realloc(void *context, void *block, size_t size_bytes)
     if (block == NULL && size_bytes == TABLE_BYTES) {
         /* The table of arenas comes before the first of them. */
         ledger *owner = current_ledger();
-        if (owner != NULL && owner->megabytes.count == 0) {
+        if (owner != NULL && !owner->has_table) {
+            owner->has_table = true;
             return map_entered(owner, size_bytes);
         }
     }

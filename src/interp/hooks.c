@@ -9,6 +9,7 @@
 #include "interp/module.h"
 #include "interp/module_index.h"
 #include "interp/registration.h"
+#include "interp/remedy.h"
 #include "interp/thunks.h"
 
 typedef struct hook {
@@ -57,6 +58,10 @@ static const hook hooks[] = {
 void *at_hook_replacement(void *slot, const char *symbol)
 {
     if (symbol[0] != 'P' && symbol[0] != '_' && symbol[0] != 'd') {
+        return NULL;
+    }
+    if (at_remedy_is_left_out(AT_REMEDY_FOREIGN_THREADS) &&
+        strncmp(symbol, "PyGILState_", 11) == 0) {
         return NULL;
     }
     for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++) {
