@@ -6,6 +6,11 @@ dict that others read. The peers: the same spin-then-park in plain C, which is t
 `queue.SimpleQueue` between two threads; `multiprocessing`'s `Pipe`, `Queue`,
 `shared_memory` and `Manager`; and the standard library's queue between interpreters.
 
+The goals are said with the ratios. One way in batches the making and freeing of the ints
+themselves, on both sides, is most of what is left; the median of a round trip shows
+whether both sides keep spinning, and where something else runs on the machine the
+sides share a processor and take turns, in C too.
+
 Both ends are counted: a time is wall clock for a message, from before the first send
 until the other side has the last one, divided by their number. Every figure is the
 median of rounds in which all take turns.
@@ -442,7 +447,7 @@ def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[],
 
 
 RATIOS = [
-    ("channel / plain C (at most 1.5)", "round trip: channel", "round trip: plain C"),
+    ("channel / plain C (at most 1.5, on two CPUs)", "round trip: channel", "round trip: plain C"),
     (
         "interpreters.Queue / channel (1,000)",
         "round trip: interpreters.Queue",
@@ -459,12 +464,12 @@ RATIOS = [
         "round trip: channel",
     ),
     (
-        "SimpleQueue / channel, one way (5)",
+        "SimpleQueue / channel, one way, one by one",
         "one way: SimpleQueue, threads",
         "one way: channel",
     ),
     (
-        "SimpleQueue / channel, one way, batches (5)",
+        "SimpleQueue / channel, one way, in batches (5)",
         "one way: SimpleQueue, threads",
         "one way: channel, batches of 256",
     ),

@@ -75,9 +75,12 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
 static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
 {
     if (at_channel_is_orphaned(self->channel)) {
+        bool fed = ((at_shared *)self->channel)->kind == &at_subscription_kind;
         return at_raise_format(
             AT_ECLOSED,
-            "the channel closed with the last interpreter on its other side");
+            fed ? "the subscription closed with the last interpreter that had it"
+                : "the channel closed with the last interpreter on its other side; "
+                  "Channel(keep_open=True) stays open");
     }
     return at_raise_format(AT_ECLOSED, "the channel is closed");
 }

@@ -144,13 +144,13 @@ AT_UNCHECKED PyObject *at_channel_method_recv(PyObject *object,
                           values) < 0) {
         return NULL;
     }
+    int64_t deadline_ns = AT_NEVER;
+    if (values[0] != NULL && at_bind_deadline(values[0], &deadline_ns) < 0) {
+        return NULL;
+    }
     void *message = NULL;
     int result = take_item(self, &message);
     if (result == AT_EEMPTY) {
-        int64_t deadline_ns;
-        if (at_bind_deadline(values[0], &deadline_ns) < 0) {
-            return NULL;
-        }
         result = recv_waiting(self, &message, deadline_ns);
     }
     return at_channel_received(self, result, message);

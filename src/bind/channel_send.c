@@ -8,6 +8,7 @@
 #include "interp/attach.h"
 #include "parcel/parcel.h"
 #include "parcel/word.h"
+#include "sys/clock.h"
 
 /* at_channel_pack() for number `index` of send_many's objects; -1 for a single one. */
 static int pack_one_of(PyObject *object, Py_ssize_t index, void **item) AT_ATTACHED
@@ -53,17 +54,14 @@ AT_UNCHECKED PyObject *at_channel_method_send(PyObject *object,
         return NULL;
     }
     void *message;
-    if (at_channel_pack(values[0], &message) < 0) {
+    int64_t deadline_ns = AT_NEVER;
+    if ((values[1] != NULL && at_bind_deadline(values[1], &deadline_ns) < 0) ||
+        at_channel_pack(values[0], &message) < 0) {
         return NULL;
     }
     at_member_sends(self->member);
     int result = at_channel_try_send(self->channel, message);
     if (result == AT_EFULL) {
-        int64_t deadline_ns;
-        if (at_bind_deadline(values[1], &deadline_ns) < 0) {
-            at_message_drop(message);
-            return NULL;
-        }
         result = send_waiting(self, message, deadline_ns);
     }
     if (result != 0) {
@@ -125,56 +123,101 @@ static Py_ssize_t send_batch(at_channel_object *self, void **messages, size_t co
     return (Py_ssize_t)sent;
 }
 
+/* What send_many() was given: an iterator, or a list or tuple that is read in place. */
+typedef struct source {
+    PyObject *objects; /* borrowed */
+    PyObject *iterator;
+    Py_ssize_t next; /* the index, where there is no iterator */
+} source;
+
+/* The next object, a new reference; NULL at the end, or with an exception set. */
+static PyObject *source_next(source *from) AT_ATTACHED
+{
+    if (from->iterator != NULL) {
+        return PyIter_Next(from->iterator);
+    }
+    if (PyTuple_CheckExact(from->objects)) {
+        return from->next < PyTuple_GET_SIZE(from->objects)
+                   ? Py_NewRef(PyTuple_GET_ITEM(from->objects, from->next++))
+                   : NULL;
+    }
+    /* Packing runs code that may shorten the list: that is its end, as for iteration.
+     */
+    if (from->next >= PyList_GET_SIZE(from->objects)) {
+        return NULL;
+    }
+    PyObject *item = PyList_GetItemRef(from->objects, from->next++);
+    if (item == NULL && PyErr_ExceptionMatches(PyExc_IndexError)) {
+        PyErr_Clear(); /* by another thread, just now */
+    }
+    return item;
+}
+
+/* Pack up to AT_CHANNEL_MANY objects, and say how many. Fewer is the end, or the place
+ * of an exception, which is set. */
+static size_t pack_batch(source *from, void **messages) AT_ATTACHED
+{
+    size_t packed = 0;
+    PyObject *object;
+    while (packed < AT_CHANNEL_MANY && (object = source_next(from)) != NULL) {
+        int failed = at_channel_pack(object, &messages[packed]);
+        Py_DECREF(object);
+        if (failed < 0) {
+            break;
+        }
+        packed++;
+    }
+    return packed;
+}
+
+/* Send what is in `from`: how many there were, or -1 with an exception set. */
+static Py_ssize_t send_all(at_channel_object *self, source *from,
+                           int64_t deadline_ns) AT_ATTACHED
+{
+    Py_ssize_t total = 0;
+    size_t packed = AT_CHANNEL_MANY;
+    while (packed == AT_CHANNEL_MANY) {
+        void *messages[AT_CHANNEL_MANY];
+        packed = pack_batch(from, messages);
+        /* What stands before the one that cannot be packed is sent all the same. */
+        PyObject *error = PyErr_GetRaisedException();
+        Py_ssize_t sent = send_batch(self, messages, packed, deadline_ns);
+        if (sent < 0) {
+            Py_XDECREF(error);
+            return -1;
+        }
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+            return -1;
+        }
+        total += sent;
+    }
+    return total;
+}
+
 AT_UNCHECKED PyObject *
 at_channel_method_send_many(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"objects", "timeout", NULL};
     at_channel_object *self = at_channel_object_of(object);
-    PyObject *objects;
+    source from = {NULL, NULL, 0};
     PyObject *timeout = NULL;
     int64_t deadline_ns;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O:send_many", names,
-                                     &objects, &timeout) ||
+                                     &from.objects, &timeout) ||
         at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
-    PyObject *iterator = PyObject_GetIter(objects);
-    if (iterator == NULL) {
-        return NULL;
-    }
-    at_member_sends(self->member);
-    Py_ssize_t total = 0;
-    bool more = true;
-    while (more) {
-        void *messages[AT_CHANNEL_MANY];
-        size_t packed = 0;
-        PyObject *item = NULL;
-        while (packed < AT_CHANNEL_MANY && (item = PyIter_Next(iterator)) != NULL) {
-            int failed =
-                pack_one_of(item, total + (Py_ssize_t)packed, &messages[packed]);
-            Py_DECREF(item);
-            if (failed < 0) {
-                break;
-            }
-            packed++;
-        }
-        more = packed == AT_CHANNEL_MANY;
-        /* What stands before the one that cannot be packed is sent all the same. */
-        PyObject *error = PyErr_GetRaisedException();
-        Py_ssize_t sent = send_batch(self, messages, packed, deadline_ns);
-        if (sent < 0 || error != NULL) {
-            if (sent < 0) {
-                Py_XDECREF(error);
-            } else {
-                PyErr_SetRaisedException(error);
-            }
-            Py_DECREF(iterator);
+    if (!PyList_CheckExact(from.objects) && !PyTuple_CheckExact(from.objects)) {
+        from.iterator = PyObject_GetIter(from.objects);
+        if (from.iterator == NULL) {
             return NULL;
         }
-        total += sent;
     }
-    Py_DECREF(iterator);
-    return PyLong_FromSsize_t(total);
+    at_member_sends(self->member);
+    Py_ssize_t total = send_all(self, &from, deadline_ns);
+    Py_XDECREF(from.iterator);
+    return total < 0 ? NULL : PyLong_FromSsize_t(total);
 }
 
 /* ---- packed ---------------------------------------------------------------------- */

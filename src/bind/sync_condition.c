@@ -173,14 +173,11 @@ static PyObject *notify(PyObject *object, unsigned count) AT_ATTACHED
     Py_RETURN_NONE;
 }
 
-AT_UNCHECKED static PyObject *condition_notify(PyObject *object, PyObject *arguments,
-                                               PyObject *keywords)
+AT_UNCHECKED static PyObject *condition_notify(PyObject *object, PyObject *arguments)
 {
     unsigned count = 1;
-    static char *names[] = {"n", NULL};
-    return PyArg_ParseTupleAndKeywords(arguments, keywords, "|I:notify", names, &count)
-               ? notify(object, count)
-               : NULL;
+    return PyArg_ParseTuple(arguments, "|I:notify", &count) ? notify(object, count)
+                                                            : NULL;
 }
 
 AT_UNCHECKED static PyObject *condition_notify_all(PyObject *object, PyObject *unused)
@@ -221,8 +218,7 @@ static PyMethodDef condition_methods[] = {
      "--\n"
      "\n"
      "wait() until predicate() is true, and return what it was last."},
-    {"notify", (PyCFunction)(void (*)(void))condition_notify,
-     METH_VARARGS | METH_KEYWORDS,
+    {"notify", condition_notify, METH_VARARGS,
      "notify($self, n=1)\n"
      "--\n"
      "\n"

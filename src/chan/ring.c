@@ -124,7 +124,12 @@ int at_ring_try_pop(at_ring *ring, void **item)
  * for which the sequentially consistent store is; who then comes to the others has read
  * an end of the ring that was moved after that store. */
 
-enum { MANY_LIMIT = 1 << 20 };
+enum {
+    MANY_LIMIT = 1 << 20,
+    /* Slots that are fetched ahead of those that are looked at. Each line comes from
+     * the other side's cache, and will be written: it is asked for once, for both. */
+    SLOTS_AHEAD = 32,
+};
 
 /* How many slots from `position` on, up to `limit`, have the stamp `position + ahead`;
  * `*end` is the position behind them. */
@@ -132,9 +137,16 @@ static size_t run_length(const at_ring *ring, uint64_t position, uint64_t ahead,
                          size_t limit, uint64_t *end)
 {
     size_t count = 0;
-    while (count < limit &&
-           atomic_load_explicit(&ring->slots[index_of(ring, position)].stamp,
-                                memory_order_acquire) == position + ahead) {
+    while (count < limit) {
+        uint64_t index = index_of(ring, position);
+        if (count + SLOTS_AHEAD < limit) {
+            /* Beyond the last slot it is a hint about some other memory: harmless. */
+            __builtin_prefetch(&ring->slots[index] + SLOTS_AHEAD, 1);
+        }
+        if (atomic_load_explicit(&ring->slots[index].stamp, memory_order_acquire) !=
+            position + ahead) {
+            break;
+        }
         position = following(ring, position);
         count++;
     }
@@ -152,16 +164,6 @@ static uint64_t position_at(const at_ring *ring, uint64_t first, size_t ahead)
     return (first & ~(ring->one_lap - 1)) + ring->one_lap + (index - ring->capacity);
 }
 
-static void stamp(at_ring *ring, uint64_t first, size_t count, uint64_t ahead)
-{
-    for (size_t i = count; i-- > 1;) {
-        uint64_t position = position_at(ring, first, i);
-        atomic_store_explicit(&ring->slots[index_of(ring, position)].stamp,
-                              position + ahead, memory_order_release);
-    }
-    atomic_store(&ring->slots[index_of(ring, first)].stamp, first + ahead);
-}
-
 int at_ring_try_push_many(at_ring *ring, void *const *items, size_t count)
 {
     size_t limit = count < MANY_LIMIT ? count : MANY_LIMIT;
@@ -173,10 +175,15 @@ int at_ring_try_push_many(at_ring *ring, void *const *items, size_t count)
         int result = at_ring_try_push(ring, items[0]);
         return result == 0 ? 1 : result;
     }
-    for (size_t i = 0; i < room; i++) {
-        ring->slots[index_of(ring, position_at(ring, tail, i))].item = items[i];
+    for (size_t i = room; i-- > 1;) {
+        uint64_t position = position_at(ring, tail, i);
+        at_ring_slot *slot = &ring->slots[index_of(ring, position)];
+        slot->item = items[i];
+        atomic_store_explicit(&slot->stamp, position + 1, memory_order_release);
     }
-    stamp(ring, tail, room, 1);
+    at_ring_slot *first = &ring->slots[index_of(ring, tail)];
+    first->item = items[0];
+    atomic_store(&first->stamp, tail + 1);
     return (int)room;
 }
 
@@ -190,10 +197,16 @@ int at_ring_try_pop_many(at_ring *ring, void **items, size_t limit)
         int result = at_ring_try_pop(ring, &items[0]);
         return result == 0 ? 1 : result;
     }
-    for (size_t i = 0; i < count; i++) {
-        items[i] = ring->slots[index_of(ring, position_at(ring, head, i))].item;
+    for (size_t i = count; i-- > 1;) {
+        uint64_t position = position_at(ring, head, i);
+        at_ring_slot *slot = &ring->slots[index_of(ring, position)];
+        items[i] = slot->item;
+        atomic_store_explicit(&slot->stamp, position + ring->one_lap,
+                              memory_order_release);
     }
-    stamp(ring, head, count, ring->one_lap);
+    at_ring_slot *first = &ring->slots[index_of(ring, head)];
+    items[0] = first->item;
+    atomic_store(&first->stamp, head + ring->one_lap);
     return (int)count;
 }
 

@@ -15,6 +15,10 @@ enum {
      * that has become busy is noticed. */
     SPIN_LONGEST_NS = 20000,
     SPIN_SHORTEST_NS = 500,
+    /* Where spinning pays, it is done for at least as long as another thread takes that
+     * must be woken first: one pause, a tick or a fault, would otherwise put both sides
+     * to sleep, and each finds the other asleep from then on. */
+    SPIN_PAYING_NS = 8000,
     /* Two sides that both sleep answer too slowly for either to find that spinning
      * would do: so now and then a few waits in a row spin for longest. */
     SPIN_TRIALS = 4,
@@ -267,17 +271,21 @@ static int sleep_on(at_waiter *waiter, int64_t deadline_ns) AT_DETACHED
 
 /* ---- the loop --------------------------------------------------------------- */
 
+static int64_t between(int64_t least, int64_t value, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* `good_ns` would have done, or 0: nothing did. */
 static void budget_learn(at_spin *spin, int64_t good_ns)
 {
     int64_t budget_ns = atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
-    /* Twice what would have done, weighted into what was thought before. */
-    int64_t wanted_ns = good_ns * 2;
-    budget_ns += (wanted_ns - budget_ns) / 4;
-    if (budget_ns > SPIN_LONGEST_NS) {
-        budget_ns = SPIN_LONGEST_NS;
-    }
-    if (budget_ns < SPIN_SHORTEST_NS) {
-        budget_ns = SPIN_SHORTEST_NS;
+    if (good_ns > 0) {
+        /* Twice of that, weighted into what was thought before. */
+        int64_t wanted_ns = between(SPIN_PAYING_NS, good_ns * 2, SPIN_LONGEST_NS);
+        budget_ns += (wanted_ns - budget_ns) / 2;
+    } else {
+        budget_ns = between(SPIN_SHORTEST_NS, budget_ns / 4 * 3, SPIN_LONGEST_NS);
     }
     atomic_store_explicit(&spin->budget_ns, (int_fast32_t)budget_ns,
                           memory_order_relaxed);
@@ -332,7 +340,8 @@ int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context)
     if (!at_park_can_spin()) {
         return AT_EAGAIN;
     }
-    int64_t until_ns = at_clock_ns() + SPIN_BRIEF_NS;
+    int64_t until_ns = 0;
+    int64_t now_ns = 0;
     do {
         for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {
             int result = attempt(context);
@@ -342,7 +351,9 @@ int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context)
             }
             at_park_relax();
         }
-    } while (at_clock_ns() < until_ns);
+        now_ns = at_clock_ns(); /* after the first few: mostly they do */
+        until_ns = until_ns != 0 ? until_ns : now_ns + SPIN_BRIEF_NS;
+    } while (now_ns < until_ns);
     budget_learn(spin, 0);
     return AT_EAGAIN;
 }

@@ -188,6 +188,28 @@ static void fates(void)
     unref(gone);
 }
 
+/* Many of one interpreter, of both kinds, and one pass for all of them. */
+static void a_long_queue_is_given_up_at_once(void)
+{
+    enum { ITEMS = 100000 };
+    int64_t id = fresh_id();
+    at_peer *gone = peer_of(id);
+    at_queue *queue = queue_of(0);
+    for (int64_t i = 0; i < ITEMS; i++) {
+        put_value(queue, i, gone, i % 4 == 0 ? AT_FATE_REMOVE : AT_FATE_REPLACE);
+    }
+    at_channels_interpreter_closing(id);
+    CHECK(at_queue_count(queue) == ITEMS / 4 * 3);
+    for (int64_t i = 0; i < ITEMS / 4 * 3; i++) {
+        at_message *message;
+        at_fate fate;
+        CHECK(at_queue_try_get(queue, &message, &fate) == 0);
+        CHECK(message == NULL && fate == AT_FATE_REPLACE);
+    }
+    unref(queue);
+    unref(gone);
+}
+
 typedef struct traffic {
     at_queue *queue;
     at_peer *peer;
@@ -303,6 +325,7 @@ int main(void)
     RUN(numbers);
     RUN(closing_ends_it);
     RUN(fates);
+    RUN(a_long_queue_is_given_up_at_once);
     RUN(nothing_is_lost_or_doubled);
     RUN(closing_in_mid_put);
     return 0;

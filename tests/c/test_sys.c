@@ -14,6 +14,14 @@
 #include "sys/thread.h"
 #include "sys/wakefd.h"
 
+#if defined(__SANITIZE_THREAD__)
+#define AT_TEST_SIGNALS_ARE_LATE 1
+#elif defined(__has_feature)
+#define AT_TEST_SIGNALS_ARE_LATE __has_feature(thread_sanitizer)
+#else
+#define AT_TEST_SIGNALS_ARE_LATE 0
+#endif
+
 enum { MILLISECOND = 1000000 };
 
 static void deadlines(void)
@@ -113,8 +121,9 @@ static void watched_bits_end_a_sleep(void)
     CHECK(at_park_set_watch((at_park_watch){NULL, 0}).word == &flags);
 }
 
-/* A handler that runs at any moment before the sleep, or in it, ends it. */
-static void no_handler_is_slept_over(void)
+/* A handler that runs at any moment before the sleep, or in it, ends it. Not under
+ * ThreadSanitizer, which keeps signals back until the call has returned. */
+__attribute__((unused)) static void no_handler_is_slept_over(void)
 {
     enum { ROUNDS = 2000, LONGEST_US = 40 };
     struct sigaction action = {.sa_handler = set_handled_bit};
@@ -264,7 +273,9 @@ int main(void)
     RUN(park_times_out);
     RUN(park_is_woken);
     RUN(watched_bits_end_a_sleep);
+#if !AT_TEST_SIGNALS_ARE_LATE
     RUN(no_handler_is_slept_over);
+#endif
     RUN(park_is_interrupted);
     RUN(threads_have_room);
     RUN(join_times_out);

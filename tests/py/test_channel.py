@@ -206,6 +206,69 @@ def test_many() -> None:
         channel.recv_many(timeout=0.01)
 
 
+class Shortens:
+    """Empties the list that it stands in when it is packed."""
+
+    def __init__(self, inside: list[object]) -> None:
+        self.inside = inside
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        self.inside.clear()
+        return (int, ())
+
+
+class Stops:
+    def __reduce__(self) -> str:
+        raise StopIteration
+
+
+def test_send_many_of_every_kind() -> None:
+    channel = Channel(2000)
+    for objects in ([1, 2], (3, 4), range(5, 7), iter([7, 8]), {9: 0, 10: 0}):
+        assert channel.send_many(objects) == 2
+    assert channel.recv_many() == list(range(1, 11))
+    for count in (0, 256, 512, 513):
+        for kind in (list, tuple, iter):
+            assert channel.send_many(kind(range(count))) == count
+            received: list[int] = []
+            while len(received) < count:
+                received += channel.recv_many()
+            assert received == list(range(count))
+    with pytest.raises(TypeError):
+        channel.send_many(1)  # type: ignore[arg-type]
+
+
+def test_send_many_of_a_list_that_changes_meanwhile() -> None:
+    channel = Channel()
+    objects: list[object] = [1, 2]
+    objects += [Shortens(objects), 3, 4]
+    assert channel.send_many(objects) == 3
+    assert channel.recv_many() == [1, 2, 0]
+    for kind in (list, iter):  # an error of packing is not the end of the iteration
+        with pytest.raises(StopIteration):
+            channel.send_many(kind([1, Stops(), 2]))
+        assert channel.recv_many() == [1]
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", [], 1j])
+def test_a_wrong_timeout_is_told_without_waiting(timeout: Any) -> None:
+    channel = Channel()
+    for action in (channel.send, channel.send_many):
+        with pytest.raises((TypeError, ValueError)):
+            action([], timeout=timeout)
+    assert len(channel) == 0
+    channel.send(1)
+    for receive in (channel.recv, channel.recv_many):
+        with pytest.raises((TypeError, ValueError)):
+            receive(timeout=timeout)
+    with pytest.raises((TypeError, ValueError)):
+        select(channel, timeout=timeout)
+    assert channel.recv(timeout=float("inf")) == 1
+    for past in (0, -1, -0.5, float("-inf"), False):
+        with pytest.raises(TimeoutError):
+            channel.recv(timeout=past)
+
+
 def test_send_many_waits_for_room() -> None:
     channel = Channel(capacity=3)
     sending = in_thread(channel.send_many, range(1000))
