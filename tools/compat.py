@@ -171,7 +171,7 @@ def last_error(text: str) -> str:
 
 
 def run_stage(python: str, stage: str, name: str, timeout: float) -> dict[str, object]:
-    """Run one case in one stage, for `timeout` s; its outcome as it is kept in the JSON.
+    """Run one case in one stage, at most `timeout` seconds; its outcome, for the JSON.
 
     ``state`` is "works" or "fails"; a failure has ``cause``, and ``crash`` if a signal
     ended the process.
@@ -232,7 +232,7 @@ def compare(outcomes: dict[str, dict[str, object]]) -> None:
 
 
 def run_case(
-    python: str, name: str, stages: list[str], timeout: float
+    python: str, name: str, stages: list[str], timeout: float = TIMEOUT_S
 ) -> dict[str, dict[str, object]]:
     outcomes: dict[str, dict[str, object]] = {}
     for stage in stages:
