@@ -3,7 +3,14 @@
 import threading
 import types
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Literal, Self, SupportsIndex, TypeVar, overload
@@ -393,6 +400,12 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     ) -> list[tuple[str | bytes | int, Any]]:
         """A list of (key, value): a snapshot, in no order."""
 
+    def copy(self) -> dict[str | bytes | int, Any]:
+        """A plain dict with copies of the values: a snapshot."""
+
+    def __or__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
+    def __ror__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
+    def __ior__(self, other: Any, /) -> Self: ...
     def compare_and_set(
         self, key: str | bytes | int, expected: object, new: object, /
     ) -> bool:

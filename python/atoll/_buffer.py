@@ -28,11 +28,39 @@ def transfer[Shared: (SharedBuffer, SharedArray)](buffer: Shared) -> Shared:
     Returns:
         A new object over the same memory.
 
+    A slice of `buffer` that was made before is a handle of its own and stays.
+
     Raises:
         BufferError: A view of `buffer` is still in use.
+        TypeError: It is another object, or a view of one; the message says what to do.
         ValueError: It was transferred or released before.
     """
+    if not isinstance(buffer, SharedBuffer | SharedArray):
+        raise TypeError(
+            f"transfer() moves a SharedBuffer or SharedArray, {_not(buffer)}"
+        )
     return buffer._transfer()
+
+
+def _not(given: object) -> str:
+    """Why `given` cannot be moved, and what can be done."""
+    kind = type(given).__qualname__
+    below: Any = given
+    while below is not None and not isinstance(below, SharedBuffer | SharedArray):
+        below = below.obj if type(below) is memoryview else getattr(below, "base", None)
+    if below is not None:
+        return (
+            f"not a {kind} over one: views cannot be told that the memory has gone. Let "
+            f"the views go, and transfer the {type(below).__qualname__}"
+        )
+    try:
+        memoryview(given).release()  # type: ignore[arg-type]
+    except TypeError:
+        return f"not a {kind}: send it as it is"
+    return (
+        f"not a {kind}, whose memory is its own: send it as it is (it is copied once), "
+        "or copy it into a SharedArray first"
+    )
 
 
 def open_shared(name: str) -> SharedBuffer:

@@ -352,6 +352,8 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Raises:\n"
      "    KeyError: There is none."},
+    {"copy", at_shared_dict_plain, METH_NOARGS,
+     "copy($self)\n--\n\nA plain dict with copies of the values: a snapshot."},
     {"update", (PyCFunction)(void (*)(void))dict_update, METH_VARARGS | METH_KEYWORDS,
      "update($self, /, *args, **kwargs)\n"
      "--\n"
@@ -439,6 +441,8 @@ static PyType_Slot dict_slots[] = {
     {Py_mp_ass_subscript, dict_assign},
     {Py_mp_length, dict_length},
     {Py_sq_contains, dict_contains},
+    {Py_nb_or, at_shared_dict_or},
+    {Py_nb_inplace_or, at_shared_dict_inplace_or},
     {0, NULL},
 };
 

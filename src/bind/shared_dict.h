@@ -60,5 +60,10 @@ PyObject *at_shared_dict_compare_and_set(PyObject *object, PyObject *const *argu
                                          Py_ssize_t count);
 PyObject *at_shared_dict_change(PyObject *object, PyObject *const *arguments,
                                 Py_ssize_t count);
+PyObject *at_shared_dict_plain(PyObject *object, PyObject *unused);
+
+/* Slots: `|`, whose result is a plain dict, and `|=`. */
+PyObject *at_shared_dict_or(PyObject *left, PyObject *right);
+PyObject *at_shared_dict_inplace_or(PyObject *object, PyObject *other);
 
 #endif

@@ -164,3 +164,59 @@ at_shared_dict_change(PyObject *object, PyObject *const *arguments, Py_ssize_t c
         }
     }
 }
+
+/* ---- merging ----------------------------------------------------------------------
+ */
+
+/* Not dict(object), which asks for each key again, when another may have taken it. */
+AT_UNCHECKED PyObject *at_shared_dict_plain(PyObject *object, PyObject *unused)
+{
+    PyObject *items = PyObject_CallMethod(object, "items", NULL);
+    PyObject *plain = items != NULL ? PyDict_New() : NULL;
+    if (plain != NULL && PyDict_MergeFromSeq2(plain, items, 1) < 0) {
+        Py_CLEAR(plain);
+    }
+    Py_XDECREF(items);
+    return plain;
+}
+
+/* One side of `|`: what a plain dict can be updated with, or NULL. */
+static PyObject *side(PyObject *object) AT_ATTACHED
+{
+    return PyDict_Check(object) ? Py_NewRef(object)
+                                : at_shared_dict_plain(object, NULL);
+}
+
+static bool may_merge(PyObject *object)
+{
+    return PyDict_Check(object) ||
+           Py_TYPE(object)->tp_as_number->nb_or == at_shared_dict_or;
+}
+
+AT_UNCHECKED PyObject *at_shared_dict_or(PyObject *left, PyObject *right)
+{
+    bool numbers =
+        Py_TYPE(left)->tp_as_number != NULL && Py_TYPE(right)->tp_as_number != NULL;
+    if (!numbers || !may_merge(left) || !may_merge(right)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    PyObject *first = side(left);
+    PyObject *second = first != NULL ? side(right) : NULL;
+    PyObject *merged = second != NULL ? PyDict_Copy(first) : NULL;
+    if (merged != NULL && PyDict_Update(merged, second) < 0) {
+        Py_CLEAR(merged);
+    }
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return merged;
+}
+
+AT_UNCHECKED PyObject *at_shared_dict_inplace_or(PyObject *object, PyObject *other)
+{
+    PyObject *none = PyObject_CallMethod(object, "update", "O", other);
+    if (none == NULL) {
+        return NULL;
+    }
+    Py_DECREF(none);
+    return Py_NewRef(object);
+}

@@ -94,6 +94,37 @@ def test_through_a_channel_is_the_same_memory() -> None:
     assert array[1, 2] == 2.5
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (memoryview(SharedBuffer(8))[2:], "over one.*transfer the SharedBuffer"),
+        (memoryview(SharedArray((2,), "int32")), "over one.*the SharedArray"),
+        (b"bytes", "not a bytes, whose memory.*copied once"),
+        (bytearray(8), "copy it into a SharedArray"),
+        ([1], "not a list: send it as it is"),
+        (None, "not a NoneType: send it as it is"),
+    ],
+    ids=repr,
+)
+def test_transfer_of_something_else(given: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        transfer(given)
+
+
+def test_transfer_of_an_array_over_one() -> None:
+    numpy = pytest.importorskip("numpy")
+    shared = SharedArray((4,), "int64")
+    view = numpy.asarray(shared)[1:].reshape(3, 1)
+    with pytest.raises(TypeError, match=r"not a ndarray over one.*the SharedArray"):
+        transfer(view)
+    with pytest.raises(TypeError, match="copy it into a SharedArray"):
+        transfer(numpy.zeros(4))
+    with pytest.raises(BufferError):
+        transfer(shared)  # while the view is there
+    del view
+    assert transfer(shared).shape == (4,)
+
+
 def test_transfer() -> None:
     buffer = SharedBuffer(4)
     buffer[0] = 1

@@ -213,3 +213,47 @@ def test_it_can_be_sent_and_held() -> None:
         assert interpreter.call(lambda d: d["inner"]["b"], outer) == 2
         interpreter.call(lambda d: d.update(there="kept"), outer)
     assert outer["there"] == "kept"
+
+
+def test_merging_is_a_dicts():
+    table, plain = SharedDict(a=1, b=2), {"b": 3, "c": 4}
+    assert table | plain == {"a": 1, "b": 3, "c": 4}
+    assert plain | table == {"a": 1, "b": 2, "c": 4}
+    assert table | SharedDict(b=5) == {"a": 1, "b": 5}
+    assert type(table | plain) is dict and table.copy() == {"a": 1, "b": 2}
+    same = table
+    table |= plain
+    table |= [("d", [5])]
+    assert same is table and table.copy() == {"a": 1, "b": 3, "c": 4, "d": [5]}
+    for wrong in (1, [], None, object()):
+        with pytest.raises(TypeError):
+            table | wrong
+        with pytest.raises(TypeError):
+            wrong | table
+    with pytest.raises(TypeError):
+        table |= 5
+
+
+def test_a_copy_while_others_take_keys_away():
+    table = SharedDict({str(i): i for i in range(100)})
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            for i in range(0, 100, 2):
+                table.pop(str(i), None)
+            for i in range(0, 100, 2):
+                table[str(i)] = i
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(200):
+            copy = table.copy()
+            assert all(copy[str(i)] == i for i in range(1, 100, 2))
+            assert {int(key): value for key, value in copy.items()}.items() == {
+                (value, value) for value in copy.values()
+            }
+    finally:
+        stop.set()
+        thread.join(60)
