@@ -6,9 +6,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import click
 import pytest
 
-from atoll.cli.bench import svg_bars
+from atoll.cli import bench
+from atoll.cli.bench_page import svg_bars
 
 BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
 
@@ -28,28 +30,54 @@ def test_json_and_report(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
-    assert report["workers"] == 2
+    assert report["workers"] == 2 and report["failed"] == {}
     assert {"atoll interpreters", "atoll processes", "threads", "multiprocessing"} <= (
         set(report["rows"])
     )
     columns = {tuple(row) for row in report["rows"].values()}
     assert len(columns) == 1
-    for row in report["rows"].values():
+    for name, row in report["rows"].items():
         assert row["round trip µs"] > 0 and row["start-up ms"] > 0
-        assert row["speed-up of 1"] == 1 and row["speed-up of 2"] > 0
-    assert page.read_text().count("<svg") == len(next(iter(columns)))
+        assert row["CPU-bound tasks/s, 1 worker"] > 0 and row["speed-up of 2"] > 0
+        if name.startswith("atoll"):
+            assert row["web requests/s"] > 0
+    written = page.read_text()
+    assert written.count("<svg") == len(next(iter(columns)))
+    assert all(name in written for name in report["rows"])
+
+
+def test_another_python_takes_part():
+    """This one stands for it: what is measured runs as a program without atoll's help."""
+    other = bench.Other(sys.executable)
+    assert "threads" in other.about["contenders"]
+    assert other.label.startswith("3.")
+    row, reason = bench._measure(sys.executable, "threads", 1, True)
+    assert reason == "" and row["CPU-bound tasks/s, 1 worker"] > 0
+
+
+def test_what_is_no_python_is_refused(tmp_path):
+    with pytest.raises(click.UsageError, match="cannot take part"):
+        bench.Other(str(tmp_path / "none"))
+
+
+def test_a_contender_that_fails_is_told():
+    row, reason = bench._measure(sys.executable, "no such thing", 1, True)
+    assert row is None and "no such thing" in reason
 
 
 def test_plot_is_well_formed():
-    plot = ElementTree.fromstring(svg_bars("a < b", {"one": 1.0, "two & more": 2.0}))
+    values = {"one": 1.0, "two & more": 2.0, "none": None}
+    plot = ElementTree.fromstring(svg_bars("a < b", values))
     widths = [
         float(bar.get("width")) for bar in plot.iter("{http://www.w3.org/2000/svg}rect")
     ]
-    assert widths == [180.0, 360.0]
+    assert widths == [115.0, 230.0]
+    texts = [text.text for text in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["one", "1", "two & more", "2", "none", "-"]
 
 
 @pytest.mark.parametrize("name", ["serve", "wsgi", "uneven", "import_time"])

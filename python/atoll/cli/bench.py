@@ -1,190 +1,125 @@
 """`atoll bench`: the models of parallel Python side by side, on this machine.
 
-Each contender runs the same tasks through the interface of an executor. Memory is the
-proportional set size (Pss) of this process and its children, so that what processes
-share is counted once.
+Each contender is measured in a process of its own, by `bench_measure`, which needs no
+atoll: other Pythons take part, a free-threaded build above all. `bench_web` has the
+servers, `bench_page` the report.
 """
 
-import concurrent.futures as cf
-import html
 import json
-import multiprocessing
 import os
 import platform
-import statistics
+import shutil
+import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-import atoll
+from atoll.cli import bench_measure, bench_web
+from atoll.cli.bench_page import page_of, words_about, words_of
 
-__all__ = ["bench", "measure_all", "svg_bars"]
+__all__ = ["bench", "measure_all"]
 
-type Row = dict[str, float]
+type Row = dict[str, float | None]
 
-
-def burn(count: int) -> int:
-    """Keep a CPU busy."""
-    total = 0
-    for i in range(count):
-        total += i * i
-    return total
-
-
-def echo(value: Any) -> Any:
-    """Send it back."""
-    return value
+_TABLE_WIDTH = 100  # below that the numbers would be cut
+_WEB = "web requests/s"
+_PROGRAM = bench_measure.__file__
+# Newest first; "t" is how the command of a free-threaded build is called.
+_FREE_THREADED = tuple(f"python3.{minor}t" for minor in range(19, 12, -1))
 
 
-def contenders() -> dict[str, Callable[[int], cf.Executor]]:
-    """Executors by name, each made for a number of workers."""
-    spawn = multiprocessing.get_context("spawn")
-    found: dict[str, Callable[[int], cf.Executor]] = {
-        "atoll interpreters": lambda n: atoll.Pool(n, model="interpreters"),
-        "atoll threads": lambda n: atoll.Pool(n, model="threads"),
-        "atoll processes": lambda n: atoll.Pool(n, model="processes"),
-        "threads": cf.ThreadPoolExecutor,
-        "multiprocessing": lambda n: cf.ProcessPoolExecutor(n, mp_context=spawn),
-    }
-    standard = getattr(cf, "InterpreterPoolExecutor", None)
-    if standard is not None:
-        found["interpreters"] = standard
-    return found
+class Other:
+    """Another Python that takes part.
 
+    Args:
+        path: Its command.
 
-def _children() -> list[int]:
-    found: list[int] = []
-    for thread in Path("/proc/self/task").iterdir():
+    Raises:
+        click.UsageError: It does not run.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
         try:
-            found += map(int, (thread / "children").read_text().split())
-        except OSError:
-            pass
-    return found
+            self.about: dict[str, Any] = json.loads(_output([path, _PROGRAM, "--list"]))
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise click.UsageError(f"{path} cannot take part: {error}") from None
+
+    @property
+    def label(self) -> str:
+        """What tells its rows from others': 3.14, or 3.14t without a GIL."""
+        version = ".".join(self.about["python"].split(".")[:2])
+        return version if self.about["gil"] else f"{version}t"
 
 
-def memory_mb() -> float:
-    """Pss of this process and its children in MB."""
-    total = 0
-    for process in [os.getpid(), *_children()]:
-        try:
-            text = Path(f"/proc/{process}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(
-            int(line.split()[1])
-            for line in text.splitlines()
-            if line.startswith("Pss:")
-        )
-    return total / 1e3
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+def free_threaded() -> str | None:
+    """A free-threaded Python of this machine, where this one is not: on PATH, or one
+    that uv or pyenv installed.
+    """
+    for name in _FREE_THREADED:
+        found = shutil.which(name)
+        if found:
+            return found
+    home = Path.home()
+    places = [
+        *home.glob(".local/share/uv/python/*freethreaded*/bin/python3"),
+        *home.glob(".pyenv/versions/*t/bin/python3"),
+    ]
+    return str(max(places)) if places else None
 
 
-def _round_trip(pool: cf.Executor, value: object, rounds: int) -> float:
-    """Microseconds there and back, the median."""
-    trips = [_seconds(lambda: pool.submit(echo, value).result()) for _ in range(rounds)]
-    return statistics.median(trips) * 1e6
+def _measure(
+    python: str, name: str, workers: int, quick: bool
+) -> tuple[Row | None, str]:
+    """A contender's row, or None and why there is none."""
+    command = [python, _PROGRAM, name, str(workers), *(["quick"] if quick else [])]
+    try:
+        row: Row = json.loads(_output(command))
+        return row, ""
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines()
+        return None, lines[-1] if lines else f"ended with {error.returncode}"
 
 
-def _run_all(pool: cf.Executor, tasks: int, count: int) -> None:
-    for future in [pool.submit(burn, count) for _ in range(tasks)]:
-        future.result()
-
-
-def measure(make: Callable[[int], cf.Executor], workers: int, quick: bool) -> Row:
-    """The numbers of one contender."""
-    rounds = 20 if quick else 300
-    count = 20_000 if quick else 500_000
-    repeats = 1 if quick else 3
-    row: Row = {}
-    for number in sorted({1, workers}):
-        before = memory_mb()
-        began = time.perf_counter()
-        with make(number) as pool:
-            pool.submit(echo, 1).result()
-            row["start-up ms"] = (time.perf_counter() - began) * 1e3
-            _run_all(pool, 4 * number, 1000)  # every worker is up
-            row["memory per worker MB"] = (memory_mb() - before) / number
-            if number == 1:
-                row["round trip µs"] = _round_trip(pool, 1, rounds)
-                row["round trip of 1 MB µs"] = _round_trip(
-                    pool, bytes(1 << 20), max(3, rounds // 10)
-                )
-            taken = [
-                _seconds(lambda p=pool: _run_all(p, 4 * workers, count))  # type: ignore[misc]
-                for _ in range(repeats)
-            ]
-        seconds = statistics.median(taken)
-        if number == 1:
-            alone = seconds
-        row[f"speed-up of {number}"] = alone / seconds
-    return row
-
-
-def measure_all(workers: int, quick: bool) -> dict[str, Any]:
+def measure_all(workers: int, quick: bool, others: list[Other]) -> dict[str, Any]:
     """Every contender's numbers, and what machine they are of."""
-    rows = {}
-    for name, make in contenders().items():
-        click.echo(f"{name} …", err=True)
-        rows[name] = measure(make, workers, quick)
+    load = os.getloadavg()[0]
+    jobs = [(sys.executable, name, name) for name in bench_measure.contenders()]
+    for other in others:
+        for name in other.about["contenders"]:
+            if name.endswith(("multiprocessing", "processes")):
+                continue  # the Python makes no difference there
+            jobs.append((other.path, name, f"{name}, {other.label}"))
+    rows: dict[str, Row] = {}
+    failed: dict[str, str] = {}
+    for python, name, label in jobs:
+        click.echo(f"{label} …", err=True)
+        row, reason = _measure(python, name, workers, quick)
+        if row is None:
+            failed[label] = reason
+            continue
+        web = None
+        if python == sys.executable:
+            web = bench_web.measure_web(name, workers, quick)
+        rows[label] = row | {_WEB: web}
     return {
         "python": platform.python_version(),
         "gil": sys._is_gil_enabled(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
         "cpus": os.process_cpu_count(),
-        "load": os.getloadavg()[0],
+        "load": load,
         "workers": workers,
+        "quick": quick,
         "rows": rows,
+        "failed": failed,
     }
-
-
-def svg_bars(title: str, values: dict[str, float]) -> str:
-    """A plot of horizontal bars, one for each of `values`."""
-    largest = max([*values.values(), 1e-9])
-    parts = []
-    for number, (name, value) in enumerate(values.items()):
-        y = 30 + 26 * number
-        width = max(1.0, 360 * max(value, 0.0) / largest)
-        parts.append(
-            f'<text x="150" y="{y + 14}" text-anchor="end">{html.escape(name)}</text>'
-            f'<rect x="158" y="{y}" width="{width:.1f}" height="18" fill="#37b"/>'
-            f'<text x="{164 + width:.1f}" y="{y + 14}">{value:.4g}</text>'
-        )
-    height = 40 + 26 * len(values)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="620" height="{height}" '
-        'font-family="sans-serif" font-size="12">'
-        f'<text x="8" y="18" font-weight="bold">{html.escape(title)}</text>'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _about(report: dict[str, Any]) -> str:
-    gil = "with" if report["gil"] else "without"
-    return (
-        f"CPython {report['python']} {gil} a GIL, {report['cpus']} CPUs, "
-        f"load {report['load']:.1f}, {report['workers']} workers"
-    )
-
-
-def _page(report: dict[str, Any]) -> str:
-    rows: dict[str, Row] = report["rows"]
-    plots = [
-        svg_bars(column, {name: row[column] for name, row in rows.items()})
-        for column in next(iter(rows.values()))
-    ]
-    return (
-        '<!doctype html><meta charset="utf-8"><title>atoll bench</title>'
-        f"<h1>atoll bench</h1><p>{html.escape(_about(report))}</p>"
-        + "".join(f"<p>{plot}</p>" for plot in plots)
-    )
 
 
 def _print_table(report: dict[str, Any]) -> None:
@@ -192,26 +127,51 @@ def _print_table(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     rows: dict[str, Row] = report["rows"]
-    columns = list(next(iter(rows.values())))
-    table = Table("", *columns, title=_about(report))
+    table = Table(title=words_about(report), box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in next(iter(rows.values())):
+        table.add_column(column, justify="right", max_width=10)
     for name, row in rows.items():
-        table.add_row(name, *(f"{row[column]:.4g}" for column in columns))
-    Console().print(table)
+        cells = ["-" if v is None else words_of(v) for v in row.values()]
+        table.add_row(name, *cells)
+    console = Console()
+    console.width = max(console.width, _TABLE_WIDTH)
+    console.print(table)
+    for name, reason in report["failed"].items():
+        click.echo(f"{name} failed: {reason}", err=True)
 
 
 @click.command()
 @click.option("--workers", type=click.IntRange(1), help="Default: the CPUs there are.")
-@click.option("--quick", is_flag=True, help="Seconds instead of a minute; rough.")
+@click.option("--quick", is_flag=True, help="Seconds instead of minutes; rough.")
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    metavar="PATH",
+    help="Another Python to compare with; may be given again. By default a "
+    "free-threaded one, if there is one on PATH, of uv or of pyenv.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "page", type=click.Path(dir_okay=False), help="Write a report.")
-def bench(workers: int | None, quick: bool, as_json: bool, page: str | None) -> None:
+def bench(
+    workers: int | None,
+    quick: bool,
+    pythons: tuple[str, ...],
+    as_json: bool,
+    page: str | None,
+) -> None:
     """Compare interpreters, threads and processes on this machine.
 
-    Start-up, round trips, CPU-bound speed-up over one worker, memory.
+    Start-up, memory, round trips, CPU-bound work on one worker and on all, and a web
+    application. The standard library's executors, a free-threaded Python and uvicorn
+    take part where they are installed.
     """
-    report = measure_all(workers or os.process_cpu_count() or 1, quick)
+    found = free_threaded() if not pythons and sys._is_gil_enabled() else None
+    others = [Other(path) for path in (*pythons, *([found] if found else []))]
+    report = measure_all(workers or os.process_cpu_count() or 1, quick, others)
     if page is not None:
-        Path(page).write_text(_page(report), encoding="utf-8")
+        Path(page).write_text(page_of(report), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(report, indent=1))
     else:
