@@ -2,7 +2,7 @@
 
 import sys
 
-from atoll import _frames
+from atoll import _fork, _frames
 from atoll._importer import cover_interpreters
 
 
@@ -14,6 +14,9 @@ def enable() -> None:
     extensions as one of atoll's own does: from a private image where the extension
     keeps state in C globals. Interpreters that exist already are not changed. Main is
     not changed either: its imports stay CPython's own.
+
+    While such an interpreter lives, `os.fork()` is refused, because its child would
+    crash; `multiprocessing` uses forkserver where nobody has chosen.
 
     Call it in the main interpreter, before the first interpreter is created. Calling it
     again does nothing. `python -m atoll SCRIPT` calls it before it runs the script.
@@ -27,5 +30,6 @@ def enable() -> None:
         import datetime  # noqa: F401
     import _interpreters
 
+    _fork.install()
     _frames.install()
     cover_interpreters(_interpreters)

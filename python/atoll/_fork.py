@@ -27,10 +27,19 @@ _WAY_OUT = (
 )
 
 
+def _alive() -> int:
+    """How many interpreters there are beside main, the standard library's included."""
+    count = _atoll.interpreter_count()
+    module: Any = sys.modules.get("_interpreters")
+    if module is not None:
+        count = max(count, len(module.list_all()) - 1)
+    return count
+
+
 def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        count = _atoll.interpreter_count()
+        count = _alive()
         if count:
             raise RuntimeError(_WAY_OUT.format(count=count))
         return original(*args, **kwargs)
@@ -44,7 +53,7 @@ def _refusing_preexec(original: Callable[..., Any]) -> Callable[..., Any]:
     # the forked child: all the rest of a plain subprocess is done without Python.
     @functools.wraps(original)
     def wrapper(*args: Any) -> Any:
-        if len(args) > 21 and args[21] is not None and _atoll.interpreter_count():
+        if len(args) > 21 and args[21] is not None and _alive():
             raise RuntimeError(
                 "preexec_fn runs in a forked child, which would crash while "
                 "interpreters live: use subprocess's process_group, "

@@ -164,13 +164,14 @@ def reply(result: Any) -> _atoll.Message:
 
 def error(exception: BaseException) -> _atoll.Message:
     """The reply that carries `exception`: itself where it can be packed, its words."""
-    import traceback
-
     where = exception.__traceback__
     while where is not None and where.tb_frame.f_code.co_filename == __file__:
         where = where.tb_next
     exception.__traceback__ = where
     try:
+        # Inside: it is a file, and the process may be out of descriptors.
+        import traceback
+
         words = "".join(traceback.format_exception(exception))
     except Exception:
         words = f"{type(exception).__qualname__} (its traceback could not be formatted)"

@@ -354,8 +354,8 @@ static void discard(plan *p)
     }
 }
 
-/* Files in memory first; where the system forbids to map those executable (SELinux,
- * vm.memfd_noexec), a file in a folder may do. */
+/* Files in memory first; where the system forbids to make those (a container's filter)
+ * or to map them executable (SELinux, vm.memfd_noexec), a file in a folder may do. */
 static int copy_and_open(plan *p)
 {
     int result = copy_all(p, AT_COPY_IN_MEMORY);

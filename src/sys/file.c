@@ -70,7 +70,10 @@ int at_file_new_anonymous(const char *label, at_fault *fault)
         descriptor = memfd_create(name, MFD_CLOEXEC);
     }
     if (descriptor < 0) {
-        return at_fault_set_system(fault, errno, "memfd_create for %s", name);
+        const int reason = errno;
+        int result = at_fault_set_system(fault, reason, "memfd_create for %s", name);
+        /* A filter of system calls (a container's) forbids it in either way. */
+        return reason == ENOSYS ? AT_EPERMISSION : result;
     }
     return descriptor;
 }

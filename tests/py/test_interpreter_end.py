@@ -585,6 +585,46 @@ def test_fork_works_again_when_all_are_closed():
     assert out == "5\n"
 
 
+def test_fork_is_refused_while_an_interpreter_of_the_standard_library_lives():
+    out = run(
+        """
+        import os
+        import atoll
+        atoll.enable()
+        import _interpreters
+        one = _interpreters.create()
+        try:
+            os.fork()
+        except RuntimeError as error:
+            print("refused:", "(1 of them)" in str(error))
+        _interpreters.destroy(one)
+        child = os.fork()
+        if child == 0:
+            os._exit(5)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    )
+    assert out.split() == ["refused:", "True", "5"]
+
+
+def test_the_child_of_a_fork_makes_interpreters_of_its_own():
+    out = run(
+        """
+        import os
+        import atoll
+        with atoll.Interpreter() as one:
+            one.exec("import json, _ctypes")
+        child = os.fork()
+        if child == 0:
+            with atoll.Interpreter() as one:
+                one.exec("import json, _ctypes")
+            os._exit(5)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    )
+    assert out == "5\n"
+
+
 PROGRAM = """
 import multiprocessing, operator, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -596,6 +636,11 @@ def work(method):
 def executor():
     with ProcessPoolExecutor(1) as pool:
         return pool.submit(operator.add, 3, 4).result()
+
+def spawned():
+    import os
+    child = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 6"], os.environ)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 def program():
     return subprocess.run(["echo", "hello"], capture_output=True).stdout
@@ -611,6 +656,7 @@ if __name__ == "__main__":
         for call in (lambda f, *a: f(*a), one.call):
             assert call(program) == b"hello\\n"
             assert call(terminated) == -15
+            assert call(spawned) == 6
             for method in ("spawn", "forkserver"):
                 assert call(work, method) == 3
             assert call(executor) == 7
