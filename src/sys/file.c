@@ -95,6 +95,27 @@ static void make_folders(const char *path)
     }
 }
 
+/* Can nobody else put another file in the place of `path`? In a folder of somebody
+ * else's, or one that all may write, they can; not in one that is sticky, like /tmp. */
+static bool folder_is_safe(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t size_bytes = slash != NULL ? (size_t)(slash - path) : 0;
+    if (size_bytes == 0 || size_bytes >= sizeof folder) {
+        return slash == path;
+    }
+    memcpy(folder, path, size_bytes);
+    folder[size_bytes] = '\0';
+    struct stat status;
+    if (stat(folder, &status) != 0) {
+        return false;
+    }
+    bool shared = (status.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+    bool sticky = (status.st_mode & S_ISVTX) != 0;
+    return (status.st_uid == geteuid() || status.st_uid == 0) && (!shared || sticky);
+}
+
 int at_file_new(const char *path, at_fault *fault)
 {
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
@@ -105,6 +126,12 @@ int at_file_new(const char *path, at_fault *fault)
     }
     if (descriptor < 0) {
         return at_fault_set_system(fault, errno, "cannot create %s", path);
+    }
+    if (!folder_is_safe(path)) {
+        (void)unlink(path);
+        (void)close(descriptor);
+        return at_fault_set(fault, AT_EPERMISSION,
+                            "%s would lie in a folder that others can write", path);
     }
     return descriptor;
 }

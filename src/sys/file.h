@@ -31,12 +31,14 @@ bool at_file_peek(const char *path, void *buffer, size_t size_bytes);
 
 /* A new anonymous file in memory, close-on-exec, that may be mapped executable.
  * owns: the caller closes it
- * errs: fault: AT_EPERMISSION where vm.memfd_noexec forbids it, AT_ESYSTEM */
+ * errs: fault: AT_EPERMISSION where vm.memfd_noexec or a filter of system calls
+ *       forbids it, AT_ESYSTEM */
 int at_file_new_anonymous(const char *label, at_fault *fault);
 
 /* A new file at `path` (mode 0700), which must not exist; folders are made as needed.
+ * Nobody else can put another in its place.
  * owns: the caller closes the descriptor and removes the file
- * errs: fault names the path */
+ * errs: fault names the path; AT_EPERMISSION where others can write the folder */
 int at_file_new(const char *path, at_fault *fault);
 
 /* errs: fault */

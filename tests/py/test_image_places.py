@@ -93,6 +93,29 @@ with atoll.Interpreter() as one:
     assert "ATOLL_CACHE_DIR" in words and str(taken) in words, words
 
 
+def test_a_cache_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    # They could put a library of their own in the place of a copy.
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    words = run(
+        NO_MEMFD
+        + """
+import atoll
+with atoll.Interpreter() as one:
+    try:
+        one.exec("import global_state")
+    except ImportError as error:
+        print(error)
+""",
+        cache,
+    )
+    assert "in a folder that others can write" in words, words
+    assert list(cache.iterdir()) == []
+    cache.chmod(0o1777)  # as /tmp is: nobody touches the files of others
+    assert run(NO_MEMFD + IMPORT, cache) == "imported\n"
+
+
 # The limit is taken back, and then the same import works.
 LIMITS = {
     "descriptors": (
