@@ -155,6 +155,33 @@ def test_a_worker_is_replaced_after_its_requests(tmp_path: Path) -> None:
         assert raw.get()[2] == b"v"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--model", "processes"), ("--preload",), ("--processes", "1")],
+    ids=["processes", "preload", "both"],
+)
+def test_a_process_is_replaced_after_its_requests(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Its connections go over to the next one."""
+    source = APP.format(version="v")
+    with (
+        serving(tmp_path, source, "--max-requests", "3", *options) as server,
+        server.connect() as raw,
+    ):
+        for _ in range(3):
+            assert raw.get()[2] == b"v"
+        server.wait_for("has had its time")
+        server.wait_for("worker 0: a new one serves")
+        # The first of these may still come to the old one.
+        end = time.monotonic() + DEADLINE_S
+        while server.log.count("a new one serves") < 2:
+            assert raw.get()[2] == b"v"
+            assert time.monotonic() < end, server.log
+            time.sleep(0.01)
+    assert " ended" not in server.log
+
+
 def test_reload_in_code(tmp_path: Path) -> None:
     write(tmp_path, "old")
     with (
