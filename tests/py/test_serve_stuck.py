@@ -43,6 +43,10 @@ async def app(scope, receive, send):
     elif path == "/spin-later":
         await asyncio.sleep(0.01)
         spin_for_ever()
+    elif path == "/spin-when-told":
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+        spin_for_ever()
     elif path == "/sleep":
         time.sleep(3600)
     elif path == "/gil":  # PyDLL keeps the GIL
@@ -355,3 +359,19 @@ def test_help_names_the_limits(tmp_path: Path) -> None:
     text = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in ("stuck-after", "request-timeout", "replace-stuck-after"):
         assert re.search(rf"--{option}\b", text)
+
+
+def test_one_that_is_stuck_after_its_successor_serves_is_given_up(
+    tmp_path: Path,
+) -> None:
+    """Nobody else would: there is none to come in its place."""
+    with serving(tmp_path, APP, *QUICK, "--loop", "asyncio") as server:
+        wait_until_served(server)
+        with server.connect() as raw:
+            raw.send(b"GET /spin-when-told HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until_served(server)  # so that has begun, on the only worker
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("worker 0: a new one serves")
+            (tmp_path / "go").touch()
+            assert raw.answer()[0] == 503
+            server.wait_for("worker 0 was stuck: 0 .*, 1 requests were answered 503")

@@ -403,13 +403,20 @@ class Supervisor:
     def _replace_stuck(self, worker: WorkerRecord) -> None:
         if self._stopping:
             return
-        if self.plan.place == "interpreter":
+        if worker in self._replacing.retired:
+            self._vigil.give_up(worker)  # its successor serves already
+        elif self.plan.place == "interpreter":
             self._replace([worker.index], "is stuck", "stuck")
         elif self.orders is not None:
             self.orders.report(event="stuck")
 
     def _replace_silent(self, worker: WorkerRecord) -> None:
-        if not self._stopping:
+        if self._stopping:
+            return
+        if worker in self._replacing.retired:
+            logger.warning("worker %d was stuck: killed", worker.index)
+            self.host.kill(worker)
+        else:
             self._replace([worker.index], "is stuck", "stuck")
 
     def _start_successor(self) -> None:
@@ -485,7 +492,8 @@ class Supervisor:
         elif event == "stack":
             self._vigil.answered(report["thread"], report["text"])
         elif event == "stuck" and not self._stopping:
-            self._replace([worker.index], "is stuck", "stuck")
+            if worker not in self._replacing.retired:  # those have a time to end
+                self._replace([worker.index], "is stuck", "stuck")
         elif event == "lost":
             # One of its threads has ended: so do the others, and it starts anew.
             worker.threads = report["threads"]
