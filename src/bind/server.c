@@ -326,7 +326,21 @@ static PyObject *service_give_up(PyObject *self, PyObject *arguments)
     if (failed < 0) {
         return at_raise(failed);
     }
-    return Py_BuildValue("(iii)", result.moved, result.answered, result.cut);
+    return Py_BuildValue("(ii)", result.moved, result.answered);
+}
+
+static PyObject *service_cut(PyObject *self, PyObject *arguments)
+{
+    int thread, retry_after_s;
+    if (!PyArg_ParseTuple(arguments, "ii:cut", &thread, &retry_after_s)) {
+        return NULL;
+    }
+    at_given_up result;
+    int failed = at_service_cut(service_of(self), thread, retry_after_s, &result);
+    if (failed < 0) {
+        return at_raise(failed);
+    }
+    return Py_BuildValue("(ii)", result.answered, result.cut);
 }
 
 static PyObject *service_number(PyObject *self, void *unused)
@@ -362,7 +376,10 @@ static PyMethodDef service_methods[] = {
      "signal_thread(thread, number): send a signal to a worker's thread."},
     {"give_up", service_give_up, METH_VARARGS,
      "give_up(thread, retry_after): take the connections of a worker that is stuck "
-     "away; (moved, answered 503, cut)."},
+     "away, and answer who waits; (moved, answered 503)."},
+    {"cut", service_cut, METH_VARARGS,
+     "cut(thread, retry_after): end the connections that a worker has left that was "
+     "given up and has not come back; (answered 503, cut)."},
     {"stats", at_server_reactors, METH_NOARGS,
      "What each reactor that lives has done: a list of dicts."},
     {"workers", at_server_workers, METH_NOARGS,

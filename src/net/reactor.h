@@ -119,14 +119,20 @@ uint64_t at_reactor_ask(at_reactor *reactor);
 uint64_t at_reactor_batches(const at_reactor *reactor);
 
 /* The owner is stuck: for good, take connections at rest and those in the inbox away,
- * as at_reactor_take_from does; send `answer` where a request waits, and end every
- * connection that is left. When the owner comes back it finds a drain.
+ * as at_reactor_take_from does, and send `answer` where a request waits. When the owner
+ * comes back it finds a drain.
  * ctx:  any thread but the owner's; the service's mutex keeps the reactor
  * owns: the caller gets what is in the list */
 at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
                                 at_newcomer **spare, int *spare_count,
                                 at_given_up *result);
 bool at_reactor_is_given_up(const at_reactor *reactor);
+
+/* It was given up some time ago: unless the owner has begun a batch since, end every
+ * connection that is left, with `answer` where a request waits by now. To be called
+ * again as long as it is there.
+ * ctx:  any thread but the owner's; the service's mutex keeps the reactor */
+void at_reactor_cut(at_reactor *reactor, at_span answer, at_given_up *result);
 
 /* It does not get on with its work, as far as the balancer sees. */
 bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */

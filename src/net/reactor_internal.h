@@ -79,6 +79,7 @@ struct at_reactor {
     uint64_t probed_batches; /* guarded: the service's mutex */
     int64_t probed_since_ns; /* guarded: the service's mutex; 0: never asked */
     atomic_bool given_up;    /* writer: under the mutex; for good */
+    bool was_cut;            /* guarded by the service's mutex */
 
     at_h1_request request; /* the one being parsed */
     char scratch[AT_SCRATCH_BYTES];

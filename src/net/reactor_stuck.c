@@ -9,13 +9,19 @@
  * Giving it up works under its mutex, which keeps every connection in the list from
  * being freed and every socket from being closed. What can be touched there beside the
  * owner, who may come back at any moment, is what a connection's claim says: one at
- * rest is taken away, one whose request waits for its answer is answered, and of any
- * other the socket alone is used: for a farewell, and then it is shut down.
+ * rest is taken away, and one whose request waits for its answer is answered.
+ *
+ * Any other is in the owner's hands. It is left there for a while: to be given up wakes
+ * many an owner, by the signal that asks for its stack or by the exception that ends
+ * what it did, and it is then in the middle of a request that it will answer. Only of
+ * an owner who still shows no life the sockets are used: for a farewell, and then they
+ * are shut down.
  */
 #include <pthread.h>
 
 #include "net/connection.h"
 #include "net/reactor_internal.h"
+#include "sys/clock.h"
 #include "sys/wakefd.h"
 
 int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns)
@@ -109,17 +115,10 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
             result->moved++;
             continue;
         }
-        if (atomic_load_explicit(&connection->claim, memory_order_relaxed) ==
-            AT_CLAIM_TAKEN) {
-            continue; /* its socket is another's */
-        }
         if (answer_instead(connection, answer)) {
+            at_socket_shut(connection->descriptor);
             result->answered++;
-        } else {
-            say_farewell(connection);
-            result->cut++;
         }
-        at_socket_shut(connection->descriptor);
     }
     return list;
 }
@@ -141,4 +140,34 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
     }
     at_reactor_post_drain(reactor);
     return list;
+}
+
+/* Caller holds the mutex. */
+static void cut_what_is_left(at_reactor *reactor, at_span answer, at_given_up *result)
+{
+    for (at_connection *connection = reactor->connections; connection != NULL;
+         connection = connection->after) {
+        unsigned claim = atomic_load_explicit(&connection->claim, memory_order_relaxed);
+        if (claim == AT_CLAIM_TAKEN || claim == AT_CLAIM_ANSWERED) {
+            continue; /* its socket is another's, or has had its end */
+        }
+        if (answer_instead(connection, answer)) {
+            result->answered++;
+        } else {
+            say_farewell(connection);
+            result->cut++;
+        }
+        at_socket_shut(connection->descriptor);
+    }
+}
+
+void at_reactor_cut(at_reactor *reactor, at_span answer, at_given_up *result)
+{
+    if (reactor->was_cut || at_reactor_probe(reactor, at_clock_ns()) == 0) {
+        return; /* there is nothing left, or it has come back and drains */
+    }
+    reactor->was_cut = true;
+    (void)pthread_mutex_lock(&reactor->mutex);
+    cut_what_is_left(reactor, answer, result);
+    (void)pthread_mutex_unlock(&reactor->mutex);
 }

@@ -245,7 +245,7 @@ bool at_service_probe(at_service *service, int index, at_probe *probe);
 typedef struct at_given_up {
     int moved;    /* to other workers */
     int answered; /* 503 */
-    int cut;      /* ended: in the middle of a response, WebSockets, HTTP/2 */
+    int cut;      /* ended later: in the middle of a response, WebSockets, HTTP/2 */
 } at_given_up;
 
 /* Give up the reactor that was opened by that thread, whose owner is stuck: see
@@ -254,6 +254,13 @@ typedef struct at_given_up {
  * errs: AT_EINVALID (there is none), AT_ENOMEM */
 int at_service_give_up(at_service *service, int thread, int retry_after_s,
                        at_given_up *result);
+
+/* End what is left with a reactor that was given up, unless its owner has come back:
+ * see at_reactor_cut. Zeros in `result`: there is nothing left, or no such reactor.
+ * ctx:  any
+ * errs: AT_ENOMEM */
+int at_service_cut(at_service *service, int thread, int retry_after_s,
+                   at_given_up *result);
 
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);

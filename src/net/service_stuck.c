@@ -118,3 +118,25 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
     at_bytes_fini(&answer);
     return reactor != NULL ? 0 : AT_EINVALID;
 }
+
+int at_service_cut(at_service *service, int thread, int retry_after_s,
+                   at_given_up *result)
+{
+    *result = (at_given_up){0};
+    at_bytes answer;
+    at_bytes_init(&answer);
+    if (write_503(&answer, retry_after_s) < 0) {
+        return AT_ENOMEM;
+    }
+    (void)pthread_mutex_lock(&service->mutex);
+    for (int i = 0; i < AT_REACTORS_MAX; i++) {
+        at_reactor *reactor = service->reactors[i];
+        if (reactor != NULL && at_reactor_thread(reactor) == thread &&
+            at_reactor_is_given_up(reactor)) {
+            at_reactor_cut(reactor, (at_span){answer.data, answer.size}, result);
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    at_bytes_fini(&answer);
+    return 0;
+}

@@ -11,8 +11,9 @@
 #include "sys/clock.h"
 #include "sys/thread.h"
 
-/* /hello says whose reactor answers; /burn keeps its thread until the test lets it go;
- * /short for two milliseconds; /echo answers with the size of the body. */
+/* /hello says whose reactor answers; /burn keeps its thread until the test lets it go,
+ * /half between its answer's head and its body, /short for two milliseconds; /echo
+ * answers with the size of the body. */
 typedef struct side {
     at_service *service;
     at_reactor *reactor;
@@ -30,6 +31,26 @@ static void say_name(side *self, at_exchange *exchange)
 {
     at_span piece = {&self->name, 1};
     (void)at_exchange_respond(exchange, 200, NULL, 0, piece, false, &why);
+}
+
+static void burn(side *self)
+{
+    atomic_store(&self->burning, true);
+    while (!atomic_load(self->let_go)) {
+        (void)usleep(100);
+    }
+    atomic_store(&self->burning, false);
+}
+
+static void say_name_in_halves(side *self, at_exchange *exchange)
+{
+    at_h1_header length = {.name = {"content-length", 14}, .value = {"1", 1}};
+    at_span nothing = {NULL, 0}, name = {&self->name, 1};
+    (void)at_exchange_ref(exchange);
+    CHECK(at_exchange_respond(exchange, 200, &length, 1, nothing, true, &why) == 0);
+    burn(self);
+    (void)at_exchange_write(exchange, name, false);
+    at_exchange_unref(exchange);
 }
 
 static void take_body(side *self, at_exchange *exchange)
@@ -58,11 +79,10 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     side *self = context;
     *at_exchange_connection_user(exchange) = self;
     if (at_h1_equal(head->path, "/burn")) {
-        atomic_store(&self->burning, true);
-        while (!atomic_load(self->let_go)) {
-            (void)usleep(100);
-        }
-        atomic_store(&self->burning, false);
+        burn(self);
+    } else if (at_h1_equal(head->path, "/half")) {
+        say_name_in_halves(self, exchange);
+        return;
     } else if (at_h1_equal(head->path, "/short")) {
         int64_t end = at_clock_ns() + 2000000;
         while (at_clock_ns() < end) {
@@ -567,7 +587,6 @@ static void stuck_reactor_is_given_up(void)
         CHECK(ask(clients[i], GET("/hello")) == other_name);
     }
     CHECK(result.answered == 1 || result.answered == 2);
-    CHECK(result.cut == 0);
     CHECK(at_service_give_up(fixture.service, thread, 7, &result) == AT_EINVALID);
     CHECK(atomic_load(&fixture.sides[busy].burning));
     /* The owner comes back and finds nothing to do but to end. */
@@ -579,6 +598,56 @@ static void stuck_reactor_is_given_up(void)
     for (int i = 0; i < 4; i++) {
         (void)close(clients[i]);
     }
+    tear_down(&fixture);
+}
+
+/* Of an owner that was woken by being given up: what it has in hand it answers. */
+static void given_up_owner_comes_back(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[1];
+    dial_first(&fixture, clients, 1);
+    say(clients[0], GET("/half"));
+    int busy = burner(&fixture), thread = thread_of(&fixture, busy);
+    at_given_up result;
+    CHECK(at_service_give_up(fixture.service, thread, 7, &result) == 0);
+    CHECK(result.answered == 0 && result.moved == 0);
+    atomic_store(&fixture.let_go, true);
+    CHECK(hear(clients[0]) == fixture.sides[busy].name);
+    wait_for(&fixture.sides[busy].drained);
+    CHECK(at_service_cut(fixture.service, thread, 7, &result) == 0);
+    CHECK(result.answered == 0 && result.cut == 0);
+    (void)close(clients[0]);
+    tear_down(&fixture);
+}
+
+static void given_up_owner_stays_away(void)
+{
+    fixture fixture;
+    set_up(&fixture);
+    int clients[1];
+    dial_first(&fixture, clients, 1);
+    say(clients[0], GET("/half"));
+    int busy = burner(&fixture), thread = thread_of(&fixture, busy);
+    at_given_up result;
+    CHECK(at_service_cut(fixture.service, thread, 7, &result) == 0);
+    CHECK(result.cut == 0); /* it was not given up yet */
+    CHECK(at_service_give_up(fixture.service, thread, 7, &result) == 0);
+    for (;;) {
+        CHECK(at_service_cut(fixture.service, thread, 7, &result) == 0);
+        CHECK(result.answered == 0);
+        if (result.cut == 1) {
+            break;
+        }
+        (void)usleep(100); /* the first time it was asked for a sign of life */
+    }
+    char text[1024];
+    hear_all(clients[0], text, sizeof text);
+    CHECK(strstr(text, "503") == NULL); /* its answer had begun */
+    atomic_store(&fixture.let_go, true);
+    wait_for(&fixture.sides[busy].drained);
+    (void)close(clients[0]);
     tear_down(&fixture);
 }
 
@@ -605,6 +674,8 @@ int main(void)
 {
     RUN(busy_is_silent_and_idle_is_not);
     RUN(stuck_reactor_is_given_up);
+    RUN(given_up_owner_comes_back);
+    RUN(given_up_owner_stays_away);
     RUN(closed_reactor_gives_what_rests);
     RUN(next_request_at_an_idle_reactor);
     RUN(new_connection_at_an_idle_reactor);

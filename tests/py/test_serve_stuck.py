@@ -97,7 +97,7 @@ def test_a_stuck_worker_is_told_of_and_replaced(tmp_path: Path, path: str) -> No
             server.wait_for("has given no sign of life for")
             server.wait_for(r'main.py", line \d+, in spin_for_ever')
             server.wait_for("worker . is stuck")
-            server.wait_for("was stuck: .* 1 requests were answered 503, 0 conn.* cut")
+            server.wait_for("was stuck: .* 1 requests were answered 503")
             status, headers, _ = stuck.answer()
             assert status == 503
             assert headers["retry-after"] == "1"

@@ -137,21 +137,13 @@ class Vigil[Worker: Ward]:
         for thread in worker.threads:
             if (asked := self._asked.pop(thread, None)) is not None:
                 self._tell_from_outside(worker, thread, asked[2])
-        moved = answered = cut = 0
-        for thread in worker.threads:
-            counts = self.service.give_up(thread, RETRY_AFTER_S)
-            moved, answered, cut = (
-                moved + counts[0],
-                answered + counts[1],
-                cut + counts[2],
-            )
+        counts = [self.service.give_up(t, RETRY_AFTER_S) for t in worker.threads]
         logger.warning(
             "worker %d was stuck: %d of its connections went to others, "
-            "%d requests were answered 503, %d connections were cut",
+            "%d requests were answered 503",
             worker.index,
-            moved,
-            answered,
-            cut,
+            sum(moved for moved, _ in counts),
+            sum(answered for _, answered in counts),
         )
         self._stuck.difference_update(worker.threads)
         now = time.monotonic()
@@ -163,6 +155,20 @@ class Vigil[Worker: Ward]:
         for thread in worker.threads:
             ask(worker, "interrupt", thread)
 
+    def _cut(self, worker: Worker) -> None:
+        """End what it had in hand when it was given up, if it does not come back."""
+        counts = [self.service.cut(t, RETRY_AFTER_S) for t in worker.threads]
+        answered = sum(answered for answered, _ in counts)
+        cut = sum(cut for _, cut in counts)
+        if answered or cut:
+            logger.warning(
+                "worker %d is still stuck: %d more requests were answered 503, "
+                "%d connections were cut",
+                worker.index,
+                answered,
+                cut,
+            )
+
     def _see_to_given_up(self, now: float) -> None:
         still = []
         for worker, interrupted, until in self._given_up:
@@ -173,6 +179,7 @@ class Vigil[Worker: Ward]:
                 )
                 self.left.append(worker)
             elif interrupted + INTERRUPT_S <= now:
+                self._cut(worker)
                 self._interrupt(worker)
                 still.append((worker, now, until))
             else:
