@@ -34,8 +34,8 @@ async def app(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
-            if message["text"] == "spin":
-                spin_for_ever()
+            if message["text"] == "block":
+                os.close(os.open("fifo", os.O_RDONLY))  # until somebody writes to it
             await send({"type": "websocket.send", "text": message["text"]})
         return
     if path == "/spin":
@@ -115,6 +115,7 @@ def test_what_cannot_be_answered_is_told(tmp_path: Path) -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
     acknowledged = b"\0\0\0\x04\x01\0\0\0\0"
     limits = ("--stuck-after", "0.5", "--replace-stuck-after", "5")
+    os.mkfifo(tmp_path / "fifo")
     with serving(tmp_path, APP, *limits) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         with server.connect() as h2, connect(url) as first, connect(url) as second:
@@ -123,8 +124,8 @@ def test_what_cannot_be_answered_is_told(tmp_path: Path) -> None:
             for client in (first, second):
                 client.send("hello")
                 assert client.recv(DEADLINE_S) == "hello"
-            first.send("spin")
-            server.wait_for("was stuck: .* 3 connections were cut")
+            first.send("block")
+            server.wait_for("is still stuck: .* 3 connections were cut")
             for client in (first, second):
                 with pytest.raises(ConnectionClosed) as closed:
                     client.recv(DEADLINE_S)
@@ -134,6 +135,7 @@ def test_what_cannot_be_answered_is_told(tmp_path: Path) -> None:
             assert goaway[:9] == b"\0\0\x08\x07\0\0\0\0\0"
             assert goaway[13:] == b"\0\0\0\x02"
         wait_until_served(server)
+        (tmp_path / "fifo").write_bytes(b"")  # returns when the other end was open
 
 
 def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
