@@ -447,7 +447,11 @@ def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[],
 
 
 RATIOS = [
-    ("channel / plain C (at most 1.5, on two CPUs)", "round trip: channel", "round trip: plain C"),
+    (
+        "channel / plain C (at most 1.5, on two CPUs)",
+        "round trip: channel",
+        "round trip: plain C",
+    ),
     (
         "interpreters.Queue / channel (1,000)",
         "round trip: interpreters.Queue",

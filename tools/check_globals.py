@@ -28,6 +28,7 @@ ALLOWED = {
     ),
     r"(_parser|kwlist|keywords|names)(\.\d+)?": "argument names for CPython",
     r"asked": "sys/park.c: on which CPUs threads run is the process's",
+    r"no_waitv": "sys/park.c: what the kernel can do is the same for the process",
     r"(.*_)?functions|methods|.*_attributes": "tables of CPython's, never written",
     r"ledgers": "interp/heap.c: allocators belong to the process",
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
