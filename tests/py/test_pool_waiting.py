@@ -199,6 +199,6 @@ def test_an_exception_anywhere_in_the_wait_loses_no_result(model, way, monkeypat
                 assert future.result(DEADLINE) == (step, 0)
             else:
                 assert type(future.exception(DEADLINE)) is ZeroDivisionError
-    assert step > 50
+    assert step > 2  # more where the task is not over when the wait begins
     if way == "is told":
         assert len(told) == step
