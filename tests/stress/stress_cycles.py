@@ -3,9 +3,10 @@
     python tests/stress/stress_cycles.py --cycles 500 --modules fastapi,numpy,orjson
 
 Each cycle creates an interpreter, imports the modules, does a small piece of work with
-those that `WORK` knows, and closes it. Proportional memory (PSS), mappings and threads
-of the process are printed every `--every` cycles; the slope is a least-squares line
-through the cycles after the first `--warm-up`. Exit status 1 when that is above
+those that `WORK` knows, and closes it. Proportional memory (PSS), mappings, threads
+and what malloc has given out are printed every `--every` cycles; the slope is a
+least-squares line through the cycles after the first `--warm-up`. Exit status 1 when
+that is above
 `--limit` MB a cycle.
 """
 
@@ -127,6 +128,36 @@ def thread_count() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
+class MallocInfo(ctypes.Structure):
+    """What mallinfo2() returns."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def malloc_kb() -> float:
+    """What malloc has given out and not got back; 0 before glibc 2.33."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = MallocInfo
+    info = mallinfo()
+    return float(info.uordblks + info.hblkhd) / 1024
+
+
 def one_cycle(modules: list[str]) -> None:
     """Create, import, work, close."""
     with atoll.Interpreter() as interpreter:
@@ -152,9 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the cycles; returns the exit status."""
     options = parse(arguments)
     modules = options.modules.split(",")
-    measured: list[tuple[int, float, int, int]] = []
+    measured: list[tuple[int, float, int, int, float]] = []
     began = time.monotonic()
-    print("cycle  PSS MB  mappings  threads  s/cycle", flush=True)
+    print("cycle  PSS MB  mappings  threads  malloc KB  s/cycle", flush=True)
     for cycle in range(1, options.cycles + 1):
         one_cycle(modules)
         if cycle % options.every and cycle != options.warm_up:
@@ -162,10 +193,13 @@ def main(arguments: list[str] | None = None) -> int:
         gc.collect()
         if options.trim:
             ctypes.CDLL(None).malloc_trim(0)
-        measured.append((cycle, memory_mb(), mapping_count(), thread_count()))
+        measured.append(
+            (cycle, memory_mb(), mapping_count(), thread_count(), malloc_kb())
+        )
         each = (time.monotonic() - began) / cycle
         print(
-            "{:5}  {:6.1f}  {:8}  {:7}  {:7.3f}".format(*measured[-1], each), flush=True
+            "{:5}  {:6.1f}  {:8}  {:7}  {:9.0f}  {:7.3f}".format(*measured[-1], each),
+            flush=True,
         )
     warm = [row for row in measured if row[0] >= options.warm_up]
     if len(warm) < 2:
@@ -174,11 +208,12 @@ def main(arguments: list[str] | None = None) -> int:
     cycles = [row[0] for row in warm]
     slopes = [
         statistics.linear_regression(cycles, [row[column] for row in warm]).slope
-        for column in (1, 2, 3)
+        for column in (1, 2, 3, 4)
     ]
     print(
         f"a cycle after the first {options.warm_up}: {slopes[0]:+.4f} MB, "
-        f"{slopes[1]:+.2f} mappings, {slopes[2]:+.3f} threads"
+        f"{slopes[1]:+.2f} mappings, {slopes[2]:+.3f} threads, "
+        f"{slopes[3]:+.1f} KB in malloc"
     )
     return 1 if slopes[0] > options.limit else 0
 
