@@ -1,15 +1,128 @@
-"""Litestar, Quart and Django with a database, over ASGI, through a real client."""
+"""FastAPI, Litestar, Quart and Django with a database, over ASGI, through real clients
+and with workers of every model."""
 
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import DEADLINE_S, serving
+from serving import DEADLINE_S, Server, serving
+
+pytest.importorskip("websockets")
+from websockets.exceptions import ConnectionClosedOK
+from websockets.sync.client import connect
+
+MODELS = {
+    "interpreters": (),
+    "threads": ("--model", "threads", "--workers", "2"),
+    "processes": ("--model", "processes", "--workers", "2"),
+}
+
+
+@pytest.fixture(params=MODELS)
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Each test for workers of each model."""
+    return MODELS[request.param]
+
+
+def chat(server: Server) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/chat") as client:
+        for text in ("hello", "y" * 100_000):
+            client.send(text)
+            assert client.recv(DEADLINE_S) == text + "!"
+        client.send("bye")
+        with pytest.raises(ConnectionClosedOK):
+            client.recv(DEADLINE_S)
+
+
+FASTAPI = """
+import asyncio
+from contextlib import asynccontextmanager
+from fastapi import Depends, FastAPI, HTTPException, Request, UploadFile, WebSocket
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+@asynccontextmanager
+async def lifespan(app):
+    yield {"greeting": "hello"}
+app = FastAPI(lifespan=lifespan)
+
+class Item(BaseModel):
+    name: str
+    price: float
+
+def greeting(request: Request):
+    return request.state.greeting
+@app.get("/")
+async def home(name: str, greeting: str = Depends(greeting)):
+    return {greeting: name}
+@app.post("/items", status_code=201)
+async def items(item: Item) -> Item:
+    return Item(name=item.name.upper(), price=item.price * 2)
+@app.post("/upload")
+async def upload(file: UploadFile):
+    return {"name": file.filename, "size": len(await file.read())}
+@app.get("/sync")
+def sync(request: Request):
+    return request.client.host
+@app.get("/stream")
+async def stream():
+    async def parts():
+        for i in range(5):
+            yield str(i)
+            await asyncio.sleep(0)
+    return StreamingResponse(parts())
+@app.get("/count")
+async def count(request: Request):
+    from fastapi.responses import PlainTextResponse
+    n = int(request.cookies.get("n", 0)) + 1
+    response = PlainTextResponse(str(n))
+    response.set_cookie("n", str(n))
+    return response
+@app.get("/teapot")
+async def teapot():
+    raise HTTPException(418, "short and stout")
+@app.get("/broken")
+async def broken():
+    raise ValueError("broken view")
+@app.websocket("/chat")
+async def chat(socket: WebSocket):
+    await socket.accept()
+    while (text := await socket.receive_text()) != "bye":
+        await socket.send_text(text + "!")
+    await socket.close()
+"""
+
+
+def test_fastapi(tmp_path: Path, options: tuple[str, ...]) -> None:
+    pytest.importorskip("fastapi")
+    with (
+        serving(tmp_path, FASTAPI, *options) as server,
+        httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
+    ):
+        assert client.get("/", params={"name": "x"}).json() == {"hello": "x"}
+        item = client.post("/items", json={"name": "tea", "price": 1.5})
+        assert (item.status_code, item.json()) == (201, {"name": "TEA", "price": 3.0})
+        assert client.post("/items", json={"name": "tea"}).status_code == 422
+        sent = client.post("/upload", files={"file": ("f.bin", b"y" * 1_000_000)})
+        assert sent.json() == {"name": "f.bin", "size": 1_000_000}
+        assert client.get("/sync").json() == "127.0.0.1"
+        assert client.get("/stream").text == "01234"
+        assert [client.get("/count").text for _ in range(3)] == ["1", "2", "3"]
+        assert client.get("/teapot").json() == {"detail": "short and stout"}
+        assert client.get("/broken").status_code == 500
+        assert client.get("/openapi.json").json()["openapi"].startswith("3.")
+        chat(server)
+    assert "ValueError: broken view" in server.log
+
 
 LITESTAR = """
 from dataclasses import dataclass
-from litestar import Litestar, Request, get, post
+from litestar import Litestar, Request, WebSocket, get, post, websocket
+from litestar.datastructures import UploadFile
+from litestar.enums import RequestEncodingType
+from litestar.params import Body
 from litestar.response import Stream
+from typing import Annotated
 
 @dataclass
 class Item:
@@ -34,14 +147,25 @@ async def stream() -> Stream:
 @get("/broken")
 async def broken() -> str:
     raise ValueError("broken view")
-app = Litestar([home, items, sync, stream, broken])
+@post("/upload")
+async def upload(
+    data: Annotated[UploadFile, Body(media_type=RequestEncodingType.MULTI_PART)]
+) -> str:
+    return f"{data.filename} {len(await data.read())}"
+@websocket("/chat")
+async def chat(socket: WebSocket) -> None:
+    await socket.accept()
+    while (text := await socket.receive_text()) != "bye":
+        await socket.send_text(text + "!")
+    await socket.close()
+app = Litestar([home, items, sync, stream, broken, upload, chat])
 """
 
 
-def test_litestar(tmp_path: Path) -> None:
+def test_litestar(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("litestar")
     with (
-        serving(tmp_path, LITESTAR) as server,
+        serving(tmp_path, LITESTAR, *options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"}).json()
@@ -51,6 +175,9 @@ def test_litestar(tmp_path: Path) -> None:
         assert client.post("/items", json={"name": "tea"}).status_code == 400
         assert client.get("/sync").text == "sync"
         assert client.get("/stream").text == "01234"
+        sent = client.post("/upload", files={"data": ("f.bin", b"y" * 1_000_000)})
+        assert sent.text == "f.bin 1000000"
+        chat(server)
         assert client.get("/broken").status_code == 500
         assert client.get("/missing").status_code == 404
 
@@ -83,23 +210,30 @@ async def count():
 @app.get("/broken")
 async def broken():
     raise ValueError("broken view")
+@app.websocket("/chat")
+async def chat():
+    while (text := await websocket.receive()) != "bye":
+        await websocket.send(text + "!")
 """
 
 
-def test_quart(tmp_path: Path) -> None:
+def test_quart(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("quart")
     with (
-        serving(tmp_path, QUART) as server,
+        serving(tmp_path, QUART, *options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"}).json()
-        assert home == {"hello": "x", "started": [1]}
+        # Threads share the application, and each lets it start for its own loop.
+        assert home.pop("started") in ([[1], [1, 1]] if "threads" in options else [[1]])
+        assert home == {"hello": "x"}
         sent = client.post("/upload", files={"file": ("f.bin", b"y" * 1_000_000)})
         assert sent.json() == {"name": "f.bin", "size": 1_000_000}
         assert client.get("/stream").text == "01234"
         assert [client.get("/count").text for _ in range(3)] == ["1", "2", "3"]
         assert client.get("/broken").status_code == 500
         assert client.put("/").status_code == 405
+        chat(server)
 
 
 DJANGO = """
@@ -143,10 +277,10 @@ app = get_asgi_application()
 """
 
 
-def test_django_with_a_database(tmp_path: Path) -> None:
+def test_django_with_a_database(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("django")
     with (
-        serving(tmp_path, DJANGO) as server,
+        serving(tmp_path, DJANGO, *options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         for i in range(10):

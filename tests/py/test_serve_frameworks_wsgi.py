@@ -1,10 +1,24 @@
-"""Flask and Django over WSGI, unchanged, through a real client."""
+"""Flask and Django over WSGI, unchanged, through a real client and with workers of
+every model."""
 
 from pathlib import Path
 
 import httpx
 import pytest
 from serving import DEADLINE_S, serving
+
+MODELS = {
+    "interpreters": (),
+    "threads": ("--model", "threads", "--workers", "2"),
+    "processes": ("--model", "processes", "--workers", "2"),
+}
+
+
+@pytest.fixture(params=MODELS)
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Each test for workers of each model."""
+    return MODELS[request.param]
+
 
 FLASK = """
 import io
@@ -48,10 +62,10 @@ def broken():
 """
 
 
-def test_flask(tmp_path: Path) -> None:
+def test_flask(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("flask")
     with (
-        serving(tmp_path, FLASK) as server,
+        serving(tmp_path, FLASK, *options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"})
@@ -133,10 +147,10 @@ app = get_wsgi_application()
 """
 
 
-def test_django(tmp_path: Path) -> None:
+def test_django(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("django")
     with (
-        serving(tmp_path, DJANGO, "--threads", "3") as server,
+        serving(tmp_path, DJANGO, "--threads", "3", *options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         assert client.get("/").text == f"hello {server.url}/"
