@@ -774,7 +774,7 @@ class Condition(_Lock):
     def wait_for(
         self, predicate: Callable[[], _T], timeout: float | None = None
     ) -> _T: ...
-    def notify(self, n: int = 1, /) -> None: ...
+    def notify(self, n: int = 1) -> None: ...
     def notify_all(self) -> None: ...
 
 class Event(_Sync):
@@ -805,7 +805,13 @@ class Barrier(_Sync):
     """`threading.Barrier`, between interpreters and processes."""
 
     def __new__(
-        cls, parties: int, *, shared: bool = False, name: str | None = None
+        cls,
+        parties: int,
+        action: None = None,
+        timeout: None = None,
+        *,
+        shared: bool = False,
+        name: str | None = None,
     ) -> Self: ...
     def wait(self, timeout: float | None = None) -> int: ...
     def abort(self) -> None: ...

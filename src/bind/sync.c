@@ -103,6 +103,41 @@ static Py_hash_t sync_hash(PyObject *object)
     return at_bind_hash_pointer(at_sync_thing(object));
 }
 
+/* What a method without arguments says: 1, 0, or -1 with an exception set. */
+static int ask(PyObject *object, const char *method) AT_ATTACHED
+{
+    PyObject *answer = PyObject_CallMethod(object, method, NULL);
+    int truth = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return truth;
+}
+
+AT_UNCHECKED static PyObject *sync_repr(PyObject *object)
+{
+    at_shared *thing = at_sync_thing(object);
+    const char *name = Py_TYPE(object)->tp_name;
+    bool is_private = ((at_placed *)thing)->place.scope == AT_PARK_PRIVATE;
+    const char *scope = is_private ? "" : " shared";
+    if (thing->kind == &at_barrier_kind) {
+        at_barrier *barrier = (at_barrier *)thing;
+        return PyUnicode_FromFormat("<%s%s at %p: waiters=%u/%u%s>", name, scope, thing,
+                                    at_barrier_waiting(barrier),
+                                    at_barrier_parties(barrier),
+                                    at_barrier_is_broken(barrier) ? ", broken" : "");
+    }
+    bool is_event = thing->kind == &at_event_kind;
+    if (!is_event && lock_under(thing) == NULL) {
+        return PyUnicode_FromFormat("<%s%s at %p>", name, scope, thing);
+    }
+    int truth = ask(object, is_event ? "is_set" : "locked");
+    if (truth < 0) {
+        return NULL;
+    }
+    const char *state =
+        is_event ? (truth ? "set" : "unset") : (truth ? "locked" : "unlocked");
+    return PyUnicode_FromFormat("<%s%s at %p: %s>", name, scope, thing, state);
+}
+
 at_shared *at_sync_thing_of(PyObject *object)
 {
     return at_sync_thing(object);
@@ -286,6 +321,9 @@ static int add(PyObject *module, const at_sync_type *described) AT_ATTACHED
         {Py_tp_richcompare, (void *)sync_compare}, {Py_tp_hash, (void *)sync_hash},
     };
     size_t count = 6;
+    if (described != &at_sync_atomic) { /* which shows its value */
+        slots[count++] = (PyType_Slot){Py_tp_repr, (void *)sync_repr};
+    }
     if (described->attributes != NULL) {
         slots[count++] = (PyType_Slot){Py_tp_getset, described->attributes};
     }

@@ -9,12 +9,27 @@
 AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *arguments,
                                           PyObject *keywords)
 {
-    static char *names[] = {"parties", "shared", "name", NULL};
+    static char *names[] = {"parties", "action", "timeout", "shared", "name", NULL};
     int parties;
+    PyObject *action = Py_None, *timeout = Py_None;
     int shared = 0;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "i|$pz:Barrier", names,
-                                     &parties, &shared, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "i|OO$pz:Barrier", names,
+                                     &parties, &action, &timeout, &shared, &name)) {
+        return NULL;
+    }
+    /* Both would be of this handle alone, and a round may end through another. */
+    if (action != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "action: the party that ends a round may be in another "
+                        "interpreter or process, where it is not; instead, everyone: "
+                        "if barrier.wait() == 0: action() and then barrier.wait()");
+        return NULL;
+    }
+    if (timeout != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "timeout: the other parties would not have it; give it to "
+                        "each wait(timeout)");
         return NULL;
     }
     if (parties < 1 || parties > AT_BARRIER_MOST) {
@@ -118,12 +133,13 @@ static PyGetSetDef barrier_attributes[] = {
 
 const at_sync_type at_sync_barrier = {
     .name = "atoll.Barrier",
-    .doc = "Barrier(parties, *, shared=False, name=None)\n"
+    .doc = "Barrier(parties, action=None, timeout=None, *, shared=False, name=None)\n"
            "--\n"
            "\n"
            "threading.Barrier between threads and interpreters, and with shared=True\n"
            "or a name between processes. A party that dies does not come: use a\n"
-           "timeout where that can happen.",
+           "timeout of wait() where that can happen. An action and a timeout for all\n"
+           "can only be None here: a party elsewhere would not have them.",
     .new = barrier_new,
     .methods = barrier_methods,
     .attributes = barrier_attributes,

@@ -173,11 +173,14 @@ static PyObject *notify(PyObject *object, unsigned count) AT_ATTACHED
     Py_RETURN_NONE;
 }
 
-AT_UNCHECKED static PyObject *condition_notify(PyObject *object, PyObject *arguments)
+AT_UNCHECKED static PyObject *condition_notify(PyObject *object, PyObject *arguments,
+                                               PyObject *keywords)
 {
     unsigned count = 1;
-    return PyArg_ParseTuple(arguments, "|I:notify", &count) ? notify(object, count)
-                                                            : NULL;
+    static char *names[] = {"n", NULL};
+    return PyArg_ParseTupleAndKeywords(arguments, keywords, "|I:notify", names, &count)
+               ? notify(object, count)
+               : NULL;
 }
 
 AT_UNCHECKED static PyObject *condition_notify_all(PyObject *object, PyObject *unused)
@@ -218,7 +221,8 @@ static PyMethodDef condition_methods[] = {
      "--\n"
      "\n"
      "wait() until predicate() is true, and return what it was last."},
-    {"notify", condition_notify, METH_VARARGS,
+    {"notify", (PyCFunction)(void (*)(void))condition_notify,
+     METH_VARARGS | METH_KEYWORDS,
      "notify($self, n=1)\n"
      "--\n"
      "\n"
