@@ -22,6 +22,7 @@ memory      MB (PSS, with children) that a started pool with numpy in it adds
 import argparse
 import concurrent.futures as cf
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -33,9 +34,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import atoll
+try:
+    import atoll
+except ImportError as error:
+    sys.exit(f"atoll is not built for this Python ({error}); `make build` does that")
 
 MB = 1 << 20
+ENOUGH = 0.02  # seconds that a measurement of large arguments takes at least
 
 
 # ---- tasks -----------------------------------------------------------------------
@@ -109,6 +114,16 @@ def contenders(workers: int) -> dict[str, Callable[[], Any]]:
     return found
 
 
+def absent() -> str:
+    """Which contenders are not here, and why."""
+    words = []
+    if not hasattr(cf, "InterpreterPoolExecutor"):
+        words.append("InterpreterPoolExecutor comes with CPython 3.14")
+    if importlib.util.find_spec("loky") is None:
+        words.append("loky is not installed")
+    return "; ".join(words)
+
+
 # ---- rows ------------------------------------------------------------------------
 
 
@@ -131,6 +146,12 @@ def pipelined_cpu(pool: Any, count: int, *call: Any) -> float:
     began = time.process_time()
     seconds(pool, [call] * count)
     return (time.process_time() - began) / count * 1e6
+
+
+def pipelined_large(pool: Any, *call: Any) -> float:
+    """Microseconds a task: as many as take a while, but for some that is one."""
+    once = seconds(pool, [call])
+    return pipelined(pool, min(max(8, int(ENOUGH / once)), 1000), *call)
 
 
 def waited_for(pool: Any, count: int) -> float:
@@ -158,16 +179,17 @@ def rows(workers: int) -> Iterator[tuple[str, Callable[[Any], float]]]:
     yield "no-op CPU", lambda pool: pipelined_cpu(pool, 5000, add, 1)
     yield "waited for", lambda pool: waited_for(pool, 300)
     data = b"x" * MB
-    yield "1 MB", lambda pool: pipelined(pool, 30, length, data)
+    yield "1 MB", lambda pool: pipelined_large(pool, length, data)
     yield "CPU", lambda pool: together(pool, 2 * workers, burn, 1_000_000)
     yield "uneven", lambda pool: uneven(pool, workers)
     try:
         import numpy
     except ImportError:
+        print("numpy is not installed: no 64 MB, no numpy", file=sys.stderr)
         return
     array = numpy.zeros(8 * MB)
     array.flags.writeable = False
-    yield "64 MB", lambda pool: pipelined(pool, 8, length, array)
+    yield "64 MB", lambda pool: pipelined_large(pool, length, array)
     yield "numpy", lambda pool: together(pool, 4 * workers, sort, 300_000)
 
 
@@ -277,6 +299,8 @@ def main() -> None:
     if options.fresh:
         fresh(options.fresh, options.workers)
         return
+    if absent():
+        print(absent(), file=sys.stderr)
     found = measure(options.workers, options.rounds, options.only)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))

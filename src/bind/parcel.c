@@ -162,35 +162,43 @@ static PyObject *unpack(PyObject *module, PyObject *object) AT_ATTACHED
 static PyObject *dumps(PyObject *Py_UNUSED(module), PyObject *arguments,
                        PyObject *keywords) AT_ATTACHED
 {
-    static char *names[] = {"", "name", "whole", NULL};
+    static char *names[] = {"", "name", "whole", "apart", "apart_bytes", NULL};
     PyObject *object, *given = NULL;
     int whole = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O$p:dumps", names, &object,
-                                     &given, &whole)) {
+    Py_ssize_t apart_bytes = 0;
+    at_parcel_dump_options options = {0};
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|O$pO!n:dumps", names,
+                                     &object, &given, &whole, &PyList_Type,
+                                     &options.apart, &apart_bytes)) {
         return NULL;
     }
+    options.whole = whole != 0;
+    options.apart_bytes = (size_t)apart_bytes;
     if (given == NULL || PyUnicode_Check(given)) {
         const char *name = given != NULL ? PyUnicode_AsUTF8(given) : "object";
-        return name != NULL ? at_parcel_dump(object, name, whole != 0) : NULL;
+        options.single = true;
+        return name != NULL ? at_parcel_dump(&object, &name, 1, &options) : NULL;
     }
     const char *parts[MOST_NAMES];
     Py_ssize_t count = names_of(object, given, parts);
     return count < 0 ? NULL
-                     : at_parcel_dump_many(&PyTuple_GET_ITEM(object, 0), parts,
-                                           (size_t)count);
+                     : at_parcel_dump(&PyTuple_GET_ITEM(object, 0), parts,
+                                      (size_t)count, &options);
 }
 
 static PyObject *loads(PyObject *Py_UNUSED(module), PyObject *arguments,
                        PyObject *keywords) AT_ATTACHED
 {
-    static char *names[] = {"", "trusted", NULL};
+    static char *names[] = {"", "trusted", "apart", NULL};
     Py_buffer data;
     int trusted = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "y*|$p:loads", names, &data,
-                                     &trusted)) {
+    PyObject *apart = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "y*|$pO!:loads", names, &data,
+                                     &trusted, &PyList_Type, &apart)) {
         return NULL;
     }
-    PyObject *object = at_parcel_load(data.buf, (size_t)data.len, trusted != 0);
+    PyObject *object =
+        at_parcel_load_apart(data.buf, (size_t)data.len, trusted != 0, apart);
     PyBuffer_Release(&data);
     return object;
 }
@@ -212,13 +220,15 @@ static PyMethodDef methods[] = {
     {"unpack", unpack, METH_O,
      "unpack($module, message, /)\n--\n\nThe object that a Message holds."},
     {"dumps", (PyCFunction)(void (*)(void))dumps, METH_VARARGS | METH_KEYWORDS,
-     "dumps($module, object, /, name='object', *, whole=False)\n--\n\n"
-     "The object as bytes, buffers included."},
+     "dumps($module, object, /, name='object', *, whole=False, apart=[], "
+     "apart_bytes=0)\n--\n\n"
+     "The object as bytes, buffers included; but where a list `apart` is given, bytes "
+     "and buffers of `apart_bytes` or more are added to that."},
     {"type_version", type_version, METH_O,
      "type_version($module, type, /)\n--\n\n"
      "A number that is another after each change of the type; 0 where there is none."},
     {"loads", (PyCFunction)(void (*)(void))loads, METH_VARARGS | METH_KEYWORDS,
-     "loads($module, data, /, *, trusted=False)\n--\n\n"
+     "loads($module, data, /, *, trusted=False, apart=[])\n--\n\n"
      "The object that bytes from dumps() hold; plain data only unless trusted."},
     {NULL},
 };

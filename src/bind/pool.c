@@ -196,27 +196,48 @@ static at_message *error_message(PyObject *report) AT_ATTACHED
     return message;
 }
 
-/* Run one task and send its result. As at_scheduler_finish(). */
-static int do_task(at_scheduler *scheduler, at_task *task, PyObject *runner,
-                   PyObject *report) AT_ATTACHED
+/* Run one task; what became of it. */
+static at_outcome do_task(at_scheduler *scheduler, const at_task *task,
+                          PyObject *runner, PyObject *report,
+                          at_message **result) AT_ATTACHED
 {
     static const char *const names[] = {"result"};
     bool in_place = task->payload == NULL;
     PyObject *value = run_task(scheduler, task, runner);
-    at_message *result = NULL;
     at_outcome outcome = AT_OUTCOME_VALUE;
+    *result = NULL;
     if (value != NULL && !in_place &&
-        at_parcel_pack_many(&value, names, 1, &result) < 0) {
+        at_parcel_pack_many(&value, names, 1, result) < 0) {
         outcome = AT_OUTCOME_REFUSED;
     } else if (value == NULL) {
         outcome = AT_OUTCOME_ERROR;
     }
     if (outcome != AT_OUTCOME_VALUE && PyErr_Occurred()) {
-        result = error_message(report);
+        *result = error_message(report);
     }
     /* Objects of a task go before its result is seen, not while the next one runs. */
     Py_XDECREF(value);
-    return at_scheduler_finish(scheduler, task, outcome, result);
+    return outcome;
+}
+
+/* Send the result of a task, and take the next one, if that is to be waited for, in
+ * `*next`. As at_scheduler_finish(). */
+static int finish_task(at_scheduler *scheduler, at_task *task, at_outcome outcome,
+                       at_message *result, at_task **next) AT_ATTACHED
+{
+    if (task->payload != NULL || at_scheduler_queued(scheduler) != 0) {
+        return at_scheduler_finish(scheduler, task, outcome, result);
+    }
+    /* It ran in place, and who waits for it needs this very GIL: it would be woken only
+     * to sleep again. So it hears of it when the GIL is let go, and not taken again. */
+    unsigned worker = task->worker;
+    PyThreadState *thread_state = at_detach();
+    int status = at_scheduler_finish(scheduler, task, outcome, result);
+    if (status == 0 && at_scheduler_take(scheduler, worker, AT_NEVER, next) < 0) {
+        *next = NULL; /* at_pool_next_task() finds out why */
+    }
+    at_attach(thread_state);
+    return status;
 }
 
 /* Does this interpreter hold more than `limit` bytes (0: no limit)? */
@@ -243,9 +264,11 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
         return PyErr_Format(PyExc_IndexError, "no such worker");
     }
     at_scheduler *scheduler = at_pool_scheduler(self);
+    at_task *next = NULL;
     while (limit == 0 || done < limit) {
-        at_task *task;
-        int result = at_pool_next_task(scheduler, worker, &task);
+        at_task *task = next;
+        next = NULL;
+        int result = task != NULL ? 0 : at_pool_next_task(scheduler, worker, &task);
         if (result > 0) {
             return NULL;
         }
@@ -253,7 +276,11 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
             break;
         }
         done++;
-        result = do_task(scheduler, task, runner, report);
+        at_message *message;
+        at_outcome outcome = do_task(scheduler, task, runner, report, &message);
+        /* The last one of this worker takes no other. */
+        result = done == limit ? at_scheduler_finish(scheduler, task, outcome, message)
+                               : finish_task(scheduler, task, outcome, message, &next);
         if (result == AT_ECLOSED) {
             break; /* somebody else has this worker's number by now */
         }
@@ -405,6 +432,16 @@ AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+AT_UNCHECKED static PyObject *share_gil(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+#ifndef Py_GIL_DISABLED
+    at_scheduler_share_gil(at_pool_scheduler(self));
+#else
+    (void)self;
+#endif
+    Py_RETURN_NONE;
+}
+
 AT_UNCHECKED static PyObject *cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     return PyLong_FromSize_t(at_scheduler_cancel_all(at_pool_scheduler(self)));
@@ -462,6 +499,7 @@ static PyMethodDef scheduler_methods[] = {
     {"current", current, METH_O, "current(worker) -> id"},
     {"done", done, METH_O, "done(worker) -> how many tasks ended on it"},
     {"stop_worker", stop_worker, METH_VARARGS, "stop_worker(worker, stop)"},
+    {"share_gil", share_gil, METH_NOARGS, "share_gil()"},
     {"close", scheduler_close, METH_NOARGS, "close()"},
     {"nudge", nudge, METH_NOARGS, "nudge()"},
     {"queued", queued, METH_NOARGS, "queued() -> int"},

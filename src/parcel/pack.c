@@ -335,6 +335,9 @@ static int pack_container(at_packer *packer, PyObject *object, bool again) AT_AT
 static int pack_bytes(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     size_t size = (size_t)PyBytes_GET_SIZE(object);
+    if (at_packer_is_apart(packer, size)) {
+        return at_packer_apart(packer, AT_TAG_BYTES_BLOCK, object, again);
+    }
     if (size < AT_PARCEL_BLOCK_BYTES || packer->bytes_only) {
         return write_run(packer, AT_TAG_BYTES, object, again, size,
                          PyBytes_AS_STRING(object), size);
@@ -423,6 +426,7 @@ static int packer_begin(at_packer *packer) AT_ATTACHED
     packer->step = NULL;
     packer->bytes_only = false;
     packer->whole = false;
+    packer->apart = NULL;
     packer->state = at_parcel_state_get();
     if (packer->state == NULL) {
         return -1;
@@ -508,27 +512,20 @@ static PyObject *packer_end_bytes(at_packer *packer, int status) AT_ATTACHED
     return bytes;
 }
 
-PyObject *at_parcel_dump(PyObject *object, const char *name, bool whole)
-{
-    at_packer packer;
-    int status = packer_begin(&packer);
-    at_step root = {.kind = AT_STEP_WORD, .word = name};
-    packer.step = &root;
-    packer.bytes_only = true;
-    packer.whole = whole;
-    if (status == 0) {
-        status = at_packer_object(&packer, object, true);
-    }
-    return packer_end_bytes(&packer, status);
-}
-
-PyObject *at_parcel_dump_many(PyObject *const *objects, const char *const *names,
-                              size_t count)
+PyObject *at_parcel_dump(PyObject *const *objects, const char *const *names,
+                         size_t count, const at_parcel_dump_options *options)
 {
     at_packer packer;
     int status = packer_begin(&packer);
     packer.bytes_only = true;
-    if (status == 0) {
+    packer.whole = options->whole;
+    packer.apart = options->apart;
+    packer.apart_bytes = options->apart_bytes;
+    if (status == 0 && options->single) {
+        at_step root = {.kind = AT_STEP_WORD, .word = names[0]};
+        packer.step = &root;
+        status = at_packer_object(&packer, objects[0], true);
+    } else if (status == 0) {
         status = pack_named(&packer, objects, names, count);
     }
     return packer_end_bytes(&packer, status);

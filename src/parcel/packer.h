@@ -36,6 +36,8 @@ typedef struct at_packer {
     const at_step *step; /* innermost */
     bool bytes_only;     /* no attachments: for another process */
     bool whole;          /* no type that is known: for the bytes of one */
+    PyObject *apart; /* borrowed: a list for what is left out of the bytes, or NULL */
+    size_t apart_bytes; /* from which size */
 } at_packer;
 
 /* Write `object`; `again` where it may be met again and so belongs in the memo. The
@@ -54,6 +56,16 @@ int at_packer_dict(at_packer *packer, PyObject *object, bool again,
  */
 int at_packer_block(at_packer *packer, int tag, PyObject *object, bool again,
                     const Py_buffer *view) AT_ATTACHED;
+
+/* Is something of `size` bytes left out of the bytes? */
+static inline bool at_packer_is_apart(const at_packer *packer, size_t size)
+{
+    return packer->apart != NULL && size >= packer->apart_bytes;
+}
+
+/* Leave `object` out: write `tag` and its number among what is: reduce.c. */
+int at_packer_apart(at_packer *packer, int tag, PyObject *object,
+                    bool again) AT_ATTACHED;
 
 /* Write a tag. */
 int at_packer_tag(at_packer *packer, int tag) AT_ATTACHED;

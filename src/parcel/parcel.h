@@ -46,12 +46,20 @@ int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
 int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
                         size_t count, at_message **message) AT_ATTACHED;
 
+typedef struct at_parcel_dump_options {
+    bool single; /* the one object itself, no tuple */
+    bool whole;  /* no function or type is one that is known (known.h) */
+    /* NULL, or a list (borrowed): of bytes and buffers of `apart_bytes` or more only
+     * the number is written, and they are added here: bytes or pickle.PickleBuffer */
+    PyObject *apart;
+    size_t apart_bytes;
+} at_parcel_dump_options;
+
 /* The same as bytes alone, for another process or for later: buffers are written into
- * the bytes, and a handle is a NotShareableError. With `whole` no function or type in
- * them is one that is known (known.h). A bytes object. */
-PyObject *at_parcel_dump(PyObject *object, const char *name, bool whole) AT_ATTACHED;
-PyObject *at_parcel_dump_many(PyObject *const *objects, const char *const *names,
-                              size_t count) AT_ATTACHED;
+ * the bytes, and a handle is a NotShareableError. A bytes object. */
+PyObject *at_parcel_dump(PyObject *const *objects, const char *const *names,
+                         size_t count,
+                         const at_parcel_dump_options *options) AT_ATTACHED;
 
 /* The object that `message` holds. A writable buffer is handed over, without a copy,
  * where the caller has the only reference to the message, and so only once.
@@ -64,6 +72,11 @@ PyObject *at_parcel_unpack(const at_message *message) AT_ATTACHED;
 /* The object in bytes from at_parcel_dump(); `trusted` where this program wrote them.
  */
 PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted) AT_ATTACHED;
+
+/* The same for bytes with buffers apart: `apart` is the list of what was left
+ * out, any objects with buffers. */
+PyObject *at_parcel_load_apart(const char *data, size_t size_bytes, bool trusted,
+                               PyObject *apart) AT_ATTACHED;
 
 /* How instances of a Python type stand for a shared thing. */
 typedef struct at_parcel_handle {

@@ -57,6 +57,17 @@ int at_packer_block(at_packer *packer, int tag, PyObject *object, bool again,
     return again ? at_packer_remember(packer, object) : 0;
 }
 
+int at_packer_apart(at_packer *packer, int tag, PyObject *object, bool again)
+{
+    size_t position = (size_t)PyList_Size(packer->apart);
+    if (PyList_Append(packer->apart, object) < 0 ||
+        at_packer_tag(packer, again ? tag | AT_TAG_MEMO : tag) < 0 ||
+        at_packer_size(packer, position) < 0) {
+        return -1;
+    }
+    return again ? at_packer_remember(packer, object) : 0;
+}
+
 static int pack_buffer(at_packer *packer, PyObject *object, bool again) AT_ATTACHED
 {
     const Py_buffer *view = PyPickleBuffer_GetBuffer(object);
@@ -65,6 +76,9 @@ static int pack_buffer(at_packer *packer, PyObject *object, bool again) AT_ATTAC
     }
     if (!PyBuffer_IsContiguous(view, 'A')) {
         return at_packer_refuse(packer, object, "its memory is not contiguous");
+    }
+    if (at_packer_is_apart(packer, (size_t)view->len)) {
+        return at_packer_apart(packer, AT_TAG_BUFFER_BLOCK, object, again);
     }
     if (view->len >= AT_PARCEL_BLOCK_BYTES && !packer->bytes_only) {
         return at_packer_block(packer, AT_TAG_BUFFER_BLOCK, object, again, view);

@@ -320,8 +320,27 @@ static at_block *read_attached_block(at_unpacker *in) AT_ATTACHED
     return (at_block *)thing;
 }
 
+/* What was left out of the bytes: a new reference. */
+static PyObject *read_apart(at_unpacker *in) AT_ATTACHED
+{
+    size_t position;
+    if (read_size(in, &position) < 0) {
+        return NULL;
+    }
+    if (position >= (size_t)PyList_Size(in->apart)) {
+        return at_unpacker_malformed("a buffer that is not there");
+    }
+    return PyList_GetItemRef(in->apart, (Py_ssize_t)position);
+}
+
 static PyObject *read_bytes_block(at_unpacker *in) AT_ATTACHED
 {
+    if (in->apart != NULL) {
+        PyObject *buffer = read_apart(in);
+        PyObject *copy = buffer != NULL ? PyBytes_FromObject(buffer) : NULL;
+        Py_XDECREF(buffer);
+        return copy;
+    }
     const at_block *block = read_attached_block(in);
     PyObject *bytes =
         block != NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)block->size_bytes)
@@ -342,6 +361,9 @@ static PyObject *read_bytes_block(at_unpacker *in) AT_ATTACHED
 
 static PyObject *read_block(at_unpacker *in) AT_ATTACHED
 {
+    if (in->apart != NULL) {
+        return read_apart(in);
+    }
     at_block *block = read_attached_block(in);
     if (block == NULL) {
         return NULL;
@@ -496,14 +518,22 @@ PyObject *at_parcel_unpack(const at_message *message)
 {
     at_unpacker in;
     in.message = message;
+    in.apart = NULL;
     in.trusted = message->origin == AT_MESSAGE_LOCAL;
     return read_parcel(&in, message->data, message->size_bytes);
 }
 
-PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted)
+PyObject *at_parcel_load_apart(const char *data, size_t size_bytes, bool trusted,
+                               PyObject *apart)
 {
     at_unpacker in;
     in.message = NULL;
+    in.apart = apart;
     in.trusted = trusted;
     return read_parcel(&in, data, size_bytes);
+}
+
+PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted)
+{
+    return at_parcel_load_apart(data, size_bytes, trusted, NULL);
 }

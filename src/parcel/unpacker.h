@@ -17,6 +17,7 @@ typedef struct at_unpacker {
     const char *at;
     const char *end;
     const at_message *message; /* NULL for bytes alone */
+    PyObject *apart; /* borrowed: a list of what was left out of the bytes, or NULL */
     at_parcel_state *state;
     bool trusted;
     PyObject **memo; /* strong references; `first`, or raw memory */

@@ -198,6 +198,11 @@ void at_results_lead_end(at_results *results)
     at_results_lead_blindly(results, led);
 }
 
+bool at_results_is_led(at_results *results)
+{
+    return atomic_load_explicit(&results->led_id, memory_order_relaxed) != 0;
+}
+
 void at_results_lead_release(at_results *results, uint64_t id)
 {
     if (atomic_load(&results->led_id) != id) {

@@ -73,6 +73,9 @@ void at_results_lead_blindly(at_results *results, at_task *tasks);
 /* Lead no more; what has come goes to the collector. ctx: any */
 void at_results_lead_end(at_results *results);
 
+/* Does a thread lead? ctx: any */
+bool at_results_is_led(at_results *results);
+
 /* The task is over: end the wait of whoever leads for it. ctx: any */
 void at_results_lead_release(at_results *results, uint64_t id);
 

@@ -16,6 +16,10 @@
  * takes between two tasks, shorter than anybody notices in CPU time. */
 enum { SEARCH_NS = 30 * 1000 };
 
+/* How long a task is let be where the GIL is shared: longer than from its submission to
+ * the wait for it, if that follows at once. */
+enum { LET_BE_NS = 10 * 1000 };
+
 typedef struct worker {
     pthread_mutex_t lock;
     pthread_mutex_t run_lock; /* may be taken under any worker's `lock` */
@@ -35,6 +39,7 @@ struct at_scheduler {
     at_shared shared;
     unsigned worker_count; /* fixed after new */
     atomic_bool closed;
+    atomic_bool shares_gil;
     atomic_uint turn;         /* whose queue gets the next task */
     atomic_size_t queued;     /* not pinned; pairs with `sleepers`: see above */
     atomic_uint sleepers;     /* workers that sleep, or are about to */
@@ -230,6 +235,13 @@ int at_scheduler_try_take(at_scheduler *scheduler, unsigned number, at_task **ta
     return 0;
 }
 
+static void relax(void)
+{
+    for (int i = 0; i < 16; i++) {
+        at_park_relax();
+    }
+}
+
 /* One worker at a time looks about for a moment before it sleeps, so that a submitter
  * that is quick needs to wake nobody. */
 static void search(at_scheduler *scheduler, unsigned number)
@@ -241,8 +253,13 @@ static void search(at_scheduler *scheduler, unsigned number)
     }
     int64_t until_ns = at_clock_ns() + SEARCH_NS;
     while (!has_work(scheduler, number) && at_clock_ns() < until_ns) {
-        for (int i = 0; i < 16; i++) {
-            at_park_relax();
+        relax();
+    }
+    if (atomic_load_explicit(&scheduler->shares_gil, memory_order_relaxed)) {
+        until_ns = at_clock_ns() + LET_BE_NS;
+        while (atomic_load(&scheduler->queued) == 1 &&
+               !at_results_is_led(&scheduler->results) && at_clock_ns() < until_ns) {
+            relax();
         }
     }
     atomic_store(&scheduler->searching, 0);
@@ -483,6 +500,11 @@ uint64_t at_scheduler_done(at_scheduler *scheduler, unsigned number)
 size_t at_scheduler_queued(const at_scheduler *scheduler)
 {
     return atomic_load(&scheduler->queued);
+}
+
+void at_scheduler_share_gil(at_scheduler *scheduler)
+{
+    atomic_store(&scheduler->shares_gil, true);
 }
 
 void at_scheduler_close(at_scheduler *scheduler)

@@ -123,6 +123,12 @@ size_t at_scheduler_queued(const at_scheduler *scheduler);
 int at_scheduler_wait_room(at_scheduler *scheduler, size_t limit,
                            int64_t deadline_ns) AT_DETACHED;
 
+/* The workers' tasks need what the submitting threads hold: the GIL of one interpreter.
+ * From now on a worker that looks about lets a task be for a moment, until somebody
+ * waits for a result without it. Taken before that, both would sleep and be woken.
+ * ctx: any */
+void at_scheduler_share_gil(at_scheduler *scheduler);
+
 /* Accept no more tasks; workers end when the queue is empty. ctx: any */
 void at_scheduler_close(at_scheduler *scheduler);
 

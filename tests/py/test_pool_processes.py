@@ -1,9 +1,12 @@
 """Worker processes that end: what that costs, and what it does not."""
 
+import errno
 import os
+import pickle
 import signal
 import time
 from concurrent.futures import CancelledError
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,11 @@ def wait_for_end(process_id):
     os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOWAIT)
 
 
+def wait_for_file(path):
+    while not Path(path).exists():
+        time.sleep(0.005)
+
+
 def spin():
     while True:
         pass
@@ -38,11 +46,11 @@ def test_an_interrupt_of_the_last_task_of_a_process(monkeypatch):
     """The pool tells the process to settle, and it has ended by then."""
     send, ended = worker_process.send_block, []
 
-    def send_late(sock, kind, data):
+    def send_late(sock, kind, *rest):
         if kind == worker_process.SETTLE:
             wait_for_end(process_of(pool))
             ended.append(True)
-        send(sock, kind, data)
+        send(sock, kind, *rest)
 
     monkeypatch.setattr(worker_process, "send_block", send_late)
     with atoll.Pool(1, model="processes", max_tasks_per_worker=1) as pool:
@@ -69,8 +77,8 @@ def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
     sent = []
     send = worker_process.send_block
 
-    def send_and_tell(sock, kind, data):
-        send(sock, kind, data)
+    def send_and_tell(sock, kind, *rest):
+        send(sock, kind, *rest)
         sent.append(kind)
 
     with atoll.Pool(1, model="processes") as pool:
@@ -167,3 +175,112 @@ def test_an_interrupt_is_not_taken_for_the_next_ones():
                 with pytest.raises(CancelledError):
                     future.result(DEADLINE)
         assert pool.submit(abs, -1).result(DEADLINE) == 1
+
+
+# ---- large buffers ----
+
+MB = 1 << 20
+
+
+def memory_files():
+    """How many files of memory this process has open."""
+    names = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            names.append(str(entry.readlink()))
+        except OSError:
+            continue
+    return sum("atoll-task" in name for name in names)
+
+
+def halves(buffer):
+    view = pickle.PickleBuffer(buffer).raw()
+    return view.readonly, len(view), bytes(view[:3]), bytes(view[-3:])
+
+
+def turned(buffer):
+    """Written to in place, sent back twice in one object."""
+    view = memoryview(pickle.PickleBuffer(buffer).raw())
+    view[0] = 7
+    return {"same": [buffer, buffer], "text": "x" * 10}
+
+
+def test_large_buffers_arrive_as_they_were():
+    data = bytes(range(256)) * (2 * MB // 256)
+    writable = bytearray(data)
+    with atoll.Pool(1, model="processes") as pool:
+        calls = [
+            pool.submit(halves, pickle.PickleBuffer(data)),
+            pool.submit(halves, pickle.PickleBuffer(writable)),
+            pool.submit(lambda a, b: (len(a), a == b), data, memoryview(data)),
+        ]
+        writable[:3] = b"new"  # what was submitted was copied then
+        results = [call.result(DEADLINE) for call in calls]
+        back = pool.submit(turned, pickle.PickleBuffer(writable)).result(DEADLINE)
+        wait_until(lambda: memory_files() == 0)
+    ends = (b"\x00\x01\x02", b"\xfd\xfe\xff")
+    assert results == [
+        (True, len(data), *ends),
+        (False, len(data), *ends),
+        (len(data), True),
+    ]
+    first, second = back["same"]
+    assert first is second
+    assert bytes(memoryview(first)) == b"\x07ew" + data[3:]
+    memoryview(first)[1] = 9  # it belongs to whoever received it
+    assert writable[:3] == b"new"
+
+
+def test_a_large_array_arrives_on_shared_memory():
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(MB, dtype=numpy.float64).reshape(2, -1)
+    array.flags.writeable = False
+    with atoll.Pool(1, model="processes") as pool:
+        same = pool.submit(lambda a: (a, a.flags.writeable), array).result(DEADLINE)
+        other = pool.submit(lambda a: a.T * 2, array).result(DEADLINE)
+    assert not same[1]
+    assert (same[0] == array).all()
+    assert (other == array.T * 2).all()
+    other[0, 0] = 1
+
+
+def test_calls_that_do_not_run_keep_no_memory(tmp_path):
+    data = bytes(MB)
+    pool = atoll.Pool(1, model="processes")
+    held = pool.submit(wait_for_file, str(tmp_path / "go"))
+    cancelled = [pool.submit(len, data) for _ in range(3)]
+    wait_until(held.running)
+    assert memory_files() == 3
+    assert cancelled[0].cancel()
+    assert memory_files() == 2
+    pool.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "go").touch()
+    assert held.result(DEADLINE) is None
+    pool.shutdown()
+    assert all(call.cancelled() for call in cancelled)
+    assert memory_files() == 0
+
+
+def test_without_files_to_open_buffers_go_in_the_bytes(monkeypatch):
+    def none_left(*args):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    data = bytes(range(256)) * (MB // 256)
+    with atoll.Pool(1, model="processes") as pool:
+        with monkeypatch.context() as context:
+            # Less than what goes by a file of its own.
+            context.setattr(os, "memfd_create", none_left)
+            call = pool.submit(len, data[: MB // 2])
+        assert call.result(DEADLINE) == MB // 2
+        context.setattr("atoll._pool.processes._MEMORIES", 0)
+        assert pool.submit(lambda d: d, data).result(DEADLINE) == data
+
+
+def test_a_process_that_dies_with_a_large_call_costs_that_call_alone():
+    data = bytes(4 * MB)
+    with atoll.Pool(1, model="processes") as pool:
+        calls = [pool.submit(len, data) for _ in range(3)]
+        calls.insert(1, pool.submit(lambda d: os._exit(3), data))
+        assert isinstance(calls.pop(1).exception(DEADLINE), atoll.BrokenProcess)
+        assert [call.result(DEADLINE) for call in calls] == [len(data)] * 3
+        wait_until(lambda: memory_files() == 0)

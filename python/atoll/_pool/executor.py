@@ -455,6 +455,7 @@ class Pool(Executor):
         for task_id, future in list(self._futures.items()):
             if self._scheduler.running(task_id) < 0:
                 self._futures.pop(task_id, None)
+                self._model.forget(task_id)
                 self._fail(future, BrokenPool.because(error))
 
     # ---- results ---------------------------------------------------------------------
@@ -498,8 +499,7 @@ class Pool(Executor):
         if future is not None:
             self._fail(future, error)
             self._futures.pop(task_id, None)
-        if self._in_place:
-            self._model.forget(task_id)
+        self._model.forget(task_id)
 
     def _fail(self, future: PoolFuture, exception: BaseException) -> None:
         finish(future, exception)

@@ -24,7 +24,8 @@ class Model:
     name: str
     can_kill = False  # `kill` ends a worker from outside
     submit_is_plain = False  # `submit` does no more than the desk's
-    # (value, exception or None) by task, where results are objects that stay here.
+    # (value, exception or None) by task, where results are objects already when the
+    # scheduler hears of them.
     values: dict[int, tuple[Any, BaseException | None]] | None = None
 
     def __init__(self, pool: "Pool") -> None:
@@ -141,6 +142,7 @@ class ThreadModel(Model):
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__(pool)
+        pool._scheduler.share_gil()
         self._threads: dict[int, threading.Thread] = {}
         self._calls: dict[int, tuple[Any, Any, Any]] = {}
         self.values: dict[int, tuple[Any, BaseException | None]] = {}

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
+from atoll._pool.memory import Memory, dump
 from atoll._pool.models import Model
+from atoll._pool.results import VALUE
 from atoll._pool.worker import Report, describe
 
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
 __all__ = ["ProcessModel"]
+
+# How many calls with memory of their own may wait: each has a file open.
+_MEMORIES = 200
 
 type CrashWord = tuple[str, int | None, int]
 
@@ -38,14 +43,23 @@ class ProcessModel(Model):
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__(pool)
+        pool._scheduler.share_gil()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._threads: dict[int, threading.Thread] = {}
+        # What calls and results have beside their bytes, by task.
+        self._memories: dict[int, Memory] = {}
+        self.values: dict[int, tuple[Any, BaseException | None]] = {}
         self._lost: dict[int, int] = {}  # worker -> the task that `kill` was to end
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
-        self.pool._scheduler.submit_bytes(
-            task_id, _atoll.dumps(call, _wire.CALL), worker
-        )
+        data, memory = dump(call, _wire.CALL, len(self._memories) < _MEMORIES)
+        if memory is not None:
+            self._memories[task_id] = memory
+        try:
+            self.pool._scheduler.submit_bytes(task_id, data, worker)
+        except BaseException:
+            self.forget(task_id)
+            raise
 
     def start(self, worker: int, turn: int) -> None:
         start = self.pool._start_data()
@@ -74,7 +88,7 @@ class ProcessModel(Model):
             _there.send_block(
                 ours, _there.CALL, _atoll.dumps((self.pool._limit, start))
             )
-            _, answer = _there.receive_block(ours)
+            _, answer, _ = _there.receive_block(ours)
             failure: Report | None = _atoll.loads(answer, trusted=True)
         except (EOFError, OSError):
             code = process.wait()
@@ -108,7 +122,7 @@ class ProcessModel(Model):
                 return
             task, task_id, data = taken
             done += 1
-            answer = self._ask(worker, sock, data)
+            answer = self._ask(worker, sock, task_id, data)
             if answer is None and self._lost.pop(worker, 0) == task_id:
                 answer = self._crash(worker)  # it is not to be tried again
             if answer is None:
@@ -117,6 +131,7 @@ class ProcessModel(Model):
                 if self.pool._broken is not None:  # nobody will take it
                     self.pool._break(self.pool._broken)
             else:
+                self._memories.pop(task_id, None)
                 settled = scheduler.finish_bytes(task, *answer)
             if not settled:
                 self._settle(sock)
@@ -126,13 +141,12 @@ class ProcessModel(Model):
                 return
 
     def _ask(
-        self, worker: int, sock: socket.socket, data: bytes
+        self, worker: int, sock: socket.socket, task_id: int, data: bytes
     ) -> tuple[int, bytes] | None:
         """The process' outcome and answer; None: it died and never had the call."""
         try:
-            _there.send_block(sock, _there.CALL, data)
-            outcome, answer = _there.receive_block(sock)
-            return outcome, answer
+            _there.send_block(sock, _there.CALL, data, self._memories.get(task_id))
+            outcome, answer, buffers = _there.receive_block(sock)
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is there to send to; or, as Linux tells it, the other end closed
             # with bytes that it had not read, and those of the call are the last ones.
@@ -140,6 +154,14 @@ class ProcessModel(Model):
             return None
         except (EOFError, OSError):
             return self._crash(worker)
+        if outcome != VALUE:
+            return outcome, answer
+        try:
+            (value,) = _atoll.loads(answer, trusted=True, apart=buffers)
+            self.values[task_id] = value, None
+        except BaseException as error:
+            self.values[task_id] = None, error
+        return VALUE, b""
 
     def _crash(self, worker: int) -> tuple[int, bytes]:
         word: CrashWord = ("crash", *self._dead(worker))
@@ -162,6 +184,10 @@ class ProcessModel(Model):
             # It has ended, after its last task or by itself. Nothing is lost but the
             # signal; the next call finds out.
             pass
+
+    def forget(self, task_id: int) -> None:
+        self._memories.pop(task_id, None)
+        self.values.pop(task_id, None)
 
     def _too_large(self, worker: int) -> bool:
         limit = self.pool._max_memory

@@ -15,28 +15,33 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._pool import worker
+from atoll._pool.memory import Memory, dump, views
 
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
 
-HEAD = struct.Struct("<BQ")
+HEAD = struct.Struct("<BQH")  # kind, bytes, how many regions
+REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
 
 
-def send_block(sock: socket.socket, kind: int, data: bytes) -> None:
-    """Send bytes; many of them as a memfd, so that they are not pushed through."""
-    head = HEAD.pack(kind, len(data))
-    if len(data) < _MEMFD_BYTES:
-        sock.sendall(head + data)
+def send_block(
+    sock: socket.socket, kind: int, data: bytes, memory: Memory | None = None
+) -> None:
+    """Send bytes, and buffers that were written to memory.
+
+    Many bytes go as a memfd too, so that they are not pushed through.
+    """
+    regions = memory.regions if memory is not None else []
+    head = HEAD.pack(kind, len(data), len(regions))
+    if memory is None and len(data) >= _MEMFD_BYTES:
+        memory, data = Memory([data]), b""
+    block = head + b"".join(REGION.pack(*region) for region in regions) + data
+    if memory is None:
+        sock.sendall(block)
         return
-    memory = os.memfd_create("atoll-task", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(memory, view) :]
-        socket.send_fds(sock, [head], [memory])
-    finally:
-        os.close(memory)
+    sent = socket.send_fds(sock, [block], [memory.descriptor])
+    sock.sendall(block[sent:])
 
 
 def _receive(sock: socket.socket, size: int) -> bytes:
@@ -49,8 +54,8 @@ def _receive(sock: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
-def receive_block(sock: socket.socket) -> tuple[int, Any]:
-    """Receive what `send_block` sent.
+def receive_block(sock: socket.socket) -> tuple[int, Any, list[memoryview]]:
+    """Receive what `send_block` sent: kind, bytes, buffers.
 
     Raises:
         EOFError: The other side has gone.
@@ -61,10 +66,17 @@ def receive_block(sock: socket.socket) -> tuple[int, Any]:
             raise EOFError
         if len(head) < HEAD.size:
             head += _receive(sock, HEAD.size - len(head))
-        kind, size = HEAD.unpack(head)
+        kind, size, count = HEAD.unpack(head)
         if not descriptors:
-            return kind, _receive(sock, size)
-        return kind, mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ)
+            return kind, _receive(sock, size), []
+        if not count:
+            return (
+                kind,
+                mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ, trackfd=False),
+                [],
+            )
+        regions = list(REGION.iter_unpack(_receive(sock, count * REGION.size)))
+        return kind, _receive(sock, size), views(descriptors[0], regions)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -85,28 +97,31 @@ class _Process:
         worker.delivered[threading.get_ident()] += 1
         self.early = True
 
-    def call(self, data: Any) -> tuple[int, bytes]:
+    def call(
+        self, data: Any, buffers: list[memoryview]
+    ) -> tuple[int, bytes, Memory | None]:
         outcome = 1
         try:
             # Not in the imports that this may need: they would stay half made.
-            function, args, kwargs = _atoll.loads(data, trusted=True)
+            function, args, kwargs = _atoll.loads(data, trusted=True, apart=buffers)
+            buffers.clear()  # what is not wanted any more goes with the task
             self.in_task = True
             if self.early:
                 self.early = False
                 raise worker.TaskInterrupted
             result = function(*args, **kwargs)
             outcome = 4
-            answer = 0, _atoll.dumps((result,), ("result",))
+            answer = 0, *dump((result,), ("result",))
             self.in_task = False
             return answer
         except BaseException as exception:
             self.in_task = False
-            return outcome, _atoll.dumps(worker.report(exception))
+            return outcome, _atoll.dumps(worker.report(exception)), None
 
     def run(self, limit: int) -> None:
         done = 0
         while not limit or done < limit:
-            kind, data = receive_block(self.sock)
+            kind, data, buffers = receive_block(self.sock)
             if kind == STOP:
                 return
             if kind == SETTLE:
@@ -115,11 +130,12 @@ class _Process:
                 send_block(self.sock, SETTLE, b"")
                 continue
             try:
-                outcome, answer = self.call(data)
+                answer = self.call(data, buffers)
             except worker.TaskInterrupted:  # it came in the few steps around the call
                 self.in_task = False
-                outcome, answer = 1, _atoll.dumps(None)
-            send_block(self.sock, outcome, answer)
+                answer = 1, _atoll.dumps(None), None
+            send_block(self.sock, *answer)
+            del data, buffers, answer
             done += 1
 
 
@@ -128,7 +144,7 @@ def main(descriptor: int) -> None:
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)  # a child that outlives this process would hide its end
     try:
-        _, start = receive_block(sock)
+        _, start, _ = receive_block(sock)
         limit, initial = _atoll.loads(start, trusted=True)
         process = _Process(sock)
         failure = worker.begin(*_atoll.loads(initial, trusted=True))
