@@ -130,8 +130,12 @@ def reduce_type(found: type) -> Reduced:
     }
     if slots is not None:
         head["__slots__"] = slot_names
+    if isinstance(found, _TypedDictMeta) and typing.Generic not in found.__bases__:
+        named_as = found.__name__, found.__module__, found.__qualname__
+        keys = dict(found.__annotations__), found.__total__
+        return _make_typed_dict, (*named_as, *keys, _token(found))
     bases: tuple[Any, ...] = found.__bases__
-    if typing.Generic in bases or isinstance(found, _TypedDictMeta):
+    if typing.Generic in bases:
         # Their metaclasses work on what the class statement said.
         bases = vars(found).get("__orig_bases__", bases)
         head["__annotations__"] = attributes.pop("__annotations__", {})
@@ -148,6 +152,24 @@ def _make_type(
         made = types.new_class(name, bases, keywords, lambda body: body.update(head))
         _register(made, token)
     return made
+
+
+def _make_typed_dict(
+    name: str,
+    module: str,
+    qualname: str,
+    keys: dict[str, Any],
+    total: bool,
+    token: str,
+) -> type:
+    made: Any = _type_of_token.get(token)
+    if made is None:
+        make: Any = vars(typing)["TypedDict"]
+        made = make(name, keys, total=total)
+        made.__module__, made.__qualname__ = module, qualname
+        _register(made, token)
+        _complete.add(made)
+    return made  # type: ignore[no-any-return]
 
 
 def _complete_type(made: type, attributes: dict[str, Any]) -> None:
