@@ -23,6 +23,9 @@ HEAD = struct.Struct("<BQH")  # kind, bytes, how many regions
 REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
+_FIRST_BYTES = 4096
+_DESCRIPTOR = struct.Struct("i")
+_CONTROL_BYTES = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 
 def send_block(
@@ -44,39 +47,56 @@ def send_block(
     sock.sendall(block[sent:])
 
 
-def _receive(sock: socket.socket, size: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        part = sock.recv(min(size - len(parts), 1 << 20))
+def _receive_first(sock: socket.socket) -> tuple[bytearray, list[int]]:
+    """The first bytes of a block, all of a short one, and the descriptor with it."""
+    data, controls, _, _ = sock.recvmsg(
+        _FIRST_BYTES, _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = [
+        descriptor
+        for level, kind, content in controls
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for (descriptor,) in _DESCRIPTOR.iter_unpack(content)
+    ]
+    return bytearray(data), descriptors
+
+
+def _receive_up_to(sock: socket.socket, data: bytearray, size: int) -> None:
+    """More of a block, until there are so many bytes of it."""
+    while len(data) < size:
+        part = sock.recv(min(size - len(data), 1 << 20))
         if not part:
             raise EOFError
-        parts += part
-    return bytes(parts)
+        data += part
 
 
 def receive_block(sock: socket.socket) -> tuple[int, Any, list[memoryview]]:
     """Receive what `send_block` sent: kind, bytes, buffers.
 
+    Each side sends when the other waits: what comes is of one block.
+
     Raises:
         EOFError: The other side has gone.
     """
-    head, descriptors, _, _ = socket.recv_fds(sock, HEAD.size, 1)
+    block, descriptors = _receive_first(sock)
     try:
-        if not head:
+        if not block:
             raise EOFError
-        if len(head) < HEAD.size:
-            head += _receive(sock, HEAD.size - len(head))
-        kind, size, count = HEAD.unpack(head)
-        if not descriptors:
-            return kind, _receive(sock, size), []
-        if not count:
+        _receive_up_to(sock, block, HEAD.size)
+        kind, size, count = HEAD.unpack_from(block)
+        if descriptors and not count:
             return (
                 kind,
                 mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ, trackfd=False),
                 [],
             )
-        regions = list(REGION.iter_unpack(_receive(sock, count * REGION.size)))
-        return kind, _receive(sock, size), views(descriptors[0], regions)
+        start = HEAD.size + count * REGION.size
+        _receive_up_to(sock, block, start + size)
+        data = bytes(memoryview(block)[start:])
+        if not descriptors:
+            return kind, data, []
+        regions = list(REGION.iter_unpack(memoryview(block)[HEAD.size : start]))
+        return kind, data, views(descriptors[0], regions)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
