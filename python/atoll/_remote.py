@@ -201,6 +201,10 @@ class _Deadline:
     def __init__(self, moment_ns: int) -> None:
         self.moment_ns = moment_ns
 
+    def or_a_moment(self) -> _Deadline:
+        """At least so much more time that what is quick can be done."""
+        return _Deadline(max(self.moment_ns, time.monotonic_ns() + 1_000_000_000))
+
     def left(self) -> float:
         return min(max(0.0, (self.moment_ns - time.monotonic_ns()) / 1e9), 1e6)
 
@@ -309,7 +313,10 @@ def finish(deadline_ns: int) -> str:
             _describe(thread) for thread in _others()
         )
     _join(deadline)
-    if not _within(deadline, atexit._run_exitfuncs):
+    # Threads that stay have used up the time: it is not these functions' fault.
+    if atexit._ncallbacks() and not _within(
+        deadline.or_a_moment(), atexit._run_exitfuncs
+    ):
         return f"an atexit function that does not return{_finisher()}"
     # atexit functions may have started or stopped threads.
     _join(deadline)

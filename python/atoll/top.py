@@ -126,9 +126,9 @@ def listen_if_asked() -> None:
 
 
 def _pools() -> Iterator[dict[str, Any]]:
-    executor = sys.modules.get("atoll._pool.executor")
-    if executor is not None:
-        for pool in sorted(executor._pools, key=lambda pool: pool._number):
+    ending = sys.modules.get("atoll._pool.ending")
+    if ending is not None:
+        for pool in sorted(ending.living(), key=lambda pool: pool._number):
             yield dict(pool.stats())
 
 

@@ -127,13 +127,14 @@ static Py_ssize_t send_batch(at_channel_object *self, void **messages, size_t co
 typedef struct source {
     PyObject *objects; /* borrowed */
     PyObject *iterator;
-    Py_ssize_t next; /* the index, where there is no iterator */
+    Py_ssize_t next; /* the index of the next object */
 } source;
 
 /* The next object, a new reference; NULL at the end, or with an exception set. */
 static PyObject *source_next(source *from) AT_ATTACHED
 {
     if (from->iterator != NULL) {
+        from->next++;
         return PyIter_Next(from->iterator);
     }
     if (PyTuple_CheckExact(from->objects)) {
@@ -160,7 +161,7 @@ static size_t pack_batch(source *from, void **messages) AT_ATTACHED
     size_t packed = 0;
     PyObject *object;
     while (packed < AT_CHANNEL_MANY && (object = source_next(from)) != NULL) {
-        int failed = at_channel_pack(object, &messages[packed]);
+        int failed = pack_one_of(object, from->next - 1, &messages[packed]);
         Py_DECREF(object);
         if (failed < 0) {
             break;

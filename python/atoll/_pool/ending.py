@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["forget", "remember"]
+__all__ = ["forget", "living", "remember"]
 
 _LAST_SECONDS = 10.0  # for what was interrupted to end in
 
@@ -34,8 +34,14 @@ def forget(pool: "Pool") -> None:
         _pools.discard(pool)
 
 
+def living() -> list["Pool"]:
+    """Those that have begun and not ended."""
+    with _lock:
+        return list(_pools)
+
+
 def _end_all() -> None:
-    pools = list(_pools)
+    pools = living()
     try:
         if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
             raise KeyboardInterrupt
