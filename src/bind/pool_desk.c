@@ -213,9 +213,11 @@ static PyObject *value_of(desk *self, const at_task *task, PyObject *number) AT_
     return value;
 }
 
-/* The end of a task that gave a value. What Python has still to do about it is added to
- * `left`: tell of the future, or finish it with an exception: (future, exception). */
-static int hand_out(desk *self, const at_task *task, PyObject *left) AT_ATTACHED
+/* The end of a task that gave a value: `made`, or NULL where it is still to be made of
+ * the message. What Python has still to do about it is added to `left`: tell of the
+ * future, or finish it with an exception: (future, exception). */
+static int hand_out(desk *self, const at_task *task, PyObject *made,
+                    PyObject *left) AT_ATTACHED
 {
     PyObject *number = PyLong_FromUnsignedLongLong(task->id), *future = NULL;
     int status = -1;
@@ -226,7 +228,7 @@ static int hand_out(desk *self, const at_task *task, PyObject *left) AT_ATTACHED
         status = forget(self->values, number);
         goto done;
     }
-    PyObject *value = value_of(self, task, number);
+    PyObject *value = made != NULL ? Py_NewRef(made) : value_of(self, task, number);
     if (value == NULL) {
         PyObject *error = PyErr_GetRaisedException();
         PyObject *pair = PyTuple_Pack(2, future, error);
@@ -254,7 +256,7 @@ done:
 static int treat(desk *self, const at_task *task, PyObject *left) AT_ATTACHED
 {
     if (task->outcome == AT_OUTCOME_VALUE) {
-        return hand_out(self, task, left);
+        return hand_out(self, task, NULL, left);
     }
     PyObject *report = report_of(task);
     int status = report != NULL ? PyList_Append(left, report) : -1;
@@ -338,7 +340,7 @@ out:
 }
 
 /* Hand out `tasks`, but what needs Python to the collector; the one of number `id` is
- * returned. */
+ * returned. 0: none of them is one's own. */
 static at_task *hand_out_others(desk *self, at_results *results, at_task *task,
                                 uint64_t id) AT_ATTACHED
 {
@@ -347,7 +349,7 @@ static at_task *hand_out_others(desk *self, at_results *results, at_task *task,
     at_task *own = NULL;
     while (task != NULL) {
         at_task *next = task->next;
-        if (task->id == id) {
+        if (id != 0 && task->id == id) { /* a notice's is 0 too */
             own = task;
             own->next = NULL;
         } else if (hand_out_quietly(self, task)) {
@@ -363,15 +365,31 @@ static at_task *hand_out_others(desk *self, at_results *results, at_task *task,
     return own;
 }
 
-static int finish_own(desk *self, at_results *results, at_task *own,
-                      PyObject *left) AT_ATTACHED
+/* The end of one's own task. To make its value may run code of Python, and on the main
+ * thread any handler of a signal in it: what is raised there may not be the task's. It
+ * is given in `*raised`, and the task goes to the collector, whom no handler interrupts
+ * and who makes the value again. */
+static int finish_own(desk *self, at_results *results, at_task *own, PyObject *left,
+                      PyObject **raised) AT_ATTACHED
 {
-    int status = 0;
-    if (!hand_out_quietly(self, own)) {
-        /* Its code may take its time: others' results are not to wait for it. */
-        at_results_lead_blindly(results, NULL);
-        status = treat(self, own, left);
+    if (hand_out_quietly(self, own)) {
+        at_task_free(own);
+        return 0;
     }
+    /* Its code may take its time: others' results are not to wait for it. */
+    at_results_lead_blindly(results, NULL);
+    PyObject *made = NULL;
+    if (own->outcome == AT_OUTCOME_VALUE && self->values == NULL) {
+        made = value_of(self, own, NULL);
+        if (made == NULL) {
+            *raised = PyErr_GetRaisedException();
+            at_results_lead_blindly(results, own);
+            return 0;
+        }
+    }
+    int status =
+        made != NULL ? hand_out(self, own, made, left) : treat(self, own, left);
+    Py_XDECREF(made);
     at_task_free(own);
     return status;
 }
@@ -380,7 +398,8 @@ static int finish_own(desk *self, at_results *results, at_task *own,
  * meanwhile. True when it is over, or what is left to do about it is in the list
  * `left`, as from collect(). In one call, with no bytecode between the taking and the
  * adding where a signal handler could raise and the result be lost. None where another
- * thread leads. */
+ * thread leads. An exception, returned, was raised as the value was made (finish_own).
+ */
 AT_UNCHECKED static PyObject *desk_lead(PyObject *object, PyObject *arguments)
 {
     desk *self = (desk *)object;
@@ -407,8 +426,9 @@ AT_UNCHECKED static PyObject *desk_lead(PyObject *object, PyObject *arguments)
         own = hand_out_others(self, results, tasks, future->id);
     }
     bool over = own != NULL || at_pool_future_is_over(future);
-    int status = own != NULL ? finish_own(self, results, own, left) : 0;
-    for (int i = 0; own != NULL && i < ROUNDS; i++) {
+    PyObject *raised = NULL;
+    int status = own != NULL ? finish_own(self, results, own, left, &raised) : 0;
+    for (int i = 0; own != NULL && raised == NULL && i < ROUNDS; i++) {
         at_task *tasks = at_results_lead_take(results);
         if (tasks == NULL) {
             break;
@@ -416,7 +436,7 @@ AT_UNCHECKED static PyObject *desk_lead(PyObject *object, PyObject *arguments)
         (void)hand_out_others(self, results, tasks, 0);
     }
     at_results_lead_end(results);
-    return status < 0 ? NULL : PyBool_FromLong(over);
+    return status < 0 ? NULL : raised != NULL ? raised : PyBool_FromLong(over);
 }
 
 static PyMemberDef desk_members[] = {

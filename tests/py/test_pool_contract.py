@@ -5,6 +5,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -225,3 +226,91 @@ def test_the_child_of_a_fork_has_no_pool(forking):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the pool belongs to the process that this one")
     assert done.stdout.count("\n") == 1
+
+
+# ---- what a callback, a handler or a task raises ----------------------------------
+
+
+def test_exit_in_a_callback_ends_nothing_else(model):
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(time.sleep, 0)
+        future.add_done_callback(lambda _: sys.exit())
+        future.result(DEADLINE)
+        later = pool.submit(time.sleep, 0.2)  # longer than who waits hands out itself
+        assert later.result(DEADLINE) is None
+
+
+def test_a_callback_that_waits_for_its_pool_is_told():
+    told = []
+
+    def wait(_):
+        try:
+            second.result()
+        except RuntimeError as error:
+            told.append(str(error))
+        go.set()
+
+    go = threading.Event()
+    with atoll.Pool(1, model="threads") as pool:
+        begun = threading.Event()
+        first = pool.submit(begun.wait, DEADLINE)
+        second = pool.submit(go.wait, DEADLINE)
+        first.add_done_callback(wait)
+        begun.set()
+        assert second.result(DEADLINE)
+    assert "a callback cannot wait for a future of its pool" in told[0]
+
+
+def test_a_task_may_raise_cancelled_error(model):
+    def give_up():
+        raise concurrent.futures.CancelledError("mine")
+
+    with atoll.Pool(1, model=model) as pool:
+        future = pool.submit(give_up)
+        assert type(future.exception(DEADLINE)) is concurrent.futures.CancelledError
+        assert not future.cancelled()
+
+
+def test_workers_of_few_tasks_are_followed_by_others(model):
+    with atoll.Pool(1, model=model, max_tasks_per_worker=2) as pool:
+        for number in range(20):
+            assert pool.submit(abs, -number).result(DEADLINE) == number
+
+
+HANDLER = """
+import signal, sys, threading
+import atoll
+
+class Alarm(Exception):
+    pass
+
+def alarm(*_):
+    raise Alarm
+
+class Value:
+    def __init__(self, number):
+        self.number = number
+    def __setstate__(self, state):
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGALRM)
+        self.__dict__.update(state)
+
+def make():
+    return Value(7)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGALRM, alarm)
+    with atoll.Pool(1, model=sys.argv[1]) as pool:
+        future = pool.submit(make)
+        try:
+            future.result()
+        except Alarm:
+            print("interrupted")
+        print(future.result().number)
+"""
+
+
+@pytest.mark.parametrize("sending", ["interpreters", "processes"])
+def test_what_a_handler_raises_is_not_the_tasks(sending):
+    done = run_script(HANDLER, sending)
+    assert done.stdout.split()[-1] == "7", done.stderr

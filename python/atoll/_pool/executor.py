@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures._base import FINISHED, LOGGER, PENDING
 from typing import Any, Literal, NoReturn, Self
 
 from atoll import _atoll
@@ -465,13 +465,23 @@ class Pool(Executor):
             while self._crew.alive or self._futures or self._led:
                 wait = self._limits.wait_seconds()
                 for entry in self._desk.collect(wait):
-                    self._finish(entry)
-                self._finish_led()
+                    self._guarded(self._finish, entry)
+                self._guarded(self._finish_led)
                 if wait is not None:
-                    self._limits.expire()
+                    self._guarded(self._limits.expire)
         finally:
             self._over.set()
             self._finish_led()  # pairs with the look at _over of who led
+
+    def _guarded(self, step: Callable[..., object], *arguments: Any) -> None:
+        """A step of the collector, who must not end by what it raises.
+
+        A warning may be an error here, as under pytest.
+        """
+        try:
+            step(*arguments)
+        except BaseException:
+            LOGGER.exception("in the thread that hands out results of %r", self)
 
     def _finish_led(self) -> None:
         while self._led:
@@ -525,6 +535,9 @@ class Pool(Executor):
                 taken = self._desk.lead(future, wait, self._led)
                 if self._led:
                     self._scheduler.nudge()
+                if isinstance(taken, BaseException):
+                    self._tell_apart(future, taken, timeout)
+                    break
                 if taken is None or wait == 0.0:
                     break
         finally:
@@ -535,6 +548,18 @@ class Pool(Executor):
         if timeout is None:
             return None
         return max(0.0, began + timeout - time.monotonic())
+
+    @staticmethod
+    def _tell_apart(
+        future: PoolFuture, raised: BaseException, timeout: float | None
+    ) -> None:
+        """Raise what came as the value was made, unless it is the task's own error.
+
+        A signal handler may have raised it. The collector makes the value again.
+        """
+        future._park(timeout)
+        if type(future._exception) is not type(raised):
+            raise raised
 
     # ---- start and end ---------------------------------------------------------------
 

@@ -20,7 +20,11 @@ from typing import Any, NoReturn
 
 from atoll import _atoll
 
-__all__ = ["PoolFuture", "finish", "tell"]
+__all__ = ["Cancelled", "PoolFuture", "finish", "tell"]
+
+
+class Cancelled(CancelledError):
+    """Finishes a future as cancelled; a task may raise its base class as any other."""
 
 
 class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
@@ -100,8 +104,16 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
         # Where nobody else is told of it, the result comes straight to this thread.
         if self._state == PENDING and self._made is None:
             timeout = self._pool._lead(self, timeout)
-        if self._state != PENDING:
-            return
+        if self._state == PENDING:
+            self._park(timeout)
+
+    def _park(self, timeout: float | None) -> None:
+        """Wait until another thread has finished it, or that long."""
+        if threading.current_thread() is self._pool._collector:
+            raise RuntimeError(
+                "a callback cannot wait for a future of its pool: it runs on the thread"
+                " that hands out the results"
+            )
         waiter = _Waiter()
         _ = self._condition  # once it is there, who finishes this tells
         waiters = self._waiters
@@ -132,7 +144,7 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
                 return  # another thread calls it
             try:
                 callback(self)
-            except Exception:
+            except BaseException:  # sys.exit() too: the thread is everybody's
                 LOGGER.exception("exception calling callback for %r", self)
 
     def running(self) -> bool:
@@ -204,12 +216,12 @@ def tell(future: PoolFuture) -> None:
 
 
 def finish(future: PoolFuture, exception: BaseException) -> None:
-    """Finish a future with an exception, where it is not; `CancelledError` cancels it.
+    """Finish a future with an exception, where it is not; `Cancelled` cancels it.
 
     On any thread. The step itself is one call in C: no handler of a signal can come in
     its midst.
     """
-    if type(exception) is CancelledError:
+    if isinstance(exception, Cancelled):
         told = future._settle(CANCELLED_AND_NOTIFIED, None, None)
     else:
         told = future._settle(FINISHED, None, exception)

@@ -10,10 +10,9 @@ import heapq
 import threading
 import time
 import warnings
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
-from atoll._pool.future import PoolFuture
+from atoll._pool.future import Cancelled, PoolFuture
 from atoll._pool.results import LostWorker
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Limits:
         """As `PoolFuture.cancel`."""
         task_id = future._task_id
         if self._scheduler.cancel(task_id):
-            self._pool._drop(task_id, CancelledError())
+            self._pool._drop(task_id, Cancelled())
             return True
         return running and self.interrupt(future)
 
@@ -125,7 +124,7 @@ class Limits:
                 future._interrupt_sent = True
                 self._pool._model.interrupt(worker)
         if cancelled:
-            self._pool._drop(task_id, CancelledError())
+            self._pool._drop(task_id, Cancelled())
         elif self._replace_stuck is not None:
             self.alarm(task_id, STUCK, self._replace_stuck)
         elif self._pool._shut:

@@ -1,12 +1,13 @@
 """What comes back of a task: its outcome, and the exception that stands for it."""
 
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self
 
 from atoll import _wire
 from atoll._errors import AtollError, ClosedError
 from atoll._interpreter import _result
+from atoll._pool.future import Cancelled
 from atoll._pool.worker import Report
 
 __all__ = [
@@ -76,7 +77,7 @@ def error_of(outcome: int, value: Any, interrupted: bool) -> BaseException:
         interrupted: It was asked to end.
     """
     if outcome == CANCELLED:
-        return CancelledError()
+        return Cancelled()
     if isinstance(value, BaseException):
         return value
     if isinstance(value, tuple) and value[0] == "crash":
@@ -86,6 +87,6 @@ def error_of(outcome: int, value: Any, interrupted: bool) -> BaseException:
         )
     if value is None:
         if interrupted:
-            return CancelledError()
+            return Cancelled()
         return AtollError("the task was lost, and so was the report of why")
     return rebuilt(value)
