@@ -45,7 +45,12 @@ static bool function_holds(PyObject *object, PyObject *guard) AT_ATTACHED
         !part_holds(function->func_defaults, guard, 3) ||
         !part_holds(function->func_kwdefaults, guard, 4) ||
         !part_holds(function->func_dict, guard, 5) ||
+        !part_holds(function->func_annotations, guard, 11) ||
         !is_empty(function->func_typeparams) ||
+        function->func_name != PyTuple_GET_ITEM(guard, 8) ||
+        function->func_qualname != PyTuple_GET_ITEM(guard, 9) ||
+        (function->func_doc != NULL ? function->func_doc : Py_None) !=
+            PyTuple_GET_ITEM(guard, 10) ||
         !names_hold(function->func_globals, PyTuple_GET_ITEM(guard, 6))) {
         return false;
     }
@@ -68,7 +73,10 @@ static bool guard_holds(PyObject *guard) AT_ATTACHED
     if (PyType_Check(watched)) {
         /* Any change of the type or a base of it takes the tag away. */
         unsigned tag = ((PyTypeObject *)watched)->tp_version_tag;
-        return tag != 0 && PyLong_AsUnsignedLong(was) == tag;
+        const PyHeapTypeObject *type = (PyHeapTypeObject *)watched;
+        return tag != 0 && PyLong_AsUnsignedLong(was) == tag &&
+               type->ht_name == PyTuple_GET_ITEM(guard, 2) &&
+               type->ht_qualname == PyTuple_GET_ITEM(guard, 3);
     }
     if (PyCell_Check(watched)) {
         PyObject *content = PyCell_Get(watched);

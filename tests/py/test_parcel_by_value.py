@@ -193,6 +193,27 @@ with atoll.Interpreter() as there:
         return Closed(), change
     closed, change = make()
     check("cell", changed(change, lambda d: d.f(), closed) == (2, 2))
+    class Named:
+        number: int = 0
+    def name_of(value): return type(value).__name__, type(value).__qualname__
+    def new_name(): Named.__name__ = Named.__qualname__ = "Other"
+    check("name", changed(new_name, name_of, Named()) == (("Other", "Other"),) * 2)
+    def of_function(f): return f.__doc__, f.__qualname__, dict(f.__annotations__)
+    def documented(x: int): "one"
+    def new_doc(): documented.__doc__ = "two"
+    check("doc", changed(new_doc, of_function, documented)[1][0] == "two")
+    def new_qualname(): documented.__qualname__ = "other"
+    check("qualname", changed(new_qualname, of_function, documented)[1][1] == "other")
+    if sys.version_info < (3, 14):  # where what was written is evaluated there
+        def new_annotation(): documented.__annotations__["x"] = str
+        got = changed(new_annotation, of_function, documented)[1][2]
+        check("annotation", got == {"x": str})
+        def new_field(): Named.__annotations__["text"] = str
+        got = changed(new_field, lambda n: type(n).__annotations__["text"], Named())
+        check("class annotation", got == (str, str))
+    else:
+        check("annotation", True)
+        check("class annotation", True)
 
 print(len(checks), "checks")
 """
@@ -202,4 +223,127 @@ def test_what_is_known_is_as_it_is_now(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = run(str(program))
+    assert done.stdout == "35 checks\n", done.stdout + done.stderr
+
+
+CHANGED = """
+import enum
+import atoll
+
+class Base:
+    def inherited(self): return "old"
+
+class Thing(Base):
+    gone = 1
+    count = 0
+    def shown(self): return "old"
+    def hit(self):
+        Thing.count += 1
+        return Thing.count
+
+class Shade(enum.Enum):
+    DARK = 1
+    def shown(self): return "old"
+
+def ask(thing, shade):
+    return thing.shown(), thing.inherited(), hasattr(thing, "gone"), shade.shown()
+
+def name_of(thing): return type(thing).__name__
+
+def hit(thing): return thing.hit()
+
+def same(kept, thing): return kept is type(thing)
+
+checks = []
+def check(name, got, wanted):
+    if got != wanted: print("failed:", name, got)
+    checks.append(name)
+
+for model in ("interpreters", "processes"):
+    pool = atoll.Pool(1, model=model)
+    def now(): return pool.submit(ask, Thing(), Shade.DARK).result(60)
+
+    for _ in range(3):
+        check("before", now(), ("old", "old", True, "old"))
+    hits = [pool.submit(hit, Thing()).result(60) for _ in range(3)]
+    check("a receiver's own change stays", hits, [1, 2, 3])
+    Thing.shown = lambda self: "new"
+    for _ in range(3):
+        check("attribute", now(), ("new", "old", True, "old"))
+    Thing.shown.__code__ = (lambda self: "newer").__code__
+    check("code", now(), ("newer", "old", True, "old"))
+    del Thing.gone
+    check("deleted", now(), ("newer", "old", False, "old"))
+    Base.inherited = lambda self: "new"
+    check("base", now(), ("newer", "new", False, "old"))
+    Shade.shown = lambda self: "new"
+    check("enum", now(), ("newer", "new", False, "new"))
+    Thing.__name__ = "Renamed"
+    check("name", pool.submit(name_of, Thing()).result(60), "Renamed")
+    Thing.items = []  # not known from now on
+    Thing.shown = lambda self: "newest"
+    check("in full", now(), ("newest", "new", False, "new"))
+    check("one type", pool.submit(same, Thing, Thing()).result(60), True)
+    back = pool.submit(lambda thing: thing, Thing()).result(60)
+    check("it comes back as ours", type(back) is Thing, True)
+    pool.shutdown()
+
+    def old(self): return "old"
+    Thing.shown = Base.inherited = Shade.shown = old
+    Thing.gone = 1
+    Thing.__name__ = "Thing"
+    del Thing.items
+
+print(len(checks), "checks")
+"""
+
+
+def test_a_type_that_changes_is_changed_where_it_was_received(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(CHANGED)
+    done = run(str(program))
     assert done.stdout == "30 checks\n", done.stdout + done.stderr
+
+
+def test_a_submodule_that_is_imported_later(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import atoll
+            import xml
+
+            def tag(): return xml.etree.ElementTree.XML("<a/>").tag
+
+            with atoll.Interpreter() as there:
+                for _ in range(2):
+                    try: there.call(tag)
+                    except AttributeError: print("not yet")
+                import xml.etree.ElementTree
+                print(there.call(tag))
+            """
+        )
+    )
+    done = run(str(program))
+    assert done.stdout == "not yet\nnot yet\na\n", done.stdout + done.stderr
+
+
+def test_annotations_that_cannot_be_evaluated(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import atoll
+
+            class Odd:
+                def __getattr__(self, name): raise KeyError(name)
+
+            def answer(x: Odd()): return 42
+
+            with atoll.Interpreter() as there:
+                print(there.call(answer, 1), there.call(answer, 1))
+            """
+        )
+    )
+    done = run(str(program))
+    assert done.stdout == "42 42\n", done.stdout + done.stderr

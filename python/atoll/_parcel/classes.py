@@ -2,6 +2,10 @@
 
 Whoever receives a type twice, or gets back what it sent itself, has one type, so that
 `isinstance` and `except` work across a round trip.
+
+A type has a version, which counts the changes that its sender noticed: where it was
+written, for only there is it changed for all. A receiver fills a type again when a
+later version of it comes.
 """
 
 import enum
@@ -14,7 +18,8 @@ import uuid
 import weakref
 from typing import Any
 
-from atoll._parcel.known import make_known
+from atoll import _atoll
+from atoll._parcel.known import changes, make_known
 from atoll._parcel.names import Reduced, by_name, is_at
 
 __all__ = ["reduce_type"]
@@ -23,17 +28,41 @@ _type_of_token: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictio
 _token_of_type: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
-_complete: weakref.WeakSet[type] = weakref.WeakSet()  # with all their attributes
+# Of types written here: version, and what was seen of them then.
+_own: weakref.WeakKeyDictionary[type, tuple[int, tuple[int, int]]] = (
+    weakref.WeakKeyDictionary()
+)
+# Of types received, with all their attributes: version, and the attributes' names.
+_filled: weakref.WeakKeyDictionary[type, tuple[int, frozenset[str]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _token(found: type) -> str:
     token = _token_of_type.get(found)
     if token is None:
         token = uuid.uuid4().hex
+        _own[found] = 1, _seen_of(found)
         _token_of_type[found] = token
         _type_of_token[token] = found
-        _complete.add(found)
     return token
+
+
+def _seen_of(found: type) -> tuple[int, int]:
+    return _atoll.type_version(found), changes(found)
+
+
+def _version(found: type) -> int:
+    """The version to send; read before the attributes are."""
+    _token(found)
+    if found not in _own:
+        return _filled.get(found, (0,))[0]
+    version, before = _own[found]
+    seen = _seen_of(found)
+    if seen != before or seen[0] == 0:  # CPython has no more tags for it
+        version += 1
+        _own[found] = version, seen
+    return version
 
 
 def _register(made: type, token: str) -> None:
@@ -110,6 +139,7 @@ def reduce_type(found: type) -> Reduced:
         if hasattr(found, "_length_"):
             return operator.mul, (found._type_, found._length_)  # type: ignore[attr-defined]
         raise pickle.PicklingError("ctypes makes it, and it has no name to find it by")
+    version = _version(found)
     slots = vars(found).get("__slots__")
     slot_names = (slots,) if isinstance(slots, str) else tuple(slots or ())
     attributes = {
@@ -140,7 +170,8 @@ def reduce_type(found: type) -> Reduced:
         bases = vars(found).get("__orig_bases__", bases)
         head["__annotations__"] = attributes.pop("__annotations__", {})
     parts = (_metatype_of(found), found.__name__, bases, head, _token(found))
-    return _make_type, parts, attributes, None, None, _complete_type
+    state = version, (found.__name__, found.__qualname__), attributes
+    return _make_type, parts, state, None, None, _complete_type
 
 
 def _make_type(
@@ -168,21 +199,36 @@ def _make_typed_dict(
         made = make(name, keys, total=total)
         made.__module__, made.__qualname__ = module, qualname
         _register(made, token)
-        _complete.add(made)
     return made  # type: ignore[no-any-return]
 
 
-def _complete_type(made: type, attributes: dict[str, Any]) -> None:
+type _TypeState = tuple[int, tuple[str, str], dict[str, Any]]
+
+
+def _has(made: type, version: int) -> bool:
+    return made in _own or (made in _filled and _filled[made][0] >= version)
+
+
+def _complete_type(made: type, state: _TypeState) -> None:
     # Two threads that receive it first at once both fill it, with the same: each may
     # use it when it is done.
-    if made in _complete:
+    version, (name, qualname), attributes = state
+    if _has(made, version):
         return
+    before = _filled[made][1] if made in _filled else frozenset()
+    if (made.__name__, made.__qualname__) != (name, qualname):
+        made.__name__, made.__qualname__ = name, qualname
     for name, value in attributes.items():
-        setattr(made, name, value)
-    _complete.add(made)
+        if name != "_fields_" or name not in before:  # which ctypes takes once
+            setattr(made, name, value)
+    for name in before.difference(attributes):
+        if name in vars(made):
+            delattr(made, name)
+    _filled[made] = version, frozenset(attributes)
 
 
 def _reduce_enum(found: Any) -> Reduced:
+    version = _version(found)
     members = {member.name: member.value for member in found.__members__.values()}
     aliases = {
         name: member.value
@@ -212,8 +258,9 @@ def _reduce_enum(found: Any) -> Reduced:
         member.name: {k: v for k, v in vars(member).items() if k not in _MEMBER_PARTS}
         for member in found.__members__.values()
     }
-    state = attributes, {name: values for name, values in own.items() if values}
-    return _make_enum, arguments, state, None, None, _complete_enum
+    state = version, (found.__name__, found.__qualname__), attributes
+    of_members = {name: values for name, values in own.items() if values}
+    return _make_enum, arguments, (state, of_members), None, None, _complete_enum
 
 
 class _One(enum.Enum):
@@ -223,12 +270,12 @@ class _One(enum.Enum):
 _MEMBER_PARTS = frozenset(vars(_One.A)) | {"_sort_order_"}
 
 
-def _complete_enum(made: Any, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    if made not in _complete:
-        attributes, own = state
+def _complete_enum(made: Any, both: tuple[_TypeState, dict[str, Any]]) -> None:
+    state, own = both
+    if not _has(made, state[0]):
         for name, values in own.items():
             vars(made[name]).update(values)
-        _complete_type(made, attributes)
+        _complete_type(made, state)
 
 
 def _make_enum(

@@ -11,26 +11,29 @@ A type is made known when it is sent for the second time: many are sent once.
 
 import dataclasses
 import enum
+import sys
 import threading
 import types
 import typing
 import uuid
 import weakref
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from typing import Any
 
 from atoll import _atoll
 from atoll._parcel.code import analyse, assigns_globals
 from atoll._parcel.names import Reduced, by_name, importable
 
-__all__ = ["make_known", "received"]
+__all__ = ["changes", "make_known", "received"]
 
 _KEPT = 1024
 _LONGEST = 1024  # characters of a constant
 
 # What the first item is says what is checked:
-#   (function, code, closure, defaults, kwdefaults, dict, (name, value, ...), (name, ...))
-#   (type, version)
+#   (function, code, closure, defaults, kwdefaults, dict, (name, value, ...), (name, ...),
+#    name, qualname, doc, annotations)
+#   (type, version, name, qualname)
 #   (cell, content)
 #   (dict, (name, value, ...)): it holds these and no others
 type Guard = tuple[Any, ...]
@@ -40,6 +43,8 @@ _received: dict[bytes, Any] = {}
 _met: weakref.WeakSet[type] = weakref.WeakSet()
 # Types that cannot be known, and their version when that was seen.
 _unknown: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
+# How often a guard has noticed that they, or what goes with them, are not as they were.
+_changes: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
 
 
 class _State(threading.local):
@@ -62,12 +67,17 @@ def make_known(found: Any) -> Reduced | None:
             return None
         if _unknown.get(found) == _atoll.type_version(found):
             return None
+    before = _known.pop(found, None)
+    if before is not None:  # and does not hold any more
+        for guard in before[0]:
+            if isinstance(guard[0], type):
+                _changes[guard[0]] = changes(guard[0]) + 1
     walk = _Walk(found)
     try:
         walk.visit(found)
         _here.root = found
         data = _atoll.dumps(found, whole=True)
-    except (_Changes, TypeError, NameError, AttributeError, RecursionError):
+    except Exception:  # it may be user code's: annotations are evaluated
         if isinstance(found, type):
             _unknown[found] = _atoll.type_version(found)
         return None
@@ -78,6 +88,11 @@ def make_known(found: Any) -> Reduced | None:
         _known.clear()
     _known[found] = tuple(walk.guards), token, data
     return received, (token, data)
+
+
+def changes(found: type) -> int:
+    """How often `found` was known and then noticed to have changed."""
+    return _changes.get(found, 0)
 
 
 def received(token: bytes, data: bytes) -> Any:
@@ -196,18 +211,20 @@ class _Walk:
         self._not_below_a_function(function)
         if function.__type_params__ or assigns_globals(function.__code__):
             raise _Changes
-        _, names, _ = analyse(function.__code__)
+        _, names, every = analyse(function.__code__)
         namespace = function.__globals__
         used = {name: namespace[name] for name in names if name in namespace}
         for value in used.values():
             # The functions of a message share their globals, and one may assign them.
             if type(value) in _CHANGING:
                 raise _Changes
+            if isinstance(value, types.ModuleType) and _may_load(value, every):
+                raise _Changes
         self._named(used)
-        self._named(function.__annotations__)
+        annotations = function.__annotations__
         self.visit(function.__defaults__)
         self.visit(function.__doc__)
-        for table in (function.__kwdefaults__, function.__dict__):
+        for table in (annotations, function.__kwdefaults__, function.__dict__):
             if table:
                 self._named(table)
                 self.guards.append((table, _flat(table)))
@@ -229,6 +246,10 @@ class _Walk:
                 function.__dict__ or None,
                 _flat(used),
                 tuple(name for name in names if name not in namespace),
+                function.__name__,
+                function.__qualname__,
+                function.__doc__,
+                annotations or None,
             )
         )
 
@@ -239,7 +260,7 @@ class _Walk:
         version = _atoll.type_version(found)
         if version == 0 or type(found).__hash__ is not type.__hash__:
             raise _Changes
-        self.guards.append((found, version))
+        self.guards.append((found, version, found.__name__, found.__qualname__))
         self.visit(type(found))
         for base in found.__bases__:
             self.visit(base)
@@ -253,7 +274,10 @@ class _Walk:
             if isinstance(value, _MADE_ANEW) or name in _OF_TYPES:
                 continue
             if name in ("__annotations__", "__dataclass_fields__"):
+                if type(value) is not dict:
+                    raise _Changes
                 self._named(value)
+                self.guards.append((value, _flat(value)))
             elif isinstance(found, enum.EnumType) and not isinstance(value, _OF_CODE):
                 continue  # EnumType makes them, of the members
             else:
@@ -274,6 +298,21 @@ _OF_TYPES = frozenset(
 )
 _CHANGING = (bool, int, float, complex, str, bytes, tuple, frozenset)
 _OF_CODE = (types.FunctionType, property, classmethod, staticmethod)
+
+
+def _may_load(module: types.ModuleType, names: frozenset[str]) -> bool:
+    """May one of `names` be a submodule that is not imported yet, and goes along then?"""
+    if not hasattr(module, "__path__"):
+        return False
+    for name in names - vars(module).keys():
+        full = f"{module.__name__}.{name}"
+        if full not in sys.modules and PathFinder.find_spec(full, module.__path__):
+            return True
+    return any(
+        _may_load(inner, names)
+        for name in names
+        if (inner := sys.modules.get(f"{module.__name__}.{name}")) is not None
+    )
 
 
 def _is_scratch(function: types.FunctionType, content: Any) -> bool:
