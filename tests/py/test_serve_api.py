@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import threading
 import time
 import urllib.request
@@ -53,6 +54,20 @@ def test_an_application_by_name(tmp_path: Path) -> None:
     with server:  # again
         assert fetch(server.url) == b"named"
     assert len(atoll.list_interpreters()) == before
+
+
+def test_its_port_is_free_when_it_has_stopped(tmp_path: Path) -> None:
+    (tmp_path / "served_again.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = atoll.Server(
+        "served_again:app", app_dir=str(tmp_path), port=port, loop="asyncio"
+    )
+    for _ in range(2):
+        with server:
+            assert fetch(server.url) == b"named"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), DEADLINE_S)
 
 
 def test_an_application_of_this_interpreter() -> None:

@@ -189,6 +189,7 @@ class Supervisor:
         self._wake_read.close()
         self._wake_write.close()
         self.host.close()
+        self._vigil.service = None  # who holds it keeps its sockets open
 
     def _watcher(self) -> contextlib.AbstractContextManager[object]:
         settings = self.settings
