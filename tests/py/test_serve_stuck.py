@@ -189,6 +189,18 @@ def test_one_that_never_returns_is_left_and_the_process_ends(tmp_path: Path) -> 
         assert server.stop() == 0, server.log
 
 
+def test_one_that_has_little_time_to_end_is_cut_off(tmp_path: Path) -> None:
+    with serving(tmp_path, APP, *QUICK, "--timeout-drain", "0.5") as server:
+        os.mkfifo(tmp_path / "fifo")
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("block")
+            with pytest.raises(ConnectionClosed) as closed:
+                websocket.recv(DEADLINE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        server.wait_for("its interpreter is left as it is")
+
+
 def test_a_stop_leaves_what_is_stuck(tmp_path: Path) -> None:
     options = ("--timeout-drain", "0.5", "--replace-stuck-after", "0")
     with serving(tmp_path, APP, *options, check=False) as server:

@@ -59,7 +59,8 @@ class Vigil[Worker: Ward]:
         self.service: Any = None
         self._pulse = Pulse(settings)
         self._replace = replace
-        self._end_s = settings.timeout_drain or END_S
+        # The first cut may find that it still began something; so there is a second.
+        self._end_s = max(settings.timeout_drain or END_S, 2 * INTERRUPT_S + 0.5)
         # Workers whose stack was asked for: until when, and how long they were silent.
         self._asked: dict[int, tuple[Worker, float, float]] = {}
         self._stuck: set[int] = set()
@@ -173,6 +174,7 @@ class Vigil[Worker: Ward]:
         still = []
         for worker, interrupted, until in self._given_up:
             if until <= now:
+                self._cut(worker)
                 logger.error(
                     "worker %d does not end: its interpreter is left as it is",
                     worker.index,
