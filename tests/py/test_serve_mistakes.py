@@ -139,6 +139,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         ({"timeout_drain": -0.1}, ValueError, "timeout_drain must be at least 0"),
         ({"timeout_drain": float("nan")}, ValueError, "timeout_drain must be at least"),
         ({"timeout_drain": "1"}, TypeError, "timeout_drain must be a number"),
+        ({"timeout_drain": 10**400}, ValueError, "timeout_drain is too large"),
+        ({"host": None}, TypeError, "host must be a string"),
         ({"model": "proc"}, ValueError, "model must be 'auto', .* not 'proc'"),
         ({"log_level": "loud"}, ValueError, "log_level must be 'debug', "),
         ({"host": 1}, TypeError, "host must be a string"),
@@ -161,6 +163,10 @@ def test_settings_that_mean_the_same() -> None:
     assert server.settings.log_level == "info"
     assert server.settings.app_dir == "/srv"
     assert isinstance(server.settings.timeout_drain, float)
+    for given, meant in (("warn", "warning"), ("FATAL", "critical")):
+        assert atoll.Server("main:app", log_level=given).settings.log_level == meant
+    server = atoll.Server("main:app", uds=None, ssl_ca_certs=None)
+    assert (server.settings.uds, server.settings.ssl_ca_certs) == ("", "")
     assert atoll.Server("main:app", reload_dirs=["a"]).settings.reload_dirs == ("a",)
 
 

@@ -28,6 +28,8 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
 }
 #: Names of a level of `logging`, as the command line has them.
 LEVELS = ("debug", "info", "warning", "error", "critical")
+#: Other names that `logging` has for them.
+LEVEL_ALIASES = {"warn": "warning", "fatal": "critical"}
 
 
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
@@ -47,7 +49,8 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
 def checked(record: Any) -> dict[str, Any]:
     """The fields of a dataclass of settings as they should be.
 
-    A path becomes a string, a list a tuple, an integer a float where one is meant.
+    A path becomes a string, a list a tuple, an integer a float where one is meant, None
+    "" where that means none.
 
     Raises:
         TypeError: A value of another type.
@@ -55,9 +58,15 @@ def checked(record: Any) -> dict[str, Any]:
     """
     hints = typing.get_type_hints(type(record))
     return {
-        field.name: _checked(field.name, getattr(record, field.name), hints[field.name])
+        field.name: _checked(field.name, _given(record, field), hints[field.name])
         for field in dataclasses.fields(record)
     }
+
+
+def _given(record: Any, field: "dataclasses.Field[Any]") -> Any:
+    """The value of a field; None stands for no text where there may be none."""
+    value = getattr(record, field.name)
+    return "" if value is None and field.default == "" else value
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
@@ -89,7 +98,7 @@ def _checked_text(name: str, value: Any) -> str:
         raise TypeError(f"{name} must be a string, not {value!r}")
     text = value
     if name == "log_level":
-        text = text.lower()
+        text = LEVEL_ALIASES.get(text.lower(), text.lower())
         if text not in LEVELS:
             raise ValueError(f"{name} must be {_either(LEVELS)}, not {value!r}")
     return text
@@ -104,7 +113,10 @@ def _checked_number(name: str, value: Any, kind: type) -> Any:
     if not value >= least or (most is not None and value > most):  # not a NaN either
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be {bounds}, not {value!r}")
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large") from None
 
 
 def _either(choices: Iterable[str]) -> str:
