@@ -277,8 +277,14 @@ void at_board_count_restart(at_board *board, at_restart why)
 
 void at_board_tell(at_board *board, at_told what, uint64_t count)
 {
-    atomic_store_explicit(&board->told[what], board->before[what] + count,
-                          memory_order_relaxed);
+    /* Several threads tell, and one may come late with what it counted long ago. */
+    unsigned long long sum = board->before[what] + count;
+    unsigned long long known =
+        atomic_load_explicit(&board->told[what], memory_order_relaxed);
+    while (known < sum && !atomic_compare_exchange_weak_explicit(
+                              &board->told[what], &known, sum, memory_order_relaxed,
+                              memory_order_relaxed)) {
+    }
 }
 
 /* ---- reading ------------------------------------------------------------------------
