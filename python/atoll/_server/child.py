@@ -8,6 +8,7 @@ DESCRIPTOR is the socket to the process above.
 import faulthandler
 import gc
 import json
+import logging
 import os
 import select
 import signal
@@ -72,7 +73,13 @@ def serve(
         order["board"],
         order["name"],
     )
-    return Supervisor(settings, app, plan=plan_here, host=host, orders=orders).run()
+    supervisor = Supervisor(settings, app, plan=plan_here, host=host, orders=orders)
+    code = supervisor.run()
+    if supervisor.left_some:
+        # The orderly end of the process would wait for them.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def template(control: socket.socket) -> int:
