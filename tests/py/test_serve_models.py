@@ -58,6 +58,10 @@ async def app(scope, receive, send):
             while not os.path.exists("go"):
                 pass
             body = f"{os.getpid()} {threading.get_native_id()}"
+        elif scope["path"] == "/inherited":
+            os.system("ls -l /proc/self/fd > inherited")
+            with open("inherited") as file:
+                body = file.read()
         elif scope["path"] == "/crash":
             os.abort()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -111,6 +115,16 @@ def test_requests_sockets_and_lifespan(tmp_path: Path, model: str) -> None:
         assert server.log.count("told: startup") == loops
         assert server.stop() == 0, server.log
         assert server.log.count("told: shutdown") == loops
+
+
+def test_programs_of_the_application_inherit_nothing(
+    tmp_path: Path, model: str
+) -> None:
+    with serving(tmp_path, APP, *MODELS[model]) as server, server.connect() as raw:
+        descriptors = raw.get("/inherited")[2].decode()
+        assert "inherited" in descriptors  # its output
+        assert "socket:" not in descriptors
+        assert "memfd:" not in descriptors
 
 
 def test_running_requests_are_finished(tmp_path: Path, model: str) -> None:

@@ -5,6 +5,7 @@
 DESCRIPTOR is the socket to the process above.
 """
 
+import contextlib
 import faulthandler
 import gc
 import json
@@ -17,6 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from atoll import _atoll
@@ -32,6 +34,7 @@ from atoll._server.supervisor import Supervisor
 def main() -> None:
     """The process; ends by SystemExit."""
     faulthandler.enable()
+    _keep_descriptors()
     role, descriptor = sys.argv[1:]
     sys.argv[1:] = []
     control = socket.socket(fileno=int(descriptor))
@@ -43,6 +46,17 @@ def main() -> None:
     except EOFError:
         sys.exit(1)
     sys.exit(serve(orders, order))
+
+
+def _keep_descriptors() -> None:
+    """What came from the process above is not for programs that the application runs.
+
+    They would keep the port, and the boards, when the server is gone.
+    """
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the folder itself is closed by now
+            if int(entry.name) > 2:
+                os.set_inheritable(int(entry.name), False)
 
 
 def serve(
