@@ -119,6 +119,22 @@ def test_a_socket_takes_the_place_of_a_dead_one_alone(tmp_path: Path) -> None:
     assert third.stop() == 0
 
 
+@pytest.mark.parametrize("model", ["interpreters", "processes"])
+def test_one_that_does_not_start_takes_its_own_names_away_alone(
+    tmp_path: Path, model: str
+) -> None:
+    write_files(tmp_path)
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "taken"))
+        taken.listen()
+        options = ("--model", model, "--uds", "taken", "--control-bind", "unix:control")
+        server = Server(tmp_path, *options, app="ok:app")
+        assert server.wait() == 1
+        assert "Address already in use" in server.log
+        assert (tmp_path / "taken").exists()
+        assert not (tmp_path / "control").exists()
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     write_files(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:

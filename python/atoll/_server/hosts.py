@@ -156,7 +156,6 @@ class Inside:
         self.board = board
         self.name = name
         self.service: Any = None
-        self._opened = False
 
     def open(self) -> None:
         """Make the service and open its sockets."""
@@ -171,7 +170,6 @@ class Inside:
             listening.adopt_sockets(self.service, self.sockets)
         if self.passage:
             self.service.join_passage(*self.passage)
-        self._opened = True
 
     def addresses(self) -> list[tuple[str, int]]:
         """Where the service listens."""
@@ -261,6 +259,6 @@ class Inside:
 
     def close(self) -> None:
         """Let go of the sockets."""
-        if self._opened and self.sockets is None:
-            listening.close_sockets(self.settings)
+        if self.service is not None and self.sockets is None:
+            listening.close_sockets(self.service, self.settings)
         self.service = None

@@ -88,11 +88,12 @@ def adopt_sockets(service: Any, descriptors: Iterable[int]) -> None:
         service.adopt(descriptor)
 
 
-def close_sockets(settings: Settings) -> None:
-    """Take away the Unix sockets' names."""
+def close_sockets(service: Any, settings: Settings) -> None:
+    """Take away the names of the Unix sockets that were opened; not of others' there."""
+    opened = (*service.addresses(), *service.control_addresses())
     bind = settings.control_bind
     for path in (settings.uds, bind[5:] if bind.startswith("unix:") else ""):
-        if path:
+        if path and (path, -1) in opened:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
 

@@ -60,7 +60,6 @@ class Processes:
         self.settings = settings
         self.plan = plan
         self.service: Any = None
-        self._opened = False
         self._boards = -1
         self._passage = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._template: _Child | None = None
@@ -76,7 +75,6 @@ class Processes:
         # has its own; what is wrong with it is told here, and once.
         control.set_up(self.service, self.settings, 0, True)
         listening.open_sockets(self.service, self.settings)
-        self._opened = True
         if self.settings.preload:
             _atoll.adopt_orphans()
 
@@ -241,8 +239,8 @@ class Processes:
             if child.process is not None:
                 child.process.wait()
         self._old_templates.clear()
-        if self._opened:
-            listening.close_sockets(self.settings)
+        if self.service is not None:
+            listening.close_sockets(self.service, self.settings)
         self.service = None
 
 
