@@ -250,6 +250,15 @@ bool at_reactor_is_stuck(const at_reactor *reactor)
 /* ---- a draining reactor -----------------------------------------------------------
  */
 
+/* Of one that is held, by the owner; not while at_reactor_cut uses its socket. */
+static void set_claim(at_connection *connection, unsigned claim)
+{
+    at_reactor *reactor = connection->reactor;
+    (void)pthread_mutex_lock(&reactor->mutex);
+    atomic_store_explicit(&connection->claim, claim, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&reactor->mutex);
+}
+
 bool at_reactor_move_away(at_connection *connection)
 {
     at_reactor *reactor = connection->reactor;
@@ -259,7 +268,11 @@ bool at_reactor_move_away(at_connection *connection)
     }
     *newcomer = at_reactor_newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
+    /* From now on the socket may be another's: who gives this reactor up and finds the
+     * connection in the list shall not touch it. */
+    set_claim(connection, AT_CLAIM_TAKEN);
     if (!at_service_place(reactor->service, reactor, newcomer)) {
+        set_claim(connection, AT_CLAIM_HELD);
         at_free(newcomer);
         return false; /* it ends here; nobody misses its events */
     }
