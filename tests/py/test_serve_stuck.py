@@ -1,6 +1,7 @@
 """Workers that do not get on: told of, interrupted, replaced; requests that take too
 long; lives that are over."""
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import DEADLINE_S, Server, serving
+from serving import DEADLINE_S, Raw, Server, serving
 
 pytest.importorskip("websockets")
 from websockets.exceptions import ConnectionClosed
@@ -47,6 +48,9 @@ async def app(scope, receive, send):
         while not os.path.exists("go"):
             await asyncio.sleep(0.01)
         spin_for_ever()
+    elif path == "/wait-until-told":
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
     elif path == "/sleep":
         time.sleep(3600)
     elif path == "/gil":  # PyDLL keeps the GIL
@@ -199,6 +203,25 @@ def test_one_that_has_little_time_to_end_is_cut_off(tmp_path: Path) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
         server.wait_for("its interpreter is left as it is")
+
+
+def test_threads_beside_one_that_is_stuck_finish(tmp_path: Path) -> None:
+    options = ("--processes", "1", "--model", "threads", "--workers", "2")
+    with (
+        serving(tmp_path, APP, *QUICK, *options, "--timeout-drain", "6") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        threads: dict[bytes, Raw] = {}
+        while len(threads) < 2:  # a connection of each
+            raw = stack.enter_context(server.connect())
+            threads.setdefault(raw.get()[2], raw)
+        healthy, stuck = threads.values()
+        healthy.send(b"GET /wait-until-told HTTP/1.1\r\nHost: x\r\n\r\n")
+        stuck.send(b"GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stuck.answer()[0] == 503
+        server.wait_for("was stuck: .* 1 requests were answered 503")
+        (tmp_path / "go").touch()
+        assert healthy.answer()[0] == 200
 
 
 def test_a_stop_leaves_what_is_stuck(tmp_path: Path) -> None:

@@ -402,10 +402,8 @@ class Supervisor:
         self._start_successor()
 
     def _replace_stuck(self, worker: WorkerRecord) -> None:
-        if self._stopping:
-            return
-        if worker in self._replacing.retired:
-            self._vigil.give_up(worker)  # its successor serves already
+        if self._stopping or worker in self._replacing.retired:
+            self._vigil.give_up(worker)  # it drains; its successor serves, if any
         elif self.plan.place == "interpreter":
             self._replace([worker.index], "is stuck", "stuck")
         elif self.orders is not None:

@@ -64,8 +64,8 @@ class Vigil[Worker: Ward]:
         # Workers whose stack was asked for: until when, and how long they were silent.
         self._asked: dict[int, tuple[Worker, float, float]] = {}
         self._stuck: set[int] = set()
-        # Given up: when each was interrupted last, and when it is left.
-        self._given_up: list[tuple[Worker, float, float]] = []
+        # Given up: which threads, when they were interrupted last, when they are left.
+        self._given_up: list[tuple[Worker, set[int], float, float]] = []
         #: Workers that nobody waits for any more.
         self.left: list[Worker] = []
 
@@ -74,7 +74,7 @@ class Vigil[Worker: Ward]:
         if self.service is None:
             return None
         moments = [until for _, until, _ in self._asked.values()]
-        moments += [interrupted + INTERRUPT_S for _, interrupted, _ in self._given_up]
+        moments += [entry[2] + INTERRUPT_S for entry in self._given_up]
         if (moment := self._pulse.next_look()) is not None:
             moments.append(moment)
         return min(moments, default=None)
@@ -134,11 +134,15 @@ class Vigil[Worker: Ward]:
         return not self._stuck.isdisjoint(worker.threads)
 
     def give_up(self, worker: Worker) -> None:
-        """Its successor serves."""
-        for thread in worker.threads:
+        """Its successor serves: threads that are stuck lose all, the others drain."""
+        threads = self._stuck.intersection(worker.threads) or set(worker.threads)
+        for thread in threads:
             if (asked := self._asked.pop(thread, None)) is not None:
                 self._tell_from_outside(worker, thread, asked[2])
-        counts = [self.service.give_up(t, RETRY_AFTER_S) for t in worker.threads]
+        counts = [self.service.give_up(t, RETRY_AFTER_S) for t in threads]
+        for thread in worker.threads:
+            if thread not in threads:
+                self.service.drain_thread(thread)
         logger.warning(
             "worker %d was stuck: %d of its connections went to others, "
             "%d requests were answered 503",
@@ -146,19 +150,19 @@ class Vigil[Worker: Ward]:
             sum(moved for moved, _ in counts),
             sum(answered for _, answered in counts),
         )
-        self._stuck.difference_update(worker.threads)
+        self._stuck -= threads
         now = time.monotonic()
-        self._given_up.append((worker, now, now + self._end_s))
-        self._interrupt(worker)
+        self._given_up.append((worker, threads, now, now + self._end_s))
+        self._interrupt(worker, threads)
 
     @staticmethod
-    def _interrupt(worker: Worker) -> None:
-        for thread in worker.threads:
+    def _interrupt(worker: Worker, threads: set[int]) -> None:
+        for thread in threads:
             ask(worker, "interrupt", thread)
 
-    def _cut(self, worker: Worker) -> None:
-        """End what it had in hand when it was given up, if it does not come back."""
-        counts = [self.service.cut(t, RETRY_AFTER_S) for t in worker.threads]
+    def _cut(self, worker: Worker, threads: set[int]) -> None:
+        """End what they had in hand when given up, if they do not come back."""
+        counts = [self.service.cut(t, RETRY_AFTER_S) for t in threads]
         answered = sum(answered for answered, _ in counts)
         cut = sum(cut for _, cut in counts)
         if answered or cut:
@@ -172,21 +176,25 @@ class Vigil[Worker: Ward]:
 
     def _see_to_given_up(self, now: float) -> None:
         still = []
-        for worker, interrupted, until in self._given_up:
+        for worker, threads, interrupted, until in self._given_up:
             if until <= now:
-                self._cut(worker)
-                logger.error(
-                    "worker %d does not end: its interpreter is left as it is",
-                    worker.index,
-                )
-                self.left.append(worker)
+                self._cut(worker, threads)
+                self._leave(worker)
             elif interrupted + INTERRUPT_S <= now:
-                self._cut(worker)
-                self._interrupt(worker)
-                still.append((worker, now, until))
+                self._cut(worker, threads)
+                self._interrupt(worker, threads)
+                still.append((worker, threads, now, until))
             else:
-                still.append((worker, interrupted, until))
+                still.append((worker, threads, interrupted, until))
         self._given_up = still
+
+    def _leave(self, worker: Worker) -> None:
+        if worker not in self.left:  # another of its threads may have been the reason
+            logger.error(
+                "worker %d does not end: its interpreter is left as it is",
+                worker.index,
+            )
+            self.left.append(worker)
 
     def ended(self, worker: Worker) -> None:
         """It has ended after all."""
