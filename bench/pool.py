@@ -302,6 +302,8 @@ def main() -> None:
     if absent():
         print(absent(), file=sys.stderr)
     found = measure(options.workers, options.rounds, options.only)
+    if not any(found.values()):
+        parser.error(f"no contender has {options.only!r} in its name")
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     print(f"Python {sys.version.split()[0]}, {options.workers} workers")
