@@ -434,9 +434,7 @@ def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[],
         rounds = max(3, min(some, (256 << 20) // size) // (1 if size < 1 << 20 else 4))
         for how, action in {
             "channel, bytes": lambda s, r: channel_size(s, r, cpus, False),
-            "channel, SharedBuffer": lambda s, r: channel_size(
-                s, max(r, some // 4), cpus, True
-            ),
+            "channel, SharedBuffer": lambda s, r: channel_size(s, some, cpus, True),
             "Pipe": lambda s, r: pipe_size(s, min(r, 500), cpus),
             "shared_memory": lambda s, r: shared_memory_size(s, min(r, 500), cpus),
         }.items():

@@ -82,8 +82,9 @@ class Channel:
     def send(self, obj: object, timeout: float | None = None) -> None:
         """Send obj, waiting for room.
 
-        The receiver gets a copy; buffers of 64 KiB and more that cannot change are
-        lent, not copied, and shared things (channels, locks, buffers) stay shared.
+        The receiver gets a copy; buffers of 64 KiB and more that cannot change, and
+        bytes of 4 KiB, are lent, not copied, and shared things (channels, locks,
+        buffers) stay shared.
         Any thread of any interpreter may call; the GIL is not held while waiting.
 
         Args:

@@ -71,9 +71,7 @@ static at_block *lend(at_parcel_state *state, PyObject *exporter)
 at_block *at_parcel_block_of(at_parcel_state *state, PyObject *exporter,
                              const Py_buffer *view)
 {
-    /* Only main lends: the heap of any other interpreter is given back as a whole when
-     * it ends, whoever still looks at it. */
-    if (view->readonly && state->interpreter_id == 0) {
+    if (view->readonly && at_parcel_lends(state)) {
         return lend(state, exporter);
     }
     size_t size_bytes = (size_t)view->len;

@@ -4,6 +4,7 @@
 #define AT_PARCEL_BUFFER_H
 
 #include <Python.h>
+#include <stdbool.h>
 
 #include "base/contexts.h"
 #include "chan/block.h"
@@ -12,6 +13,11 @@
 
 /* From this size a buffer becomes a block of its own. */
 enum { AT_PARCEL_BLOCK_BYTES = 64 << 10 };
+
+/* From this size bytes are lent by an interpreter that lends: the receiver then copies
+ * out of memory that both processors may keep in their caches. Through a message every
+ * line changes hands twice, and that, not the copying, is the time that 16 KiB take. */
+enum { AT_PARCEL_LENT_BYTES = 4 << 10 };
 
 /* Copying less than this is quicker than letting another thread have the GIL. */
 enum { AT_PARCEL_DETACHED_BYTES = 1 << 20 };
@@ -25,6 +31,13 @@ static inline void at_parcel_expect(void *data, size_t size_bytes)
     if (size_bytes >= AT_PARCEL_LARGE_BYTES) {
         at_map_expect(data, size_bytes);
     }
+}
+
+/* Only main lends: the heap of any other interpreter is given back as a whole when it
+ * ends, whoever still looks at it. ctx: any */
+static inline bool at_parcel_lends(const at_parcel_state *state)
+{
+    return state->interpreter_id == 0;
 }
 
 /* The memory of `exporter`, whose contiguous buffer is `view`, as a block: lent where

@@ -338,7 +338,9 @@ static int pack_bytes(at_packer *packer, PyObject *object, bool again) AT_ATTACH
     if (at_packer_is_apart(packer, size)) {
         return at_packer_apart(packer, AT_TAG_BYTES_BLOCK, object, again);
     }
-    if (size < AT_PARCEL_BLOCK_BYTES || packer->bytes_only) {
+    size_t block_bytes =
+        at_parcel_lends(packer->state) ? AT_PARCEL_LENT_BYTES : AT_PARCEL_BLOCK_BYTES;
+    if (size < block_bytes || packer->bytes_only) {
         return write_run(packer, AT_TAG_BYTES, object, again, size,
                          PyBytes_AS_STRING(object), size);
     }

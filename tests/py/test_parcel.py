@@ -546,6 +546,23 @@ def test_readonly_memory_is_lent_and_comes_back():
     owner.append(1)
 
 
+LENT_BYTES = 4 << 10
+
+
+@pytest.mark.parametrize("size", [LENT_BYTES - 1, LENT_BYTES, BLOCK_BYTES])
+def test_bytes_are_lent_and_let_go(size):
+    source = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    held = sys.getrefcount(source)
+    message = _atoll.pack([source, source])
+    assert (message.attachments == 1) is (size >= LENT_BYTES)
+    first, second = _atoll.unpack(message)
+    assert first == source and first is second and first is not source
+    del message
+    trip(None)  # what was lent comes back when its owner next packs
+    assert sys.getrefcount(source) == held
+    assert by_bytes(source) == source
+
+
 def test_writable_memory_is_copied_for_each_receiver():
     message = _atoll.pack(pickle.PickleBuffer(bytearray(BLOCK_BYTES)))
     first = memoryview(_atoll.unpack(message))
