@@ -410,7 +410,9 @@ def manager_reads(count: int) -> float:
 
 def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[], Any]]:
     """What is measured, by name; `scale` divides the numbers of messages."""
-    many, some, few = 100_000 // scale, 10_000 // scale, 100 // min(scale, 10)
+    # One way it takes some thousand messages until both sides are under way.
+    many = max(100_000 // scale, 25_600)
+    some, few = 10_000 // scale, 100 // min(scale, 10)
     found: dict[str, Callable[[], Any]] = {
         "round trip: channel": lambda: channel_trip(some, cpus),
         "round trip: SimpleQueue, threads": lambda: thread_trip(some, cpus),
@@ -423,8 +425,8 @@ def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[],
         ),
         "one way: SimpleQueue, threads": lambda: thread_stream(many, cpus),
         "one way: Pipe, processes": lambda: pipe_stream(some, cpus),
-        "to three: broadcast": lambda: broadcast_stream(some, cpus),
-        "to three: SimpleQueues, threads": lambda: thread_broadcast(some, cpus),
+        "to three: broadcast": lambda: broadcast_stream(many, cpus),
+        "to three: SimpleQueues, threads": lambda: thread_broadcast(many, cpus),
         "read: SharedDict": lambda: dict_reads(SharedDict(), some),
         "read: Manager().dict(), processes": lambda: manager_reads(some // 10),
     }

@@ -11,11 +11,16 @@ void at_shared_init(at_shared *thing, const at_shared_kind *kind)
 
 at_shared *at_shared_ref(at_shared *thing)
 {
+    at_shared_ref_many(thing, 1);
+    return thing;
+}
+
+void at_shared_ref_many(at_shared *thing, size_t count)
+{
     size_t before =
-        atomic_fetch_add_explicit(&thing->references, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&thing->references, count, memory_order_relaxed);
     assert(before != 0);
     (void)before;
-    return thing;
 }
 
 bool at_shared_try_ref(at_shared *thing)

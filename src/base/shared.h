@@ -32,6 +32,9 @@ void at_shared_init(at_shared *thing, const at_shared_kind *kind);
 /* One reference more. The caller must hold one already. Returns `thing`. */
 at_shared *at_shared_ref(at_shared *thing);
 
+/* `count` references more. The caller must hold one already. */
+void at_shared_ref_many(at_shared *thing, size_t count);
+
 /* One reference more, unless the last has gone and `thing` is about to be freed. For
  * those who find it without holding one, under a mutex that its `free` takes too. */
 bool at_shared_try_ref(at_shared *thing);

@@ -95,8 +95,8 @@ AT_UNCHECKED static PyObject *broadcast_new(PyTypeObject *type, PyObject *argume
         PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
         return NULL;
     }
-    at_broadcast_options options = {(size_t)capacity, (at_slow)slow, at_message_share,
-                                    at_message_drop};
+    at_broadcast_options options = {(size_t)capacity, (at_slow)slow,
+                                    at_message_share_many, at_message_drop};
     at_broadcast *broadcast;
     int result = at_broadcast_new(&options, &broadcast);
     if (result < 0) {

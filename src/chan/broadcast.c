@@ -7,13 +7,16 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "chan/ring.h"
 
 /* What the subscriptions keep: it outlives the broadcast while one of them is left. */
 typedef struct hub {
     at_shared shared;
     at_broadcast_options options; /* fixed after init */
-    at_wait_queue senders;
-    pthread_mutex_t mutex;
+    /* Receivers look at its count with every item: what a sender writes with every item
+     * lies on other lines. */
+    _Alignas(AT_CACHE_LINE_BYTES) at_wait_queue senders;
+    _Alignas(AT_CACHE_LINE_BYTES) pthread_mutex_t mutex;
     bool closed;           /* guarded: mutex, as the rest */
     at_channel **channels; /* not counted: each takes itself out when it is freed */
     size_t count;
@@ -66,7 +69,7 @@ int at_broadcast_new(const at_broadcast_options *options, at_broadcast **made)
         return AT_EINVALID;
     }
     at_broadcast *broadcast = at_calloc(1, sizeof *broadcast);
-    hub *fresh = at_calloc(1, sizeof *fresh);
+    hub *fresh = at_calloc_aligned(AT_CACHE_LINE_BYTES, sizeof *fresh);
     if (broadcast == NULL || fresh == NULL) {
         at_free(broadcast);
         at_free(fresh);
@@ -247,14 +250,14 @@ static bool has_room_locked(const hub *self)
     return true;
 }
 
-/* True where the subscription got the item. Caller holds the mutex. */
-static bool feed_locked(hub *self, at_channel *channel, void *item, chore *after)
+/* True where the subscription got the item, with a reference that is there for it.
+ * Caller holds the mutex. */
+static bool feed_locked(at_channel *channel, void *item, chore *after)
 {
     *after = (chore){NULL, NULL, NULL};
-    void *shared = self->options.share(item);
-    bool fed = at_channel_feed_item(channel, shared, &after->dropped) == 0;
+    bool fed = at_channel_feed_item(channel, item, &after->dropped) == 0;
     if (!fed) {
-        after->refused = shared;
+        after->refused = item;
     }
     /* One that is on its way to be freed has nobody to wake. */
     if (at_channel_has_sleepers(channel) && at_shared_try_ref((at_shared *)channel)) {
@@ -273,20 +276,27 @@ int at_broadcast_try_send(at_broadcast *broadcast, void *item)
     }
     bool waits = self->options.slow == AT_SLOW_WAITS;
     bool room_left = false;
+    bool nobody = false;
     if (self->closed) {
         result = AT_ECLOSED;
     } else if (waits && !has_room_locked(self)) {
         result = AT_EFULL;
     } else {
+        /* All at once, and before the first of them may let go of its own: the line
+         * with the count is the receivers' from then on. The caller's is the last. */
+        if (self->count > 1) {
+            self->options.share(item, self->count - 1);
+        }
+        nobody = self->count == 0;
         for (size_t i = 0; i < self->count; i++) {
-            result += feed_locked(self, self->channels[i], item, &later.list[i]);
+            result += feed_locked(self->channels[i], item, &later.list[i]);
         }
         later.count = self->count;
         room_left =
             waits && atomic_load(&self->senders.count) != 0 && has_room_locked(self);
     }
     unlock_and_finish(self, &later);
-    if (result >= 0) {
+    if (nobody) {
         self->options.drop(item);
     }
     if (room_left) {

@@ -36,9 +36,9 @@ extern const at_shared_kind at_broadcast_kind;
 typedef struct at_broadcast_options {
     size_t capacity; /* items of each subscription, at least 1 */
     at_slow slow;
-    /* One more reference to an item, for a further subscriber; the same item. ctx: any;
+    /* `count` more references to an item, for as many further subscribers. ctx: any;
      * must not block or call out */
-    void *(*share)(void *item);
+    void (*share)(void *item, size_t count);
     /* Give one back. ctx: any */
     void (*drop)(void *item);
 } at_broadcast_options;

@@ -141,6 +141,15 @@ static inline void *at_message_share(void *item)
     return item;
 }
 
+/* The same for `count` more holders.
+ * ctx: any */
+static inline void at_message_share_many(void *item, size_t count)
+{
+    if (!at_message_is_word(item)) {
+        at_shared_ref_many(&((at_message *)item)->shared, count);
+    }
+}
+
 /* What an attachment that is a message compares with. */
 extern const at_shared_kind at_message_kind;
 

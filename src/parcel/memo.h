@@ -1,4 +1,6 @@
-/* Which objects were written already, and as which number: a hash table by identity. */
+/* Which objects were written already, and as which number: a list of the first few, and
+ * a hash table by identity once there are more. Most messages have few, and clearing
+ * and scanning a table would cost more than all else that is done for them. */
 #ifndef AT_PARCEL_MEMO_H
 #define AT_PARCEL_MEMO_H
 
@@ -8,7 +10,7 @@
 
 #include "base/contexts.h"
 
-enum { AT_MEMO_FIRST_SLOTS = 32 };
+enum { AT_MEMO_LIST = 8, AT_MEMO_FIRST_SLOTS = 32 };
 
 typedef struct at_memo_slot {
     PyObject *object; /* a reference, so that no other object gets its address */
@@ -16,10 +18,11 @@ typedef struct at_memo_slot {
 } at_memo_slot;
 
 typedef struct at_memo {
-    at_memo_slot *slots; /* `first`, or raw memory once that is too small */
+    at_memo_slot *slots; /* NULL while `list` is enough, `first`, or raw memory */
     size_t mask;         /* number of slots - 1 */
     size_t count;
-    at_memo_slot first[AT_MEMO_FIRST_SLOTS]; /* cleared with the first object */
+    PyObject *list[AT_MEMO_LIST]; /* references; an object's number is its index */
+    at_memo_slot first[AT_MEMO_FIRST_SLOTS]; /* not initialised before it is used */
 } at_memo;
 
 void at_memo_init(at_memo *memo);

@@ -21,10 +21,10 @@ static void *item_of(uintptr_t number)
     return (void *)number; // NOLINT(performance-no-int-to-ptr)
 }
 
-static void *share(void *item)
+static void share(void *item, size_t count)
 {
-    atomic_fetch_add(&live, 1);
-    return item;
+    CHECK(item != NULL);
+    atomic_fetch_add(&live, (long)count);
 }
 
 static void drop(void *item)
