@@ -4,7 +4,8 @@ The child of a fork has one thread and every interpreter's state with no thread 
 it: it crashes in PyOS_AfterFork_Child(). `os.register_at_fork` cannot refuse (its
 exceptions are printed and ignored), so `os.fork` and `os.forkpty` themselves are
 wrapped, and `multiprocessing`, whose default method on Linux is fork before CPython
-3.14, gets forkserver as its default.
+3.14, gets forkserver as its default. An extension that forks by itself to start a
+program, as uvloop does, has a child that only calls exec: that one is spared the crash.
 """
 
 from __future__ import annotations
@@ -85,9 +86,16 @@ def _refuse_preexec(subprocess: Any) -> None:
     _wrap(subprocess, "_fork_exec", _refusing_preexec)
 
 
+def _spare_children(module: Any) -> None:
+    # Elsewhere it is an image, which is bound so when it is loaded.
+    if _atoll.interpreter_here() == 0:
+        _atoll.spare_children(module.__file__)
+
+
 _ACTIONS = {
     "subprocess": _refuse_preexec,
     "multiprocessing.context": _prefer_forkserver,
+    "uvloop.loop": _spare_children,
 }
 
 
@@ -128,5 +136,5 @@ def install() -> None:
             action(sys.modules[name])
         else:
             later[name] = action
-    # Both are large: whoever needs them imports them.
+    # They are large: whoever needs them imports them.
     sys.meta_path.insert(0, _Afterwards(later))

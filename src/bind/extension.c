@@ -5,7 +5,9 @@
 #include "bind/bind.h"
 #include "bind/error.h"
 #include "elf/image.h"
+#include "elf/rebind.h"
 #include "interp/extension.h"
+#include "interp/fork.h"
 #include "interp/install.h"
 #include "interp/module.h"
 #include "sys/clock.h"
@@ -148,6 +150,28 @@ static PyObject *set_image_policy(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(
+    spare_children_doc,
+    "spare_children(path, /)\n--\n\n"
+    "Keep the children that the loaded extension at `path` forks from crashing "
+    "while interpreters live; see interp/fork.h.");
+
+static PyObject *spare_children(PyObject *module, PyObject *path)
+{
+    PyObject *bytes = NULL;
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        return NULL;
+    }
+    at_fault fault = {0};
+    int result = at_rebind(PyBytes_AS_STRING(bytes), "PyOS_AfterFork_Child",
+                           (void *)at_fork_child, &fault);
+    Py_DECREF(bytes);
+    if (result < 0) {
+        return at_raise_fault(&fault);
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(image_stats_doc, "image_stats()\n--\n\n"
                               "Counts of images and bytes in this process, a dict.");
 
@@ -169,6 +193,7 @@ static PyMethodDef functions[] = {
     {"extensions_ended", extensions_ended, METH_O, extensions_ended_doc},
     {"install_importer", install_importer, METH_O, install_importer_doc},
     {"set_image_policy", set_image_policy, METH_VARARGS, set_image_policy_doc},
+    {"spare_children", spare_children, METH_O, spare_children_doc},
     {"image_stats", image_stats, METH_NOARGS, image_stats_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "interp/compat.h"
+#include "interp/fork.h"
 #include "interp/gilstate.h"
 #include "interp/module.h"
 #include "interp/module_index.h"
@@ -42,6 +43,7 @@ static const hook hooks[] = {
 #if AT_HAVE_MODULE_EXPORT
     {"PyModule_FromSlotsAndSpec", (void *)at_module_from_slots, 0},
 #endif
+    {"PyOS_AfterFork_Child", (void *)at_fork_child, 0},
     {"PyOS_ReadlineFunctionPointer", &prompt_function, 0},
     {"PyOS_InputHook", &prompt_hook, 0},
     {"PySys_AddAuditHook", (void *)at_hook_add_audit_hook, 0},
