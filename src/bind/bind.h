@@ -25,6 +25,7 @@ int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);
 int at_bind_pool(PyObject *module);
 int at_bind_pool_desk(PyObject *module);
+int at_bind_pool_feed(PyObject *module);
 int at_bind_pool_future(PyObject *module);
 int at_bind_queue(PyObject *module);
 int at_bind_remedy(PyObject *module);

@@ -26,6 +26,7 @@ static int module_exec(PyObject *module)
         at_bind_buffer,
         at_bind_pool,
         at_bind_pool_desk,
+        at_bind_pool_feed,
         at_bind_pool_future,
         at_bind_queue,
         at_bind_remedy,

@@ -122,25 +122,6 @@ AT_UNCHECKED static PyObject *submit_number(PyObject *self, PyObject *const *arg
     Py_RETURN_NONE;
 }
 
-AT_UNCHECKED static PyObject *submit_bytes(PyObject *self, PyObject *arguments)
-{
-    unsigned long long id;
-    Py_buffer data;
-    int worker;
-    if (!PyArg_ParseTuple(arguments, "Ky*i:submit_bytes", &id, &data, &worker)) {
-        return NULL;
-    }
-    at_message *payload;
-    int result = at_message_new(data.buf, (size_t)data.len, -1, &payload);
-    PyBuffer_Release(&data);
-    if (result < 0) {
-        return at_raise(result);
-    }
-    return at_pool_submit(at_pool_scheduler(self), id, payload, worker) == 0
-               ? Py_NewRef(Py_None)
-               : NULL;
-}
-
 int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
                       at_task **task) AT_ATTACHED
 {
@@ -478,11 +459,12 @@ static PyMethodDef scheduler_methods[] = {
      "submit(id, function, args, kwargs, worker)"},
     {"submit_number", (PyCFunction)(void (*)(void))submit_number, METH_FASTCALL,
      "submit_number(id, worker)"},
-    {"submit_bytes", submit_bytes, METH_VARARGS, "submit_bytes(id, data, worker)"},
+    {"submit_bytes", at_pool_submit_bytes, METH_VARARGS,
+     "submit_bytes(id, data, worker, regions=0)"},
     {"work", work, METH_VARARGS,
      "work(worker, limit, runner, report, settle, heap_limit=0)"},
-    {"take_bytes", at_pool_take_bytes, METH_O,
-     "take_bytes(worker) -> (task, id, data)"},
+    {"feed", at_pool_feed, METH_VARARGS,
+     "feed(worker, socket, limit) -> (state, done, task, id, data, descriptor)"},
     {"finish_bytes", at_pool_finish_bytes, METH_VARARGS,
      "finish_bytes(task, outcome, data)"},
     {"put_back", at_pool_put_back, METH_O, "put_back(task) -> bool"},

@@ -36,7 +36,8 @@ int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
 int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
                       at_task **task) AT_ATTACHED;
 
-PyObject *at_pool_take_bytes(PyObject *self, PyObject *worker);
+PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments);
+PyObject *at_pool_feed(PyObject *self, PyObject *arguments);
 PyObject *at_pool_finish_bytes(PyObject *self, PyObject *arguments);
 PyObject *at_pool_put_back(PyObject *self, PyObject *capsule);
 

@@ -185,12 +185,19 @@ static PyObject *report_of(const at_task *task) AT_ATTACHED
                          task->worker, report);
 }
 
+/* Is the value of the task an object already, among `values`? */
+static bool in_place(const desk *self, const at_task *task)
+{
+    return self->values != NULL && task->result == NULL;
+}
+
 /* The value of a task: a new reference, or NULL with an exception set, which is what
  * the task ended with: it cannot be rebuilt here, or (in place) the call raised it. */
 static PyObject *value_of(desk *self, const at_task *task, PyObject *number) AT_ATTACHED
 {
     PyObject *value = NULL, *all = NULL;
-    if (self->values != NULL) {
+    bool is_object = in_place(self, task);
+    if (is_object) {
         int there = PyDict_Pop(self->values, number, &all);
         if (there == 0) {
             return Py_NewRef(Py_None); /* the call was interrupted, and not told */
@@ -202,7 +209,7 @@ static PyObject *value_of(desk *self, const at_task *task, PyObject *number) AT_
     }
     if (all != NULL) {
         /* In place it is (value, exception or None); else a message of one. */
-        PyObject *error = self->values != NULL ? PyTuple_GET_ITEM(all, 1) : Py_None;
+        PyObject *error = is_object ? PyTuple_GET_ITEM(all, 1) : Py_None;
         if (error == Py_None) {
             value = Py_NewRef(PyTuple_GET_ITEM(all, 0));
         } else {
@@ -310,7 +317,7 @@ static bool hand_out_quietly(desk *self, const at_task *task) AT_ATTACHED
     if (number == NULL || PyDict_GetItemRef(self->futures, number, &future) <= 0) {
         goto out;
     }
-    if (self->values != NULL) {
+    if (in_place(self, task)) {
         if (PyDict_GetItemRef(self->values, number, &all) <= 0 ||
             PyTuple_GET_ITEM(all, 1) != Py_None) {
             goto out;
@@ -379,7 +386,7 @@ static int finish_own(desk *self, at_results *results, at_task *own, PyObject *l
     /* Its code may take its time: others' results are not to wait for it. */
     at_results_lead_blindly(results, NULL);
     PyObject *made = NULL;
-    if (own->outcome == AT_OUTCOME_VALUE && self->values == NULL) {
+    if (own->outcome == AT_OUTCOME_VALUE && !in_place(self, own)) {
         made = value_of(self, own, NULL);
         if (made == NULL) {
             *raised = PyErr_GetRaisedException();

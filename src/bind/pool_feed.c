@@ -1,47 +1,233 @@
-/* The methods of atoll._atoll.Scheduler for threads that feed a process: a task is
- * taken as bytes with a capsule, which then ends it, or puts it back where the process
- * died before it had it. */
+/* The methods of atoll._atoll.Scheduler for threads that feed a process, and the blocks
+ * that go to and fro.
+ *
+ * A block is a head (kind, bytes, how many regions) and bytes, beside which the other
+ * side may get one descriptor: atoll._pool.worker_process says of what. A task's
+ * payload is the block of its call, ready to be sent. feed() sends and receives small
+ * blocks without a descriptor by itself, task after task, and never holds the GIL over
+ * that. Whatever else there is to a task it hands out: the task, as a capsule, is then
+ * ended by finish_bytes(), or put back where the process died before it had it. */
 #define PY_SSIZE_T_CLEAN
+#include <string.h>
+
+#include "bind/bind.h"
 #include "bind/error.h"
 #include "bind/pool.h"
+#include "interp/attach.h"
+#include "sys/clock.h"
+#include "sys/talk.h"
+
+enum {
+    HEAD_BYTES = 11, /* kind: 1, bytes: 8, regions: 2; little-endian, packed */
+    FIRST_BYTES = 4096,
+    /* What is larger goes as a file of memory. */
+    BLOCK_BYTES = 1 << 20,
+};
+
+/* What feed() comes back with; the same in atoll._pool.processes. */
+typedef enum feed_state {
+    FEED_OVER,   /* no more tasks */
+    FEED_LIMIT,  /* as many were run as asked for */
+    FEED_SETTLE, /* an interrupt is under way to the process */
+    FEED_CALL,   /* this call is still to be sent */
+    FEED_ANSWER, /* these are the first bytes of this task's answer */
+    FEED_UNREAD, /* the process has gone and never had this call */
+    FEED_GONE,   /* the process has gone */
+} feed_state;
 
 static const char task_capsule[] = "atoll.pool.task";
 
-AT_UNCHECKED PyObject *at_pool_take_bytes(PyObject *self, PyObject *argument)
+typedef struct head {
+    unsigned kind;
+    uint64_t size_bytes;
+    unsigned region_count;
+} head;
+
+static void head_write(head from, char *to)
 {
-    int worker;
-    if (at_pool_worker_argument(self, argument, &worker) < 0) {
+    to[0] = (char)from.kind;
+    for (int i = 0; i < 8; i++) {
+        to[1 + i] = (char)(from.size_bytes >> (8 * i));
+    }
+    to[9] = (char)from.region_count;
+    to[10] = (char)(from.region_count >> 8);
+}
+
+static head head_read(const char *from)
+{
+    const unsigned char *bytes = (const unsigned char *)from;
+    head found = {.kind = bytes[0], .region_count = bytes[9] | bytes[10] << 8U};
+    for (int i = 0; i < 8; i++) {
+        found.size_bytes |= (uint64_t)bytes[1 + i] << (8 * i);
+    }
+    return found;
+}
+
+/* ---- in ----------------------------------------------------------------------------
+ */
+
+AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
+{
+    unsigned long long id;
+    Py_buffer data;
+    int worker, region_count = 0;
+    if (!PyArg_ParseTuple(arguments, "Ky*i|i:submit_bytes", &id, &data, &worker,
+                          &region_count)) {
         return NULL;
     }
-    if (worker < 0) {
-        return PyErr_Format(PyExc_IndexError, "no such worker");
+    head call = {.size_bytes = (uint64_t)data.len,
+                 .region_count = (unsigned)region_count};
+    char start[HEAD_BYTES];
+    head_write(call, start);
+    at_message_writer writer;
+    at_message_writer_init(&writer);
+    at_message *payload;
+    int result = at_message_writer_append(&writer, start, sizeof start);
+    if (result == 0) {
+        result = at_message_writer_append(&writer, data.buf, (size_t)data.len);
     }
-    at_task *task;
-    int result = at_pool_next_task(at_pool_scheduler(self), (unsigned)worker, &task);
-    if (result != 0) {
-        return result > 0 ? NULL : Py_NewRef(Py_None);
+    if (result == 0) {
+        result = at_message_writer_finish(&writer, -1, &payload);
     }
-    /* The process itself puts an interrupt off until it has loaded the call. */
-    if (at_scheduler_begin(at_pool_scheduler(self), task) < 0) {
-        (void)at_scheduler_finish(at_pool_scheduler(self), task, AT_OUTCOME_ERROR,
-                                  NULL);
-        return at_pool_take_bytes(self, argument);
+    at_message_writer_fini(&writer);
+    PyBuffer_Release(&data);
+    if (result < 0) {
+        return at_raise(result);
     }
-    PyObject *capsule = PyCapsule_New(task, task_capsule, NULL);
-    PyObject *data = PyBytes_FromStringAndSize(task->payload->data,
-                                               (Py_ssize_t)task->payload->size_bytes);
-    PyObject *pair = NULL;
-    if (capsule != NULL && data != NULL) {
-        pair = Py_BuildValue("OKO", capsule, (unsigned long long)task->id, data);
+    return at_pool_submit(at_pool_scheduler(self), id, payload, worker) == 0
+               ? Py_NewRef(Py_None)
+               : NULL;
+}
+
+/* ---- to the process and back -------------------------------------------------------
+ */
+
+/* What feed() has at hand. */
+typedef struct feeder {
+    at_scheduler *scheduler;
+    unsigned worker;
+    int socket;
+    at_task *task; /* that is to be ended yet */
+    long got;      /* how many bytes of an answer are in `first` */
+    int descriptor;
+    char first[FIRST_BYTES];
+} feeder;
+
+/* Run the feeder's task in the process. 0: it is over; or as feed() comes back. */
+static feed_state run_there(feeder *self) AT_DETACHED
+{
+    const at_message *call = self->task->payload;
+    head sent = head_read(call->data);
+    if (sent.region_count != 0 || sent.size_bytes >= BLOCK_BYTES) {
+        return FEED_CALL;
     }
-    if (pair == NULL) {
-        (void)at_scheduler_finish(at_pool_scheduler(self), task, AT_OUTCOME_ERROR,
-                                  NULL);
+    int result = at_talk_send(self->socket, call->data, call->size_bytes);
+    if (result < 0) {
+        return result == AT_ECLOSED ? FEED_UNREAD : FEED_GONE;
+    }
+    do {
+        self->got = at_talk_receive(self->socket, self->first, sizeof self->first,
+                                    &self->descriptor);
+    } while (self->got == AT_EINTERRUPTED);
+    if (self->got <= 0) {
+        return self->got == AT_ECLOSED ? FEED_UNREAD : FEED_GONE;
+    }
+    head answer = {0};
+    if (self->got >= HEAD_BYTES) {
+        answer = head_read(self->first);
+    }
+    if (self->got < HEAD_BYTES || self->descriptor >= 0 ||
+        answer.size_bytes != (uint64_t)self->got - HEAD_BYTES) {
+        return FEED_ANSWER;
+    }
+    at_message *words;
+    at_outcome outcome = (at_outcome)answer.kind;
+    if (at_message_new(self->first + HEAD_BYTES, (size_t)answer.size_bytes, -1,
+                       &words) < 0) {
+        words = NULL;
+        outcome = AT_OUTCOME_ERROR;
+    }
+    at_task *task = self->task;
+    self->task = NULL;
+    int met = at_scheduler_finish(self->scheduler, task, outcome, words);
+    return met < 0 ? FEED_SETTLE : FEED_OVER;
+}
+
+/* Run tasks in the process, up to `limit` (0: any number), until there is something to
+ * do that is done elsewhere. */
+static feed_state run_all(feeder *self, Py_ssize_t limit, Py_ssize_t *done) AT_DETACHED
+{
+    while (limit == 0 || *done < limit) {
+        int result =
+            at_scheduler_take(self->scheduler, self->worker, AT_NEVER, &self->task);
+        if (result == AT_EINTERRUPTED) {
+            continue; /* a signal; its handler runs on the main thread */
+        }
+        if (result < 0) {
+            return FEED_OVER;
+        }
+        /* The process itself puts an interrupt off until it has loaded the call. */
+        if (at_scheduler_begin(self->scheduler, self->task) < 0) {
+            (void)at_scheduler_finish(self->scheduler, self->task, AT_OUTCOME_ERROR,
+                                      NULL);
+            self->task = NULL;
+            continue;
+        }
+        ++*done;
+        feed_state state = run_there(self);
+        if (state != FEED_OVER) {
+            return state;
+        }
+    }
+    return FEED_LIMIT;
+}
+
+/* The task as a capsule, and its bytes: of the call, or the first of the answer. */
+static PyObject *hand_over(feeder *self, feed_state state, Py_ssize_t done) AT_ATTACHED
+{
+    const char *bytes = self->first;
+    Py_ssize_t size = state == FEED_ANSWER ? (Py_ssize_t)self->got : 0;
+    if (state == FEED_CALL) {
+        bytes = self->task->payload->data + HEAD_BYTES;
+        size = (Py_ssize_t)self->task->payload->size_bytes - HEAD_BYTES;
+    }
+    PyObject *capsule = PyCapsule_New(self->task, task_capsule, NULL);
+    PyObject *found = NULL;
+    if (capsule != NULL) {
+        found = Py_BuildValue("inOKy#i", (int)state, done, capsule,
+                              (unsigned long long)self->task->id, bytes, size,
+                              self->descriptor);
+    }
+    if (found == NULL) {
+        at_talk_drop(self->descriptor);
+        (void)at_scheduler_finish(self->scheduler, self->task, AT_OUTCOME_ERROR, NULL);
     }
     Py_XDECREF(capsule);
-    Py_XDECREF(data);
-    return pair;
+    return found;
 }
+
+AT_UNCHECKED PyObject *at_pool_feed(PyObject *self, PyObject *arguments)
+{
+    feeder feeder = {.scheduler = at_pool_scheduler(self), .descriptor = -1};
+    Py_ssize_t limit, done = 0;
+    if (!PyArg_ParseTuple(arguments, "Iin:feed", &feeder.worker, &feeder.socket,
+                          &limit)) {
+        return NULL;
+    }
+    if (feeder.worker >= ((at_pool_object *)self)->worker_count) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
+    }
+    PyThreadState *thread_state = at_detach();
+    feed_state state = run_all(&feeder, limit, &done);
+    at_attach(thread_state);
+    if (feeder.task != NULL) {
+        return hand_over(&feeder, state, done);
+    }
+    return Py_BuildValue("inOKyi", (int)state, done, Py_None, 0ULL, "", -1);
+}
+
+/* ---- the end of a task that was handed out -----------------------------------------
+ */
 
 /* The task of a capsule, which is good for one end. */
 static at_task *task_of(PyObject *capsule) AT_ATTACHED
@@ -65,7 +251,7 @@ AT_UNCHECKED PyObject *at_pool_finish_bytes(PyObject *self, PyObject *arguments)
     at_task *task = task_of(capsule);
     at_message *result = NULL;
     int code = 0;
-    if (task != NULL) {
+    if (task != NULL && data.len != 0) {
         code = at_message_new(data.buf, (size_t)data.len, -1, &result);
     }
     PyBuffer_Release(&data);
@@ -85,4 +271,92 @@ AT_UNCHECKED PyObject *at_pool_put_back(PyObject *self, PyObject *capsule)
         return NULL;
     }
     return PyBool_FromLong(at_scheduler_put_back(at_pool_scheduler(self), task) == 0);
+}
+
+/* ---- blocks for Python -------------------------------------------------------------
+ */
+
+static PyObject *raise_gone(long result) AT_ATTACHED
+{
+    PyErr_SetString(result == 0            ? PyExc_EOFError
+                    : result == AT_ECLOSED ? PyExc_ConnectionResetError
+                                           : PyExc_OSError,
+                    "the other side of the socket has gone");
+    return NULL;
+}
+
+AT_UNCHECKED static PyObject *block_send(PyObject *Py_UNUSED(module),
+                                         PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3 || !PyBytes_Check(arguments[2])) {
+        return PyErr_Format(PyExc_TypeError, "block_send() takes two ints and bytes");
+    }
+    int socket = PyLong_AsInt(arguments[0]);
+    int kind = PyLong_AsInt(arguments[1]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    size_t size_bytes = (size_t)PyBytes_GET_SIZE(arguments[2]);
+    char first[FIRST_BYTES];
+    size_t in_first =
+        size_bytes < FIRST_BYTES - HEAD_BYTES ? size_bytes : FIRST_BYTES - HEAD_BYTES;
+    const char *data = PyBytes_AS_STRING(arguments[2]);
+    head_write((head){.kind = (unsigned)kind, .size_bytes = size_bytes}, first);
+    memcpy(first + HEAD_BYTES, data, in_first);
+    PyThreadState *thread_state = at_detach();
+    int result = at_talk_send(socket, first, HEAD_BYTES + in_first);
+    if (result == 0 && in_first < size_bytes) {
+        result = at_talk_send(socket, data + in_first, size_bytes - in_first);
+    }
+    at_attach(thread_state);
+    return result == 0 ? Py_NewRef(Py_None) : raise_gone(result);
+}
+
+AT_UNCHECKED static PyObject *block_receive(PyObject *Py_UNUSED(module),
+                                            PyObject *number)
+{
+    int socket = PyLong_AsInt(number);
+    if (socket == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    char first[FIRST_BYTES];
+    int descriptor;
+    long got;
+    do {
+        PyThreadState *thread_state = at_detach();
+        got = at_talk_receive(socket, first, sizeof first, &descriptor);
+        at_attach(thread_state);
+        if (got == AT_EINTERRUPTED && PyErr_CheckSignals() < 0) {
+            return NULL;
+        }
+    } while (got == AT_EINTERRUPTED);
+    if (got <= 0) {
+        return raise_gone(got);
+    }
+    if (got >= HEAD_BYTES && descriptor < 0) {
+        head found = head_read(first);
+        if (found.size_bytes == (uint64_t)got - HEAD_BYTES) {
+            return Py_BuildValue("iy#i", (int)found.kind, first + HEAD_BYTES,
+                                 (Py_ssize_t)found.size_bytes, -1);
+        }
+    }
+    PyObject *some = Py_BuildValue("iy#i", -1, first, (Py_ssize_t)got, descriptor);
+    if (some == NULL) {
+        at_talk_drop(descriptor);
+    }
+    return some;
+}
+
+static PyMethodDef functions[] = {
+    {"block_send", (PyCFunction)(void (*)(void))block_send, METH_FASTCALL,
+     "block_send(socket, kind, data)"},
+    {"block_receive", block_receive, METH_O,
+     "block_receive(socket) -> (kind, data, -1), or of what is not a small block "
+     "without a descriptor (-1, first bytes, descriptor or -1)"},
+    {NULL, NULL, 0, NULL},
+};
+
+AT_UNCHECKED int at_bind_pool_feed(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
 }

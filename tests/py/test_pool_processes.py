@@ -1,9 +1,13 @@
 """Worker processes that end: what that costs, and what it does not."""
 
 import errno
+import fcntl
 import os
 import pickle
 import signal
+import socket
+import sys
+import termios
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -74,19 +78,24 @@ def test_a_task_for_a_process_that_has_died_goes_to_another():
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
 def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
-    sent = []
-    send = worker_process.send_block
+    pairs = []
 
-    def send_and_tell(sock, kind, *rest):
-        send(sock, kind, *rest)
-        sent.append(kind)
+    def socketpair():
+        pairs.append(make_pair())
+        return pairs[-1]
 
+    def unread():
+        """Is there something in the first socket that the process has not read?"""
+        queued = fcntl.ioctl(pairs[0][0], termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(queued, sys.byteorder) > 0
+
+    make_pair = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", socketpair)
     with atoll.Pool(1, model="processes") as pool:
         before = pool.submit(os.getpid).result(DEADLINE)
         os.kill(before, signal.SIGSTOP)
-        monkeypatch.setattr(worker_process, "send_block", send_and_tell)
         future = pool.submit(lambda data: (os.getpid(), len(data)), b"x" * size)
-        wait_until(lambda: worker_process.CALL in sent)
+        wait_until(unread)
         os.kill(before, signal.SIGKILL)
         after, length = future.result(DEADLINE)
         assert after != before and length == size
@@ -175,6 +184,15 @@ def test_an_interrupt_is_not_taken_for_the_next_ones():
                 with pytest.raises(CancelledError):
                     future.result(DEADLINE)
         assert pool.submit(abs, -1).result(DEADLINE) == 1
+
+
+@pytest.mark.parametrize("size", [4000, 4096, 4097, 100_000, 250_000])
+def test_calls_and_answers_of_every_size(size):
+    """What is sent at once, in pieces, and just at the border."""
+    with atoll.Pool(1, model="processes") as pool:
+        text = ["é" * (size // 2 - n) for n in range(60)]
+        calls = [pool.submit(lambda t: t, one) for one in text]
+        assert [call.result(DEADLINE) for call in calls] == text
 
 
 # ---- large buffers ----

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessModel"]
 
+# Why `Scheduler.feed` comes back; feed_state in src/bind/pool_feed.c.
+_OVER, _LIMIT, _SETTLE, _CALL, _ANSWER, _UNREAD, _GONE = range(7)
+
 # How many calls with memory of their own may wait: each has a file open.
 _MEMORIES = 200
 
@@ -43,7 +46,6 @@ class ProcessModel(Model):
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__(pool)
-        pool._scheduler.share_gil()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._threads: dict[int, threading.Thread] = {}
         # What calls and results have beside their bytes, by task.
@@ -56,7 +58,8 @@ class ProcessModel(Model):
         if memory is not None:
             self._memories[task_id] = memory
         try:
-            self.pool._scheduler.submit_bytes(task_id, data, worker)
+            regions = len(memory.regions) if memory is not None else 0
+            self.pool._scheduler.submit_bytes(task_id, data, worker, regions)
         except BaseException:
             self.forget(task_id)
             raise
@@ -111,42 +114,81 @@ class ProcessModel(Model):
 
     def _feed_process(self, worker: int, sock: socket.socket) -> None:
         scheduler = self.pool._scheduler
-        done = 0
-        while not self.pool._limit or done < self.pool._limit:
-            taken = scheduler.take_bytes(worker)
-            if taken is None:
+        left = self.pool._limit
+        while True:
+            # As many as it can by itself, but where each has something to look at after.
+            most = 1 if self.pool._max_memory is not None else left
+            taken = scheduler.feed(worker, sock.fileno(), most)
+            state, done, task, task_id, data, descriptor = taken
+            if state == _OVER:
                 try:
                     _there.send_block(sock, _there.STOP, b"")
                 except OSError:
                     pass
                 return
-            task, task_id, data = taken
-            done += 1
-            answer = self._ask(worker, sock, task_id, data)
-            if answer is None and self._lost.pop(worker, 0) == task_id:
-                answer = self._crash(worker)  # it is not to be tried again
-            if answer is None:
-                with self.pool._limits.moving:  # nobody looks for the task meanwhile
-                    settled = scheduler.put_back(task)
-                if self.pool._broken is not None:  # nobody will take it
-                    self.pool._break(self.pool._broken)
-            else:
-                self._memories.pop(task_id, None)
-                settled = scheduler.finish_bytes(task, *answer)
+            settled = state != _SETTLE
+            if task is not None:
+                settled = self._finish(
+                    worker, sock, state, task, task_id, data, descriptor
+                )
+                del task, data, taken
             if not settled:
                 self._settle(sock)
-            if self._processes[worker].returncode is not None:
+            if self._limit_is_reached(worker, left, done):
                 return
-            if self._too_large(worker):
-                return
+            left -= done if left else 0
 
-    def _ask(
-        self, worker: int, sock: socket.socket, task_id: int, data: bytes
+    def _limit_is_reached(self, worker: int, left: int, done: int) -> bool:
+        """Does the process take no more tasks after `done` of the `left` (0: any)?"""
+        ended = self._processes[worker].returncode is not None
+        return ended or bool(left and done >= left) or self._too_large(worker)
+
+    def _finish(
+        self,
+        worker: int,
+        sock: socket.socket,
+        state: int,
+        task: Any,
+        task_id: int,
+        data: bytes,
+        descriptor: int,
+    ) -> bool:
+        """See to a task that `feed` did not end; False: an interrupt is under way."""
+        scheduler = self.pool._scheduler
+        answer = self._answer(worker, sock, state, task_id, data, descriptor)
+        if answer is None and self._lost.pop(worker, 0) == task_id:
+            answer = self._crash(worker)  # it is not to be tried again
+        if answer is not None:
+            self._memories.pop(task_id, None)
+            return scheduler.finish_bytes(task, *answer)
+        with self.pool._limits.moving:  # nobody looks for the task meanwhile
+            settled = scheduler.put_back(task)
+        if self.pool._broken is not None:  # nobody will take it
+            self.pool._break(self.pool._broken)
+        return settled
+
+    def _answer(
+        self,
+        worker: int,
+        sock: socket.socket,
+        state: int,
+        task_id: int,
+        data: bytes,
+        descriptor: int,
     ) -> tuple[int, bytes] | None:
         """The process' outcome and answer; None: it died and never had the call."""
+        if state == _UNREAD:
+            self._dead(worker)
+            return None
+        if state == _GONE:
+            return self._crash(worker)
         try:
-            _there.send_block(sock, _there.CALL, data, self._memories.get(task_id))
-            outcome, answer, buffers = _there.receive_block(sock)
+            if state == _CALL:
+                memory = self._memories.get(task_id)
+                _there.send_block(sock, _there.CALL, data, memory)
+                outcome, answer, buffers = _there.receive_block(sock)
+            else:
+                outcome, answer, buffers = _there.receive_rest(sock, data, descriptor)
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is there to send to; or, as Linux tells it, the other end closed
             # with bytes that it had not read, and those of the call are the last ones.

@@ -19,13 +19,11 @@ from atoll._pool.memory import Memory, dump, views
 
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
 
+# Also in src/bind/pool_feed.c, which sends and receives small blocks.
 HEAD = struct.Struct("<BQH")  # kind, bytes, how many regions
 REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
-_FIRST_BYTES = 4096
-_DESCRIPTOR = struct.Struct("i")
-_CONTROL_BYTES = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 
 def send_block(
@@ -35,30 +33,18 @@ def send_block(
 
     Many bytes go as a memfd too, so that they are not pushed through.
     """
-    regions = memory.regions if memory is not None else []
-    head = HEAD.pack(kind, len(data), len(regions))
-    if memory is None and len(data) >= _MEMFD_BYTES:
-        memory, data = Memory([data]), b""
-    block = head + b"".join(REGION.pack(*region) for region in regions) + data
-    if memory is None:
-        sock.sendall(block)
+    if memory is None and len(data) < _MEMFD_BYTES:
+        _atoll.block_send(sock.fileno(), kind, data)
         return
+    size = len(data)
+    if memory is None:
+        memory, regions, data = Memory([data]), [], b""
+    else:
+        regions = memory.regions
+    head = HEAD.pack(kind, size, len(regions))
+    block = head + b"".join(REGION.pack(*region) for region in regions) + data
     sent = socket.send_fds(sock, [block], [memory.descriptor])
     sock.sendall(block[sent:])
-
-
-def _receive_first(sock: socket.socket) -> tuple[bytearray, list[int]]:
-    """The first bytes of a block, all of a short one, and the descriptor with it."""
-    data, controls, _, _ = sock.recvmsg(
-        _FIRST_BYTES, _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
-    )
-    descriptors = [
-        descriptor
-        for level, kind, content in controls
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
-        for (descriptor,) in _DESCRIPTOR.iter_unpack(content)
-    ]
-    return bytearray(data), descriptors
 
 
 def _receive_up_to(sock: socket.socket, data: bytearray, size: int) -> None:
@@ -77,28 +63,40 @@ def receive_block(sock: socket.socket) -> tuple[int, Any, list[memoryview]]:
 
     Raises:
         EOFError: The other side has gone.
+        ConnectionResetError: It has, and did not read what was sent to it.
     """
-    block, descriptors = _receive_first(sock)
+    kind, data, descriptor = _atoll.block_receive(sock.fileno())
+    if kind >= 0:
+        return kind, data, []
+    return receive_rest(sock, data, descriptor)
+
+
+def receive_rest(
+    sock: socket.socket, first: bytes, descriptor: int
+) -> tuple[int, Any, list[memoryview]]:
+    """`receive_block` for a block whose first bytes have come, all of a short one.
+
+    Args:
+        sock: Where the others come from.
+        first: Those that have come.
+        descriptor: What has come with them, which is closed here, or -1.
+    """
     try:
-        if not block:
-            raise EOFError
+        block = bytearray(first)
         _receive_up_to(sock, block, HEAD.size)
         kind, size, count = HEAD.unpack_from(block)
-        if descriptors and not count:
-            return (
-                kind,
-                mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ, trackfd=False),
-                [],
-            )
+        if descriptor >= 0 and not count:
+            whole = mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
+            return kind, whole, []
         start = HEAD.size + count * REGION.size
         _receive_up_to(sock, block, start + size)
         data = bytes(memoryview(block)[start:])
-        if not descriptors:
+        if descriptor < 0:
             return kind, data, []
         regions = list(REGION.iter_unpack(memoryview(block)[HEAD.size : start]))
-        return kind, data, views(descriptors[0], regions)
+        return kind, data, views(descriptor, regions)
     finally:
-        for descriptor in descriptors:
+        if descriptor >= 0:
             os.close(descriptor)
 
 
