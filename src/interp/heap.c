@@ -58,6 +58,7 @@ typedef struct ledger {
     int64_t interpreter_id; /* fixed after init */
     at_pointer_set blocks;  /* guarded: the interpreter's GIL */
     bool has_table;         /* guarded: the interpreter's GIL; its table is an entry */
+    size_t counted;         /* guarded: the interpreter's GIL; see free_block */
     arena *arenas;          /* guarded: ledgers.mutex */
     size_t arena_bytes;     /* guarded: ledgers.mutex */
     /* writer: who has the interpreter's GIL; of `blocks`, for at_heap_bytes */
@@ -84,7 +85,7 @@ static struct {
 static _Thread_local struct {
     int64_t interpreter_id;
     ledger *ledger;
-    bool nodes_come_next; /* an arena was given out and nothing was asked since */
+    bool nodes_come_next; /* the call beneath that is under way was given an arena */
 } recent __attribute__((tls_model("initial-exec")));
 
 static ledger *find_ledger(int64_t interpreter_id)
@@ -145,17 +146,18 @@ static inline bool is_large(size_t size_bytes)
     return size_bytes - 1 >= SMALL_BYTES;
 }
 
-static void note(ledger *owner, void *block)
+/* False for lack of memory. */
+static bool note(ledger *owner, void *block)
 {
-    /* Unnoted for lack of memory, a block is merely not given back at the end. */
     if (at_megabytes_add(&ledgers.noted, block) < 0) {
-        return;
+        return false;
     }
-    if (at_pointer_set_add(&owner->blocks, block) == 0) {
-        add_bytes(owner, malloc_usable_size(block));
-    } else {
+    if (at_pointer_set_add(&owner->blocks, block) < 0) {
         at_megabytes_remove(&ledgers.noted, block);
+        return false;
     }
+    add_bytes(owner, malloc_usable_size(block));
+    return true;
 }
 
 /* Strike `block` off, if it is a large one of this interpreter's. */
@@ -169,18 +171,33 @@ static inline bool take_block(ledger *owner, void *block)
     return true;
 }
 
+/* The end of a block that was taken. obmalloc counts what it got from malloc, and an
+ * interpreter whose count is not 0 at the end keeps all its arenas and its state of
+ * 256 KiB. It counts a block that it moved out of an arena, but not one that we asked
+ * for: as many as it counted, whichever they are, it must be the one to free. */
+static void free_block(domain *self, ledger *owner, void *block)
+{
+    if (owner->counted == 0) {
+        PyMem_RawFree(block);
+        return;
+    }
+    owner->counted--;
+    self->beneath.free(self->beneath.ctx, block);
+}
+
 static void *heap_malloc(void *context, size_t size_bytes)
 {
     domain *self = context;
-    recent.nodes_come_next = false;
     ledger *owner = is_large(size_bytes) ? current_ledger() : NULL;
-    if (owner == NULL) {
-        return self->beneath.malloc(self->beneath.ctx, size_bytes);
+    if (owner != NULL) {
+        void *block = PyMem_RawMalloc(size_bytes);
+        if (block == NULL || note(owner, block)) {
+            return block;
+        }
+        PyMem_RawFree(block); /* what is not noted goes back by way of the count */
     }
-    void *block = PyMem_RawMalloc(size_bytes);
-    if (block != NULL) {
-        note(owner, block);
-    }
+    void *block = self->beneath.malloc(self->beneath.ctx, size_bytes);
+    recent.nodes_come_next = false;
     return block;
 }
 
@@ -189,13 +206,15 @@ static void *heap_calloc(void *context, size_t count, size_t size_bytes)
     domain *self = context;
     bool small = size_bytes != 0 && count != 0 && count <= SMALL_BYTES / size_bytes;
     ledger *owner = small ? NULL : current_ledger();
-    if (owner == NULL) {
-        return self->beneath.calloc(self->beneath.ctx, count, size_bytes);
+    if (owner != NULL) {
+        void *block = PyMem_RawCalloc(count, size_bytes);
+        if (block == NULL || note(owner, block)) {
+            return block;
+        }
+        PyMem_RawFree(block);
     }
-    void *block = PyMem_RawCalloc(count, size_bytes);
-    if (block != NULL) {
-        note(owner, block);
-    }
+    void *block = self->beneath.calloc(self->beneath.ctx, count, size_bytes);
+    recent.nodes_come_next = false;
     return block;
 }
 
@@ -205,7 +224,7 @@ static void heap_free(void *context, void *block)
     if (at_megabytes_has_any(&ledgers.noted, block)) {
         ledger *owner = current_ledger();
         if (owner != NULL && take_block(owner, block)) {
-            PyMem_RawFree(block);
+            free_block(self, owner, block);
             return;
         }
     }
@@ -220,19 +239,18 @@ static void *heap_realloc(void *context, void *block, size_t size_bytes)
     }
     bool large = at_megabytes_has_any(&ledgers.noted, block);
     ledger *owner = large || size_bytes > SMALL_BYTES ? current_ledger() : NULL;
-    if (owner == NULL) {
-        return self->beneath.realloc(self->beneath.ctx, block, size_bytes);
-    }
-    if (large && take_block(owner, block)) {
+    if (owner != NULL && large && take_block(owner, block)) {
         void *moved = PyMem_RawRealloc(block, size_bytes);
-        note(owner, moved != NULL ? moved : block);
+        (void)note(owner, moved != NULL ? moved : block);
         return moved;
     }
     /* What grows past the threshold leaves its arena for malloc; the allocator beneath
-     * alone knows the old size, so it does the move. */
+     * alone knows the old size, so it does the move, and counts the block. */
     void *moved = self->beneath.realloc(self->beneath.ctx, block, size_bytes);
-    if (moved != NULL && moved != block && size_bytes > SMALL_BYTES) {
-        note(owner, moved);
+    recent.nodes_come_next = false;
+    if (owner != NULL && moved != NULL && moved != block && size_bytes > SMALL_BYTES &&
+        note(owner, moved)) {
+        owner->counted++;
     }
     return moved;
 }
@@ -327,8 +345,32 @@ static arena **find_arena(const char *start, ledger **owner)
     return NULL;
 }
 
-/* The ledger entry of the arena at `start`, taken out, or NULL. */
-static arena *leave_arena(const char *start)
+static void unlink_ledger(ledger *gone)
+{
+    ledger **link = &ledgers.first;
+    while (*link != gone) {
+        link = &(*link)->next;
+    }
+    *link = gone->next;
+}
+
+/* No thread state of its interpreter allocates any more, but the one that ends it is
+ * attached still. */
+static void free_ledger(ledger *gone)
+{
+    if (recent.ledger == gone) {
+        recent.interpreter_id = 0; /* main's, which is never looked for */
+        recent.ledger = NULL;
+    }
+    at_pointer_set_fini(&gone->blocks);
+    at_free(gone);
+}
+
+/* The ledger entry of the arena at `start`, taken out, or NULL. The table of arenas
+ * goes when the interpreter's heap does, and no entry is left when it leaked nothing:
+ * then its ledger is taken out too, into `emptied`. The standard library's interpreters
+ * are not dropped by anyone. */
+static arena *leave_arena(const char *start, ledger **emptied)
 {
     ledger *owner;
     arena **link = find_arena(start, &owner);
@@ -338,20 +380,28 @@ static arena *leave_arena(const char *start)
     arena *entry = *link;
     *link = entry->next;
     owner->arena_bytes -= entry->size_bytes;
+    if (owner->arenas == NULL && owner->has_table && owner->blocks.count == 0) {
+        unlink_ledger(owner);
+        *emptied = owner;
+    }
     return entry;
 }
 
 /* Unmap what was mapped at `start` for an interpreter; false where nothing was. */
 static bool unmap_entered(char *start)
 {
+    ledger *emptied = NULL;
     pthread_mutex_lock(&ledgers.mutex);
-    arena *entry = leave_arena(start);
+    arena *entry = leave_arena(start, &emptied);
     pthread_mutex_unlock(&ledgers.mutex);
     if (entry == NULL) {
         return false;
     }
     give_back_mapping(start, entry->size_bytes);
     at_free(entry);
+    if (emptied != NULL) {
+        free_ledger(emptied);
+    }
     return true;
 }
 
@@ -418,8 +468,9 @@ static void *raw_realloc(void *context, void *block, size_t size_bytes)
         /* The table of arenas comes before the first of them. */
         ledger *owner = current_ledger();
         if (owner != NULL && !owner->has_table) {
-            owner->has_table = true;
-            return map_entered(owner, size_bytes);
+            void *table = map_entered(owner, size_bytes);
+            owner->has_table = table != NULL;
+            return table;
         }
     }
     return beneath->realloc(beneath->ctx, block, size_bytes);
@@ -460,6 +511,18 @@ static bool allocators_are_replaced(void)
     return replaced;
 }
 
+/* A child must not find the lock held by a thread that it has not: any thread takes it
+ * for a moment when it frees, or asks how large a heap is. */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&ledgers.mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&ledgers.mutex);
+}
+
 void at_heap_install(void)
 {
     if (AT_FREE_THREADED) {
@@ -467,6 +530,9 @@ void at_heap_install(void)
     }
     bool others = PyInterpreterState_Next(PyInterpreterState_Head()) != NULL;
     if (ledgers.main != NULL || others || allocators_are_replaced()) {
+        return;
+    }
+    if (pthread_atfork(before_fork, after_fork, after_fork) != 0) {
         return;
     }
     ledgers.main = PyInterpreterState_Main();
@@ -485,24 +551,17 @@ void at_heap_install(void)
 static ledger *take_ledger(int64_t interpreter_id)
 {
     pthread_mutex_lock(&ledgers.mutex);
-    ledger **link = &ledgers.first;
-    while (*link != NULL && (*link)->interpreter_id != interpreter_id) {
-        link = &(*link)->next;
-    }
-    ledger *taken = *link;
+    ledger *taken = find_ledger(interpreter_id);
     if (taken != NULL) {
-        *link = taken->next;
+        unlink_ledger(taken);
     }
     pthread_mutex_unlock(&ledgers.mutex);
     return taken;
 }
 
-size_t at_heap_drop(int64_t interpreter_id)
+/* Free what `left` lists, and itself; returns the bytes. */
+static size_t drop(ledger *left)
 {
-    ledger *left = take_ledger(interpreter_id);
-    if (left == NULL) {
-        return 0;
-    }
     size_t dropped_bytes = 0;
     for (size_t i = 0; i < left->blocks.capacity; i++) {
         void *block = left->blocks.slots[i];
@@ -519,8 +578,17 @@ size_t at_heap_drop(int64_t interpreter_id)
         give_back_mapping(entry->start, entry->size_bytes);
         at_free(entry);
     }
-    at_pointer_set_fini(&left->blocks);
-    at_free(left);
+    free_ledger(left);
+    return dropped_bytes;
+}
+
+size_t at_heap_drop(int64_t interpreter_id)
+{
+    if (ledgers.main == NULL) {
+        return 0;
+    }
+    ledger *left = take_ledger(interpreter_id); /* NULL where nothing was leaked */
+    size_t dropped_bytes = left != NULL ? drop(left) : 0;
     /* What extensions freed and what was dropped here lies in malloc's arenas, where it
      * stays resident until a thread that shares the arena asks for as much. */
     (void)malloc_trim(0);
