@@ -409,7 +409,8 @@ int at_h2_input(at_h2 *h2, const char *data, size_t size)
 
 int at_h2_output(at_h2 *h2, at_bytes *out, size_t size_max)
 {
-    while (out->size < size_max) {
+    bool in_block = false; /* nothing may come between the frames of one block */
+    while (out->size < size_max || in_block) {
         const uint8_t *data;
         ssize_t size = nghttp2_session_mem_send(h2->session, &data);
         if (size == 0) {
@@ -424,6 +425,9 @@ int at_h2_output(at_h2 *h2, at_bytes *out, size_t size_max)
             h2->failure = result; /* what nghttp2 gave is lost */
             return result;
         }
+        /* nghttp2 gives one frame at a time. */
+        in_block = (data[3] == NGHTTP2_HEADERS || data[3] == NGHTTP2_CONTINUATION) &&
+                   (data[4] & NGHTTP2_FLAG_END_HEADERS) == 0;
     }
     return 0;
 }
@@ -432,6 +436,11 @@ bool at_h2_is_done(const at_h2 *h2)
 {
     return nghttp2_session_want_read(h2->session) == 0 &&
            nghttp2_session_want_write(h2->session) == 0;
+}
+
+int32_t at_h2_last_stream(const at_h2 *h2)
+{
+    return h2->last_id > 0 ? h2->last_id : 0;
 }
 
 size_t at_h2_stream_count(const at_h2 *h2)

@@ -92,12 +92,16 @@ void at_h2_free(at_h2 *h2);
  * still gives, and close */
 int at_h2_input(at_h2 *h2, const char *data, size_t size);
 
-/* Append to `out` what is to be sent until it has `size_max` bytes or somewhat more.
+/* Append to `out` what is to be sent, in whole frames and header blocks, until it has
+ * `size_max` bytes or somewhat more.
  * errs: as at_h2_input */
 int at_h2_output(at_h2 *h2, at_bytes *out, size_t size_max);
 
 /* May the connection be closed, since nothing more will be sent or read? */
 bool at_h2_is_done(const at_h2 *h2);
+
+/* The highest stream that the client has opened, 0 before the first. */
+int32_t at_h2_last_stream(const at_h2 *h2);
 
 /* How many requests are open. */
 size_t at_h2_stream_count(const at_h2 *h2);

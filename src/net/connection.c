@@ -76,7 +76,8 @@ static int offer(at_connection *connection, const at_span *pieces, int count)
     size_t went = taken > 0 ? (size_t)taken : 0;
     at_count(at_reactor_counters(connection->reactor), AT_COUNT_SENT, went);
     connection->progress = connection->progress || went != 0;
-    connection->blocked = went < total;
+    connection->blocked = connection->torn = went < total;
+    connection->sent = connection->sent || went != 0;
     size_t of_waiting = went < waiting ? went : waiting;
     connection->out_start += of_waiting;
     if (of_waiting == waiting) {
@@ -449,15 +450,20 @@ bool at_connection_is_asked(const at_connection *connection)
            !exchange->started && at_connection_waiting(connection) == 0;
 }
 
-/* See AT_FAREWELL_*: not while part of something waits to be sent. */
-static void set_farewell(at_connection *connection)
+void at_connection_lend(at_connection *connection)
 {
-    unsigned farewell =
-        connection->tls != NULL || connection->out_start != connection->out.size
-            ? AT_FAREWELL_NONE
-        : connection->phase == AT_PHASE_H2 ? AT_FAREWELL_H2
-                                           : AT_FAREWELL_WEBSOCKET;
-    atomic_store_explicit(&connection->farewell, farewell, memory_order_relaxed);
+    if (atomic_load_explicit(&connection->claim, memory_order_relaxed) !=
+        AT_CLAIM_HELD) {
+        return; /* lent already, or answered by another */
+    }
+    bool in_frames = connection->phase == AT_PHASE_H2 ||
+                     (connection->phase == AT_PHASE_WEBSOCKET &&
+                      !at_websocket_is_closing(connection->exchange));
+    if (in_frames && !connection->torn) {
+        at_reactor_let_end(connection);
+    } else if (at_connection_is_asked(connection)) {
+        at_reactor_let_answer(connection);
+    }
 }
 
 void at_connection_settle(at_connection *connection)
@@ -492,14 +498,10 @@ void at_connection_settle(at_connection *connection)
         at_reactor_set_deadline(connection, kind);
     }
     connection->progress = false;
-    if (connection->phase == AT_PHASE_WEBSOCKET || connection->phase == AT_PHASE_H2) {
-        set_farewell(connection);
-        return;
-    }
     if (rests(connection)) {
         at_reactor_let_go(connection);
-    } else if (at_connection_is_asked(connection)) {
-        at_reactor_let_answer(connection);
+    } else {
+        at_connection_lend(connection);
     }
 }
 

@@ -67,22 +67,21 @@ enum { AT_SCRATCH_BYTES = 64 << 10 };
  * One whose request is with the layer above, with nothing said to the client yet, is
  * ASKED: the owner takes hold of it for each event and to answer. Where the owner is
  * given up as stuck, another thread may answer instead, and then it is ANSWERED: the
- * owner closes it when it meets it. */
+ * owner closes it when it meets it.
+ *
+ * One that speaks in frames, HTTP/2 or a WebSocket's, is OPEN while the owner does
+ * nothing with it and all that went to the socket was whole frames: the owner is then
+ * outside of its TLS object and of the list of its streams, and another thread may say
+ * the last frames instead; it is ANSWERED then too. Code of the layer above runs while
+ * a connection is ASKED or OPEN, never while it is HELD, since that is where an owner
+ * gets stuck. */
 enum {
     AT_CLAIM_HELD,
     AT_CLAIM_FREE,
     AT_CLAIM_TAKEN,
     AT_CLAIM_ASKED,
+    AT_CLAIM_OPEN,
     AT_CLAIM_ANSWERED,
-};
-
-/* What can be said to the client from another thread before the socket is shut, should
- * the owner be stuck. It is said between two things that the owner sends, or not at
- * all; within TLS nobody else can say anything. */
-enum {
-    AT_FAREWELL_NONE,
-    AT_FAREWELL_WEBSOCKET, /* a close frame */
-    AT_FAREWELL_H2,        /* GOAWAY */
 };
 
 typedef struct at_connection {
@@ -99,6 +98,8 @@ typedef struct at_connection {
     bool progress;   /* bytes came or went since the deadline was set */
     bool scheduled;  /* in the reactor's list of connections to look at */
     bool of_control; /* it came to the guard's own listener */
+    bool torn;       /* what has gone ends within a frame, or within a TLS record */
+    bool sent;       /* something has gone */
     bool surplus;    /* there are too many: its request is answered 503 */
     bool is_new;     /* to this reactor: no request has come since it was attached */
     bool local_known;
@@ -140,9 +141,8 @@ typedef struct at_connection {
     struct at_connection *before, *after; /* all of the reactor */
     struct at_connection *scheduled_next; /* or the next of the dead */
 
-    atomic_uint claim;    /* AT_CLAIM_*; the release in at_reactor_let_go pairs with the
-                           * acquires of the owner and of the balancer */
-    atomic_uint farewell; /* AT_FAREWELL_*; writer: the owner */
+    atomic_uint claim; /* AT_CLAIM_*; the releases in at_reactor_let_* pair with the
+                        * acquires of the owner and of who takes or answers instead */
     struct at_connection *taken_next; /* guarded: the reactor's mutex */
     struct at_connection *told_next;  /* guarded: the reactor's mutex */
     unsigned told; /* guarded: the reactor's mutex; AT_POLL_* that the balancer saw */
@@ -164,6 +164,9 @@ bool at_reactor_hold(at_connection *connection);
 /* Its request is with the layer above: where this reactor is given up, another thread
  * may answer it. */
 void at_reactor_let_answer(at_connection *connection);
+
+/* It speaks in frames, and the last has gone whole: as at_reactor_let_answer. */
+void at_reactor_let_end(at_connection *connection);
 
 /* It rests: the balancer may have it. */
 void at_reactor_let_go(at_connection *connection);
@@ -219,6 +222,10 @@ void at_connection_settle(at_connection *connection);
 
 /* Is there a request without a word of an answer, and nothing else to be sent? */
 bool at_connection_is_asked(const at_connection *connection);
+
+/* The layer above is about to run, or has time: let another thread say the last word
+ * should this one not come back. Then at_reactor_hold before anything else. */
+void at_connection_lend(at_connection *connection);
 
 /* Read again, if reading had stopped for the layer above. */
 void at_connection_resume(at_connection *connection);

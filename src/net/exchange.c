@@ -27,6 +27,33 @@ void at_exchange_unref(at_exchange *exchange)
     }
 }
 
+/* ---- whose turn it is ------------------------------------------------------------ */
+
+/* The layer above does something with its exchange. Where the connection was lent to
+ * whoever ends it for a stuck owner, it is ours for that long. False: it was ended. */
+static bool enter(const at_exchange *exchange, at_connection **lent)
+{
+    at_connection *connection = exchange->connection;
+    *lent = NULL;
+    if (connection == NULL ||
+        atomic_load_explicit(&connection->claim, memory_order_relaxed) !=
+            AT_CLAIM_OPEN) {
+        return true;
+    }
+    if (!at_reactor_hold(connection)) {
+        return false;
+    }
+    *lent = connection;
+    return true;
+}
+
+static void leave(at_connection *lent)
+{
+    if (lent != NULL) {
+        at_connection_lend(lent);
+    }
+}
+
 /* ---- to HTTP/1.1 or HTTP/2 ------------------------------------------------------- */
 
 int at_exchange_body(at_exchange *exchange, at_span *piece)
@@ -37,37 +64,60 @@ int at_exchange_body(at_exchange *exchange, at_span *piece)
 
 void at_exchange_take_body(at_exchange *exchange, size_t size_bytes)
 {
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return;
+    }
     if (exchange->over_h2 != NULL) {
         at_h2_exchange_take_body(exchange, size_bytes);
     } else {
         at_h1_exchange_take_body(exchange, size_bytes);
     }
+    leave(lent);
 }
 
 void at_exchange_want_body(at_exchange *exchange)
 {
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return;
+    }
     if (exchange->over_h2 != NULL) {
         at_h2_exchange_want_body(exchange);
     } else {
         at_h1_exchange_want_body(exchange);
     }
+    leave(lent);
 }
 
 int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
                         size_t header_count, at_span piece, bool more, const char **why)
 {
     at_account_response(exchange, headers, header_count);
-    return exchange->over_h2 != NULL
-               ? at_h2_exchange_respond(exchange, status, headers, header_count, piece,
-                                        more, why)
-               : at_h1_exchange_respond(exchange, status, headers, header_count, piece,
-                                        more, why);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_respond(exchange, status, headers, header_count,
+                                              piece, more, why)
+                     : at_h1_exchange_respond(exchange, status, headers, header_count,
+                                              piece, more, why);
+    leave(lent);
+    return result;
 }
 
 int at_exchange_write(at_exchange *exchange, at_span piece, bool more)
 {
-    return exchange->over_h2 != NULL ? at_h2_exchange_write(exchange, piece, more)
-                                     : at_h1_exchange_write(exchange, piece, more);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_write(exchange, piece, more)
+                     : at_h1_exchange_write(exchange, piece, more);
+    leave(lent);
+    return result;
 }
 
 int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *headers,
@@ -79,9 +129,15 @@ int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *h
     if (exchange->connection == NULL) {
         return AT_ECLOSED;
     }
-    return exchange->over_h2 != NULL
-               ? at_h2_exchange_interim(exchange, status, headers, header_count)
-               : at_h1_exchange_interim(exchange, status, headers, header_count);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_interim(exchange, status, headers, header_count)
+                     : at_h1_exchange_interim(exchange, status, headers, header_count);
+    leave(lent);
+    return result;
 }
 
 int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *trailers,
@@ -96,9 +152,15 @@ int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *traile
     if (exchange->connection == NULL) {
         return AT_ECLOSED;
     }
-    return exchange->over_h2 != NULL
-               ? at_h2_exchange_trailers(exchange, trailers, trailer_count)
-               : at_h1_exchange_trailers(exchange, trailers, trailer_count);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_trailers(exchange, trailers, trailer_count)
+                     : at_h1_exchange_trailers(exchange, trailers, trailer_count);
+    leave(lent);
+    return result;
 }
 
 long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
@@ -136,11 +198,16 @@ long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
 
 void at_exchange_abort(at_exchange *exchange)
 {
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return;
+    }
     if (exchange->over_h2 != NULL) {
         at_h2_exchange_abort(exchange);
     } else {
         at_h1_exchange_abort(exchange);
     }
+    leave(lent);
 }
 
 /* ---- how a WebSocket is carried ----------------------------------------------------
@@ -149,15 +216,28 @@ void at_exchange_abort(at_exchange *exchange)
 int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
                                 size_t header_count, const char **why)
 {
-    return exchange->over_h2 != NULL
-               ? at_h2_exchange_switch(exchange, headers, header_count, why)
-               : at_h1_exchange_switch(exchange, headers, header_count, why);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_switch(exchange, headers, header_count, why)
+                     : at_h1_exchange_switch(exchange, headers, header_count, why);
+    leave(lent);
+    return result;
 }
 
 int at_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
 {
-    return exchange->over_h2 != NULL ? at_h2_exchange_emit(exchange, pieces, count)
-                                     : at_h1_exchange_emit(exchange, pieces, count);
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return AT_ECLOSED;
+    }
+    int result = exchange->over_h2 != NULL
+                     ? at_h2_exchange_emit(exchange, pieces, count)
+                     : at_h1_exchange_emit(exchange, pieces, count);
+    leave(lent);
+    return result;
 }
 
 size_t at_exchange_waiting(const at_exchange *exchange)
@@ -168,11 +248,16 @@ size_t at_exchange_waiting(const at_exchange *exchange)
 
 void at_exchange_resume(at_exchange *exchange)
 {
+    at_connection *lent;
+    if (!enter(exchange, &lent)) {
+        return;
+    }
     if (exchange->over_h2 != NULL) {
         at_h2_exchange_resume(exchange);
     } else {
         at_connection_resume(exchange->connection);
     }
+    leave(lent);
 }
 
 /* ---- what is known of the connection

@@ -222,9 +222,7 @@ static void begin(at_connection *connection, const at_h1_request *request)
     if (!at_front_pass(exchange, request)) {
         return;
     }
-    if (at_connection_is_asked(connection)) {
-        at_reactor_let_answer(connection);
-    }
+    at_connection_lend(connection);
     at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, request);
     (void)at_reactor_hold(connection); /* or it is closed, which the phase says */
 }
@@ -318,7 +316,9 @@ static void take_body_in(at_connection *connection)
     if (connection->exchange->complete) {
         discard(connection);
     } else if (connection->body_ready != 0 || connection->body_ended) {
+        at_connection_lend(connection);
         tell_body(connection);
+        (void)at_reactor_hold(connection);
     }
 }
 

@@ -49,11 +49,30 @@ static at_exchange *exchange_new(at_connection *connection, at_h2_stream *stream
     return exchange;
 }
 
+/* Before the layer above runs, and after it. */
+static at_connection *lend(const at_exchange *exchange)
+{
+    at_connection *connection = exchange->connection;
+    if (connection != NULL) {
+        at_connection_lend(connection);
+    }
+    return connection;
+}
+
+static void take_back(at_connection *connection)
+{
+    if (connection != NULL) {
+        (void)at_reactor_hold(connection); /* or it is closed, which the phase says */
+    }
+}
+
 void at_h2_tell_body(at_exchange *exchange, at_reactor *reactor)
 {
     if (exchange->wants_body) {
         exchange->wants_body = false;
+        at_connection *connection = lend(exchange);
         at_reactor_hooks(reactor)->body(at_reactor_context(reactor), exchange);
+        take_back(connection);
     }
 }
 
@@ -61,7 +80,9 @@ static void tell_writable(at_exchange *exchange, at_reactor *reactor)
 {
     if (exchange->wants_writable) {
         exchange->wants_writable = false;
+        at_connection *connection = lend(exchange);
         at_reactor_hooks(reactor)->writable(at_reactor_context(reactor), exchange);
+        take_back(connection);
     }
 }
 
@@ -145,7 +166,9 @@ static void on_request(void *context, at_h2_stream *stream,
     }
     exchange->over_h2->body_ended = !request->has_body;
     if (at_front_pass(exchange, head)) {
+        at_connection_lend(connection);
         at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, head);
+        take_back(connection);
     }
 }
 

@@ -31,7 +31,8 @@ enum {
 bool at_reactor_hold(at_connection *connection)
 {
     unsigned claim = atomic_load_explicit(&connection->claim, memory_order_relaxed);
-    while (claim == AT_CLAIM_FREE || claim == AT_CLAIM_ASKED) {
+    while (claim == AT_CLAIM_FREE || claim == AT_CLAIM_ASKED ||
+           claim == AT_CLAIM_OPEN) {
         if (atomic_compare_exchange_weak_explicit(&connection->claim, &claim,
                                                   AT_CLAIM_HELD, memory_order_acquire,
                                                   memory_order_relaxed)) {
@@ -47,6 +48,11 @@ bool at_reactor_hold(at_connection *connection)
 void at_reactor_let_answer(at_connection *connection)
 {
     atomic_store_explicit(&connection->claim, AT_CLAIM_ASKED, memory_order_release);
+}
+
+void at_reactor_let_end(at_connection *connection)
+{
+    atomic_store_explicit(&connection->claim, AT_CLAIM_OPEN, memory_order_release);
 }
 
 void at_reactor_let_go(at_connection *connection)

@@ -118,21 +118,28 @@ int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns);
 uint64_t at_reactor_ask(at_reactor *reactor);
 uint64_t at_reactor_batches(const at_reactor *reactor);
 
+/* What is said to clients in the owner's stead. */
+typedef struct at_last_words {
+    at_span answer; /* "503 Service Unavailable" over HTTP/1.1 */
+    at_span block;  /* the same for HTTP/2; at_h2_farewell_block */
+} at_last_words;
+
 /* The owner is stuck: for good, take connections at rest and those in the inbox away,
- * as at_reactor_take_from does, and send `answer` where a request waits. When the owner
+ * as at_reactor_take_from does, and answer where a request waits. When the owner
  * comes back it finds a drain.
  * ctx:  any thread but the owner's; the service's mutex keeps the reactor
  * owns: the caller gets what is in the list */
-at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
+at_newcomer *at_reactor_give_up(at_reactor *reactor, const at_last_words *words,
                                 at_newcomer **spare, int *spare_count,
                                 at_given_up *result);
 bool at_reactor_is_given_up(const at_reactor *reactor);
 
 /* It was given up some time ago: unless the owner has begun a batch since, end every
- * connection that is left, with `answer` where a request waits by now. To be called
+ * connection that is left, with the last words that fit. To be called
  * again as long as it is there.
  * ctx:  any thread but the owner's; the service's mutex keeps the reactor */
-void at_reactor_cut(at_reactor *reactor, at_span answer, at_given_up *result);
+void at_reactor_cut(at_reactor *reactor, const at_last_words *words,
+                    at_given_up *result);
 
 /* It does not get on with its work, as far as the balancer sees. */
 bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */

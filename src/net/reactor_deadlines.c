@@ -63,6 +63,7 @@ void at_reactor_expire(at_reactor *reactor)
             at_reactor_forget_deadline(connection);
             if (at_reactor_hold(connection)) {
                 at_connection_expired(connection, (at_deadline_kind)kind);
+                at_connection_lend(connection);
             }
         }
     }

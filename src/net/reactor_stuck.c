@@ -14,12 +14,14 @@
  * Any other is in the owner's hands. It is left there for a while: to be given up wakes
  * many an owner, by the signal that asks for its stack or by the exception that ends
  * what it did, and it is then in the middle of a request that it will answer. Only of
- * an owner who still shows no life the sockets are used: for a farewell, and then they
- * are shut down.
+ * an owner who still shows no life the sockets are used: for a farewell where the claim
+ * says that it falls between two frames, and then they are shut down.
  */
 #include <pthread.h>
 
+#include "http/h2_farewell.h"
 #include "net/connection.h"
+#include "net/h2.h"
 #include "net/reactor_internal.h"
 #include "sys/clock.h"
 #include "sys/wakefd.h"
@@ -54,45 +56,78 @@ bool at_reactor_is_given_up(const at_reactor *reactor)
     return atomic_load_explicit(&reactor->given_up, memory_order_relaxed);
 }
 
+/* Take from the owner what is in state `claim`, to end it: nothing of it is then in
+ * use. */
+static bool seize(at_connection *connection, unsigned claim)
+{
+    return atomic_compare_exchange_strong_explicit(
+        &connection->claim, &claim, AT_CLAIM_ANSWERED, memory_order_acquire,
+        memory_order_relaxed);
+}
+
+/* Send the last bytes and, within TLS, say that they are the last. */
+static void end_with(at_connection *connection, at_span text)
+{
+    /* No socket that has nothing waiting refuses so few bytes. */
+    if (connection->tls != NULL) {
+        if (text.size != 0) {
+            (void)at_tls_send(connection->tls, &text, 1);
+        }
+        at_tls_shut_write(connection->tls);
+    } else if (text.size != 0) {
+        (void)at_socket_send(connection->descriptor, &text, 1);
+    }
+}
+
 /* Say `answer` to who waits on the connection, if that can be said now. */
 static bool answer_instead(at_connection *connection, at_span answer)
 {
-    unsigned claim = AT_CLAIM_ASKED;
-    if (!atomic_compare_exchange_strong_explicit(
-            &connection->claim, &claim, AT_CLAIM_ANSWERED, memory_order_acquire,
-            memory_order_relaxed)) {
+    if (!seize(connection, AT_CLAIM_ASKED)) {
         return false;
     }
-    /* No socket that has nothing waiting refuses so few bytes. */
-    if (connection->tls != NULL) {
-        (void)at_tls_send(connection->tls, &answer, 1);
-        at_tls_shut_write(connection->tls);
-    } else {
-        (void)at_socket_send(connection->descriptor, &answer, 1);
-    }
+    end_with(connection, answer);
     return true;
 }
 
-/* Tell a client whose connection is cut that it is no fault of its own. */
-static void say_farewell(const at_connection *connection)
+/* Requests without a word of an answer get it; the others are broken off, a WebSocket
+ * among them, since its close frame would have to fit the client's window. Gives how
+ * many were answered. */
+static int end_streams(at_connection *connection, at_span block)
 {
-    /* Close, 1012: service restart. GOAWAY, INTERNAL_ERROR: any stream may have been
-     * worked on. */
-    static const char CLOSE[] = "\x88\x02\x03\xf4";
-    static const char GOAWAY[] = "\0\0\x08\x07\0\0\0\0\0"
-                                 "\x7f\xff\xff\xff\0\0\0\x02";
-    at_span text = {NULL, 0};
-    switch (atomic_load_explicit(&connection->farewell, memory_order_relaxed)) {
-    case AT_FAREWELL_WEBSOCKET:
-        text = (at_span){CLOSE, sizeof CLOSE - 1};
-        break;
-    case AT_FAREWELL_H2:
-        text = (at_span){GOAWAY, sizeof GOAWAY - 1};
-        break;
-    default:
-        return;
+    at_h2_farewell farewell;
+    int answered = 0;
+    at_h2_farewell_init(&farewell, !connection->sent);
+    for (const at_h2_carrier *carrier = connection->h2_carriers; carrier != NULL;
+         carrier = carrier->after) {
+        if (carrier->exchange->started) {
+            at_h2_farewell_reset(&farewell, carrier->stream->id);
+        } else if (at_h2_farewell_answer(&farewell, carrier->stream->id, block)) {
+            answered++;
+        }
     }
-    (void)at_socket_send(connection->descriptor, &text, 1);
+    at_span text = at_h2_farewell_end(&farewell, at_h2_last_stream(connection->h2));
+    end_with(connection, text);
+    return answered;
+}
+
+/* Tell a client whose connection is cut that it is no fault of its own. Nothing can be
+ * said of a response over HTTP/1.1 that has begun: that it breaks off is the message,
+ * and TLS's close_notify would make a whole of one that ends with the connection. */
+static int say_farewell(at_connection *connection, at_span block)
+{
+    static const char CLOSE[] = "\x88\x02\x03\xf4"; /* 1012: service restart */
+    if (seize(connection, AT_CLAIM_FREE)) {
+        end_with(connection, (at_span){NULL, 0});
+        return 0;
+    }
+    if (!seize(connection, AT_CLAIM_OPEN)) {
+        return 0; /* its owner is in the middle of something, or of a frame */
+    }
+    if (connection->phase == AT_PHASE_H2 && connection->h2 != NULL) {
+        return end_streams(connection, block);
+    }
+    end_with(connection, (at_span){CLOSE, sizeof CLOSE - 1});
+    return 0;
 }
 
 /* Caller holds the mutex. */
@@ -123,7 +158,7 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
     return list;
 }
 
-at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
+at_newcomer *at_reactor_give_up(at_reactor *reactor, const at_last_words *words,
                                 at_newcomer **spare, int *spare_count,
                                 at_given_up *result)
 {
@@ -131,7 +166,7 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
     reactor->inbox_closed = true;
     atomic_store(&reactor->record->open, false);
     atomic_store_explicit(&reactor->given_up, true, memory_order_relaxed);
-    at_newcomer *list = empty_list(reactor, answer, spare, spare_count, result);
+    at_newcomer *list = empty_list(reactor, words->answer, spare, spare_count, result);
     atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
     (void)pthread_mutex_unlock(&reactor->mutex);
     /* Should the owner come back, it shall find no client and an end. */
@@ -143,7 +178,8 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, at_span answer,
 }
 
 /* Caller holds the mutex. */
-static void cut_what_is_left(at_reactor *reactor, at_span answer, at_given_up *result)
+static void cut_what_is_left(at_reactor *reactor, const at_last_words *words,
+                             at_given_up *result)
 {
     for (at_connection *connection = reactor->connections; connection != NULL;
          connection = connection->after) {
@@ -151,23 +187,24 @@ static void cut_what_is_left(at_reactor *reactor, at_span answer, at_given_up *r
         if (claim == AT_CLAIM_TAKEN || claim == AT_CLAIM_ANSWERED) {
             continue; /* its socket is another's, or has had its end */
         }
-        if (answer_instead(connection, answer)) {
+        if (answer_instead(connection, words->answer)) {
             result->answered++;
         } else {
-            say_farewell(connection);
+            result->answered += say_farewell(connection, words->block);
             result->cut++;
         }
         at_socket_shut(connection->descriptor);
     }
 }
 
-void at_reactor_cut(at_reactor *reactor, at_span answer, at_given_up *result)
+void at_reactor_cut(at_reactor *reactor, const at_last_words *words,
+                    at_given_up *result)
 {
     if (reactor->was_cut || at_reactor_probe(reactor, at_clock_ns()) == 0) {
         return; /* there is nothing left, or it has come back and drains */
     }
     reactor->was_cut = true;
     (void)pthread_mutex_lock(&reactor->mutex);
-    cut_what_is_left(reactor, answer, result);
+    cut_what_is_left(reactor, words, result);
     (void)pthread_mutex_unlock(&reactor->mutex);
 }

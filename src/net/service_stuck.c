@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "http/h1_response.h"
+#include "http/h2_farewell.h"
 #include "net/reactor.h"
 #include "net/service_internal.h"
 #include "sys/clock.h"
@@ -48,8 +49,10 @@ bool at_service_probe(at_service *service, int index, at_probe *probe)
     return true;
 }
 
-/* "503 Service Unavailable" without a body, which fits every method. */
-static int write_503(at_bytes *out, int retry_after_s)
+/* "503 Service Unavailable" without a body, which fits every method, in both languages.
+ * Returns 0 or AT_ENOMEM; *words points into the others. */
+static int write_503(at_last_words *words, at_bytes *out,
+                     char block[AT_H2_FAREWELL_BLOCK_BYTES], int retry_after_s)
 {
     char seconds[16], date[AT_HTTP_DATE_BYTES];
     int size = snprintf(seconds, sizeof seconds, "%d", retry_after_s);
@@ -62,7 +65,12 @@ static int write_503(at_bytes *out, int retry_after_s)
         .date = {date, sizeof date},
         .server = {"atoll", 5},
     };
-    return at_h1_write_head(out, &response);
+    int result = at_h1_write_head(out, &response);
+    *words = (at_last_words){
+        .answer = {out->data, out->size},
+        .block = {block, at_h2_farewell_block(block, response.date, header.value)},
+    };
+    return result;
 }
 
 /* Memory for `count` moves, or for fewer. Gives how many. */
@@ -92,9 +100,11 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
 {
     enum { LATER = 64 }; /* connections that may come before it is given up */
     *result = (at_given_up){0};
+    at_last_words words;
+    char block[AT_H2_FAREWELL_BLOCK_BYTES];
     at_bytes answer;
     at_bytes_init(&answer);
-    if (write_503(&answer, retry_after_s) < 0) {
+    if (write_503(&words, &answer, block, retry_after_s) < 0) {
         return AT_ENOMEM;
     }
     (void)pthread_mutex_lock(&service->mutex);
@@ -106,9 +116,8 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
     (void)pthread_mutex_lock(&service->mutex);
     reactor = at_service_reactor_of(service, thread);
     if (reactor != NULL) {
-        at_span text = {answer.data, answer.size};
         settle_elsewhere(
-            service, at_reactor_give_up(reactor, text, spare, &spare_count, result));
+            service, at_reactor_give_up(reactor, &words, spare, &spare_count, result));
     }
     (void)pthread_mutex_unlock(&service->mutex);
     while (spare_count > 0) {
@@ -123,9 +132,11 @@ int at_service_cut(at_service *service, int thread, int retry_after_s,
                    at_given_up *result)
 {
     *result = (at_given_up){0};
+    at_last_words words;
+    char block[AT_H2_FAREWELL_BLOCK_BYTES];
     at_bytes answer;
     at_bytes_init(&answer);
-    if (write_503(&answer, retry_after_s) < 0) {
+    if (write_503(&words, &answer, block, retry_after_s) < 0) {
         return AT_ENOMEM;
     }
     (void)pthread_mutex_lock(&service->mutex);
@@ -133,7 +144,7 @@ int at_service_cut(at_service *service, int thread, int retry_after_s,
         at_reactor *reactor = service->reactors[i];
         if (reactor != NULL && at_reactor_thread(reactor) == thread &&
             at_reactor_is_given_up(reactor)) {
-            at_reactor_cut(reactor, (at_span){answer.data, answer.size}, result);
+            at_reactor_cut(reactor, &words, result);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "check.h"
 #include "http/h2.h"
+#include "http/h2_farewell.h"
 
 /* ---- the server's side: notes what comes --------------------------------- */
 
@@ -850,6 +851,106 @@ static int out_of_memory(void)
     return result;
 }
 
+/* What is said in the session's stead fits what the session said, whatever the state of
+ * its encoder. */
+static void farewell(void)
+{
+    start();
+    int32_t begun = get("/begun"), waiting = get("/waiting");
+    pump();
+    at_h1_header header = {{"x-kept", 6}, {"in the dynamic table", 20}};
+    at_h2_response response = response_of(200);
+    response.headers = &header;
+    response.header_count = 1;
+    CHECK(at_h2_respond(server, seen_of(&(at_h2_stream){.id = begun})->stream,
+                        &response, false) == 0);
+    pump();
+    /* The encoder owes the client a smaller table. */
+    nghttp2_settings_entry smaller = {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, 0};
+    CHECK(nghttp2_submit_settings(client, 0, &smaller, 1) == 0);
+    pump();
+    CHECK(at_h2_last_stream(server) == waiting);
+    char block[AT_H2_FAREWELL_BLOCK_BYTES];
+    at_span date = {"Sun, 06 Nov 1994 08:49:37 GMT", 29};
+    size_t size = at_h2_farewell_block(block, date, (at_span){"7", 1});
+    at_h2_farewell words;
+    at_h2_farewell_init(&words, false);
+    CHECK(at_h2_farewell_reset(&words, begun));
+    CHECK(at_h2_farewell_answer(&words, waiting, (at_span){block, size}));
+    at_span text = at_h2_farewell_end(&words, waiting);
+    CHECK(nghttp2_session_mem_recv(client, (const uint8_t *)text.data, text.size) ==
+          (ssize_t)text.size);
+    CHECK(got_of(begun)->closed && got_of(begun)->error == NGHTTP2_INTERNAL_ERROR);
+    CHECK(got_of(waiting)->closed && got_of(waiting)->error == 0);
+    CHECK(strcmp(got_of(waiting)->text, ":status=503\n"
+                                        "date=Sun, 06 Nov 1994 08:49:37 GMT\n"
+                                        "retry-after=7\n\n") == 0);
+    CHECK(got_goaway && goaway_last == waiting);
+    stop();
+}
+
+/* To a client that has not even the server's SETTINGS, and to one with more streams
+ * than there is room for. */
+static void farewell_first(void)
+{
+    start();
+    int32_t id = get("/");
+    (void)client_to_server();
+    char block[AT_H2_FAREWELL_BLOCK_BYTES];
+    size_t size = at_h2_farewell_block(block, (at_span){NULL, 0}, (at_span){"1", 1});
+    at_h2_farewell words;
+    at_h2_farewell_init(&words, true);
+    CHECK(at_h2_farewell_answer(&words, id, (at_span){block, size}));
+    int32_t other = id + 2;
+    while (at_h2_farewell_answer(&words, other, (at_span){block, size})) {
+        other += 2;
+    }
+    while (at_h2_farewell_reset(&words, other)) {
+        other += 2;
+    }
+    at_span text = at_h2_farewell_end(&words, id);
+    CHECK(text.size <= AT_H2_FAREWELL_BYTES);
+    CHECK(text.data[text.size - 17 + 3] == 7); /* the GOAWAY had room */
+    /* As far as the client's own stream: of the others it knows nothing. */
+    CHECK(nghttp2_session_mem_recv(client, (const uint8_t *)text.data, 9 + 9 + size) ==
+          (ssize_t)(9 + 9 + size));
+    CHECK(got_of(id)->closed && got_of(id)->error == 0);
+    CHECK(strcmp(got_of(id)->text, ":status=503\nretry-after=1\n\n") == 0);
+    stop();
+}
+
+/* A header block of several frames is given in one piece: others may speak between two
+ * pieces. */
+static void whole_blocks(void)
+{
+    start();
+    (void)get("/");
+    pump();
+    static char value[30000];
+    memset(value, 'v', sizeof value);
+    at_h1_header headers[] = {{{"x-long", 6}, {value, sizeof value}},
+                              {{"x-longer", 8}, {value, sizeof value}}};
+    at_h2_response response = response_of(200);
+    response.headers = headers;
+    response.header_count = 2;
+    CHECK(at_h2_respond(server, seen[0].stream, &response, true) == 0);
+    at_bytes out;
+    at_bytes_init(&out);
+    CHECK(at_h2_output(server, &out, 1) == 0);
+    size_t at = 0;
+    uint8_t flags = 0;
+    int frames = 0;
+    while (at < out.size) {
+        const uint8_t *head = (const uint8_t *)out.data + at;
+        at += 9 + ((size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2]);
+        flags = head[4];
+        frames++;
+    }
+    CHECK(at == out.size && frames > 1 && (flags & NGHTTP2_FLAG_END_HEADERS) != 0);
+    at_bytes_fini(&out);
+    stop();
+}
+
 int main(void)
 {
     at_h2_limits_init(&limits);
@@ -870,6 +971,9 @@ int main(void)
     RUN(floods);
     RUN(continuation_flood);
     RUN(shutting_down);
+    RUN(farewell);
+    RUN(farewell_first);
+    RUN(whole_blocks);
     RUN(not_http2);
     RUN(too_many_streams);
     RUN_FAILING(out_of_memory);

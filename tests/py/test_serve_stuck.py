@@ -114,34 +114,6 @@ def test_a_stuck_worker_is_told_of_and_replaced(tmp_path: Path, path: str) -> No
         assert "is left" not in server.log
 
 
-def test_what_cannot_be_answered_is_told(tmp_path: Path) -> None:
-    """A WebSocket is closed with 1012, HTTP/2 gets GOAWAY: both without the worker."""
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
-    acknowledged = b"\0\0\0\x04\x01\0\0\0\0"
-    limits = ("--stuck-after", "0.5", "--replace-stuck-after", "5")
-    os.mkfifo(tmp_path / "fifo")
-    with serving(tmp_path, APP, *limits) as server:
-        url = f"ws://127.0.0.1:{server.port}/"
-        with server.connect() as h2, connect(url) as first, connect(url) as second:
-            h2.send(preface)
-            h2.until(acknowledged)
-            for client in (first, second):
-                client.send("hello")
-                assert client.recv(DEADLINE_S) == "hello"
-            first.send("block")
-            server.wait_for("is still stuck: .* 3 connections were cut")
-            for client in (first, second):
-                with pytest.raises(ConnectionClosed) as closed:
-                    client.recv(DEADLINE_S)
-                assert closed.value.rcvd is not None
-                assert closed.value.rcvd.code == 1012
-            goaway = h2.rest()[-17:]
-            assert goaway[:9] == b"\0\0\x08\x07\0\0\0\0\0"
-            assert goaway[13:] == b"\0\0\0\x02"
-        wait_until_served(server)
-        (tmp_path / "fifo").write_bytes(b"")  # returns when the other end was open
-
-
 def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with serving(tmp_path, APP, "--workers", "2", *QUICK) as server:
