@@ -38,8 +38,9 @@ static void wake_collector(at_results *results)
     }
 }
 
-void at_results_push(at_results *results, at_task *task)
+bool at_results_push(at_results *results, at_task *task)
 {
+    atomic_store_explicit(&results->pusher_cpu, at_park_cpu(), memory_order_relaxed);
     pthread_mutex_lock(&results->lock);
     bool looks = results->leader_looks;
     bool is_led =
@@ -60,6 +61,7 @@ void at_results_push(at_results *results, at_task *task)
     } else if (!looks) {
         wake_collector(results);
     }
+    return is_led;
 }
 
 static at_task *take_all(at_results *results)
@@ -132,6 +134,11 @@ static int leader_take(at_results *results, bool park, at_task **tasks)
 int at_results_lead_wait(at_results *results, int64_t look_until_ns,
                          int64_t deadline_ns, at_task **tasks)
 {
+    int here = at_park_cpu();
+    atomic_store_explicit(&results->leader_cpu, here, memory_order_relaxed);
+    if (here == atomic_load_explicit(&results->pusher_cpu, memory_order_relaxed)) {
+        look_until_ns = 0;
+    }
     for (;;) {
         uint32_t word = atomic_load(&results->leader_word);
         int64_t look_ns = look_until_ns - at_clock_ns();
@@ -201,6 +208,13 @@ void at_results_lead_end(at_results *results)
 bool at_results_is_led(at_results *results)
 {
     return atomic_load_explicit(&results->led_id, memory_order_relaxed) != 0;
+}
+
+bool at_results_is_led_here(at_results *results)
+{
+    return at_results_is_led(results) &&
+           atomic_load_explicit(&results->leader_cpu, memory_order_relaxed) ==
+               at_park_cpu();
 }
 
 void at_results_lead_release(at_results *results, uint64_t id)

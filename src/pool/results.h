@@ -4,6 +4,8 @@
  * A thread that waits for one result may lead. As long as it looks (it spins), it takes
  * whatever comes in the collector's place, who sleeps on: nobody is woken then. When it
  * parks, its own result still comes straight to it, and all others go to the collector.
+ * It does not look where the last result was made on the CPU that it is on itself: the
+ * worker needs that to come to the next one.
  *
  * Lock: `lock`, held for a few instructions, and never while waking or freeing.
  */
@@ -30,6 +32,8 @@ typedef struct at_results {
     bool leader_looks;           /* guarded: lock; it takes from `list` */
     bool leader_released;        /* guarded: lock; it is to go without */
     atomic_uint leader_word;     /* what it parks on; changed before a wake */
+    atomic_int leader_cpu;       /* where it was last seen; a hint */
+    atomic_int pusher_cpu;       /* where the last result came from; a hint */
 } at_results;
 
 /* Zeroed storage. ctx: any */
@@ -37,8 +41,8 @@ void at_results_init(at_results *results);
 /* ctx: any; frees what nobody took */
 void at_results_fini(at_results *results);
 
-/* ctx: any; owns: takes the task */
-void at_results_push(at_results *results, at_task *task);
+/* True when a leader that slept was woken for it. ctx: any; owns: takes the task */
+bool at_results_push(at_results *results, at_task *task);
 
 /* Take every result there is, oldest first, waiting for the first one.
  * ctx:  detached
@@ -75,6 +79,10 @@ void at_results_lead_end(at_results *results);
 
 /* Does a thread lead? ctx: any */
 bool at_results_is_led(at_results *results);
+
+/* Does one, on the CPU that the caller is on? It cannot run then before the caller
+ * sleeps. A hint. ctx: any */
+bool at_results_is_led_here(at_results *results);
 
 /* The task is over: end the wait of whoever leads for it. ctx: any */
 void at_results_lead_release(at_results *results, uint64_t id);

@@ -16,6 +16,11 @@
  * takes between two tasks, shorter than anybody notices in CPU time. */
 enum { SEARCH_NS = 30 * 1000 };
 
+/* How long it looks about when its last result went to a thread that slept: longer than
+ * that takes to wake up and to submit its next task. Where this is in vain, because no
+ * task follows, it is done ever more seldom. */
+enum { SEARCH_LONG_NS = 200 * 1000, PATIENCE_MAX = 64 };
+
 /* How long a task is let be where the GIL is shared: longer than from its submission to
  * the wait for it, if that follows at once. */
 enum { LET_BE_NS = 10 * 1000 };
@@ -31,6 +36,9 @@ typedef struct worker {
     unsigned generation;      /* guarded: run_lock; how many were abandoned before */
     bool interrupted;         /* guarded: run_lock; `current` was asked to end */
     uint64_t done_count;      /* guarded: run_lock; tasks that ended here */
+    bool woke_leader;         /* writer: the worker; its last result did */
+    unsigned in_vain;         /* writer: the worker; doubled by each long search */
+    unsigned skip;            /* writer: the worker; long ones not to be made yet */
     atomic_bool stopped;      /* takes no more */
     atomic_uint pinned_count; /* how many are in `pinned` */
 } __attribute__((aligned(64))) worker;
@@ -242,18 +250,47 @@ static void relax(void)
     }
 }
 
+/* Until there is work, the time is over, or it is the worker who keeps a thread that
+ * waits for a result from running. */
+static void look_about(at_scheduler *scheduler, unsigned number, int64_t until_ns)
+{
+    while (!has_work(scheduler, number) && at_clock_ns() < until_ns &&
+           !at_results_is_led_here(&scheduler->results)) {
+        relax();
+    }
+}
+
+/* Is its next search a long one? */
+static bool search_is_long(worker *self)
+{
+    bool woke = self->woke_leader;
+    self->woke_leader = false;
+    if (woke && self->skip != 0) {
+        self->skip--;
+        return false;
+    }
+    return woke;
+}
+
 /* One worker at a time looks about for a moment before it sleeps, so that a submitter
  * that is quick needs to wake nobody. */
 static void search(at_scheduler *scheduler, unsigned number)
 {
+    worker *self = &scheduler->workers[number];
+    bool is_long = search_is_long(self);
     unsigned nobody = 0;
     if (!at_park_can_spin() ||
         !atomic_compare_exchange_strong(&scheduler->searching, &nobody, 1)) {
         return;
     }
-    int64_t until_ns = at_clock_ns() + SEARCH_NS;
-    while (!has_work(scheduler, number) && at_clock_ns() < until_ns) {
-        relax();
+    int64_t until_ns = at_clock_ns() + (is_long ? SEARCH_LONG_NS : SEARCH_NS);
+    look_about(scheduler, number, until_ns);
+    if (is_long && has_work(scheduler, number)) {
+        self->in_vain = 0;
+    } else if (is_long && at_clock_ns() >= until_ns) {
+        self->in_vain = self->in_vain == 0 ? 1 : 2 * self->in_vain;
+        self->in_vain = self->in_vain < PATIENCE_MAX ? self->in_vain : PATIENCE_MAX;
+        self->skip = self->in_vain;
     }
     if (atomic_load_explicit(&scheduler->shares_gil, memory_order_relaxed)) {
         until_ns = at_clock_ns() + LET_BE_NS;
@@ -335,7 +372,7 @@ int at_scheduler_finish(at_scheduler *scheduler, at_task *task, at_outcome outco
     task->payload = NULL;
     task->result = result;
     task->outcome = outcome;
-    at_results_push(&scheduler->results, task);
+    self->woke_leader = at_results_push(&scheduler->results, task);
     at_message_unref(payload);
     return interrupted ? AT_EINTERRUPTED : 0;
 }
@@ -385,7 +422,7 @@ int at_scheduler_notice(at_scheduler *scheduler, unsigned number, at_message *wo
         return AT_ENOMEM;
     }
     *task = (at_task){.outcome = AT_OUTCOME_NOTICE, .worker = number, .result = word};
-    at_results_push(&scheduler->results, task);
+    (void)at_results_push(&scheduler->results, task);
     return 0;
 }
 
@@ -418,7 +455,7 @@ size_t at_scheduler_cancel_all(at_scheduler *scheduler)
             at_task *next = task->next;
             less_queued(scheduler, 1);
             task->outcome = AT_OUTCOME_CANCELLED;
-            at_results_push(&scheduler->results, task);
+            (void)at_results_push(&scheduler->results, task);
             task = next;
             count++;
         }

@@ -177,6 +177,11 @@ bool at_park_can_spin(void)
     return several_cpus;
 }
 
+int at_park_cpu(void)
+{
+    return sched_getcpu(); /* no system call */
+}
+
 bool at_park_spin(atomic_uint *word, uint32_t expected, int64_t budget_ns)
 {
     enum { LOOKS_PER_CLOCK = 32 };

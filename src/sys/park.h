@@ -68,6 +68,11 @@ static inline void at_park_relax(void)
  * ctx: any */
 bool at_park_can_spin(void);
 
+/* The CPU that the calling thread runs on, as of now; -1 where that is not known. Two
+ * threads that wait for each other on one CPU should not spin.
+ * ctx: any */
+int at_park_cpu(void);
+
 /* Look at `*word` for up to `budget_ns` while it is `expected`, where that can help;
  * true when it has changed. For waits that are mostly over at once: the sleep and the
  * wake of at_park_wait() cost more than such a spin. ctx: detached */
