@@ -3,15 +3,17 @@
  *
  * A worker that runs Python for 50 ms cannot see what comes for its other connections,
  * and cannot be asked. But its epoll set can be seen from outside: a set that stays
- * ready for a millisecond while its owner begins no batch belongs to a worker that is
- * busy, whatever it is busy with. Then the balancer waits on that set in its place,
- * takes the connections that rest between two requests, and puts them into the inboxes
- * of idle reactors; what it hears of connections in the middle of a request it passes
- * on to the owner. At workers that keep up it costs nothing: no word is written for it
- * but a counter of batches.
+ * ready for a millisecond while its owner begins with nothing new belongs to a worker
+ * that is stuck in something, whatever that is. Then the balancer waits on that set in
+ * its place, takes the connections that rest between two requests, and puts them into
+ * the inboxes of reactors that have time; what it hears of connections in the middle of
+ * a request it passes on to the owner. Of a batch that takes long while its events go
+ * on, others take a share. At workers that keep up it costs nothing: no word is written
+ * for it but counts of batches and of what is left of one.
  *
- * It sleeps while no set is ready, and looks each millisecond while there is work. What
- * comes for a reactor that has been busy for a look wakes it at once.
+ * It sleeps while no set is ready, and looks each millisecond while there is work
+ * (service_balance.c). What comes for a reactor that has been stuck for a look wakes it
+ * at once, while there is another that can help.
  */
 #ifndef AT_NET_BALANCE_H
 #define AT_NET_BALANCE_H

@@ -93,6 +93,7 @@ void at_reactor_post_drain(at_reactor *reactor);
 /* What the balancer sees of a reactor. */
 typedef struct at_reactor_look {
     uint64_t batches; /* begun so far: it makes progress while that changes */
+    unsigned undone;  /* events of the batch not begun; likewise */
     bool waiting;     /* something is ready that it has not begun with */
     bool busy;        /* it is in a batch */
     bool open;        /* it takes connections */
@@ -107,6 +108,11 @@ void at_reactor_observe(at_reactor *reactor, at_reactor_look *look);
  * owns: the caller gets what is in the list */
 at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
                                   int *spare_count);
+
+/* Take of its batch what `takers` others would have of it if they shared it evenly: the
+ * last, which would wait for longest. As at_reactor_take_from otherwise. */
+at_newcomer *at_reactor_take_share(at_reactor *reactor, int takers, at_newcomer **spare,
+                                   int *spare_count);
 
 /* Since when has the owner begun no batch though it was asked to, in ns; 0: it has
  * begun one since the last call. Asks again. ctx: any; guarded by the service's mutex

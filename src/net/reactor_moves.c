@@ -156,11 +156,59 @@ static void tell(at_reactor *reactor, at_connection *connection, unsigned ready)
     connection->told |= ready;
 }
 
+/* How many events of the batch the owner has begun with. Caller holds the mutex. */
+static unsigned begun_of_batch(const at_reactor *reactor)
+{
+    unsigned undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
+    return undone < reactor->batch_count ? reactor->batch_count - undone : 0;
+}
+
+/* Something to read, of a connection that rests: it is taken, into the list. Caller
+ * holds the mutex. */
+static bool take_ready(at_reactor *reactor, const at_poll_event *event,
+                       at_newcomer **spare, int *spare_count, at_newcomer **list)
+{
+    const unsigned ending = AT_POLL_HANGUP | AT_POLL_PEER_SHUT;
+    if ((event->ready & ending) || !(event->ready & AT_POLL_READABLE) ||
+        *spare_count == 0 ||
+        !at_reactor_take(reactor, event->user, spare[*spare_count - 1])) {
+        return false;
+    }
+    at_newcomer *newcomer = spare[--*spare_count];
+    newcomer->next = *list;
+    *list = newcomer;
+    return true;
+}
+
+at_newcomer *at_reactor_take_share(at_reactor *reactor, int takers, at_newcomer **spare,
+                                   int *spare_count)
+{
+    at_newcomer *list = NULL;
+    (void)pthread_mutex_lock(&reactor->mutex);
+    unsigned begun = begun_of_batch(reactor);
+    unsigned undone = reactor->batch_count - begun;
+    unsigned share = undone * (unsigned)takers / ((unsigned)takers + 1);
+    for (unsigned i = reactor->batch_count; i > begun && share > 0; i--) {
+        const at_poll_event *event = &reactor->batch[i - 1];
+        if (is_connection(reactor, event->user) &&
+            take_ready(reactor, event, spare, spare_count, &list)) {
+            share--;
+        }
+    }
+    if (list != NULL) {
+        atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&reactor->mutex);
+    if (list != NULL) {
+        at_wakefd_set(reactor->wake);
+    }
+    return list;
+}
+
 at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
                                   int *spare_count)
 {
     at_poll_event events[AT_POLL_BATCH];
-    const unsigned ending = AT_POLL_HANGUP | AT_POLL_PEER_SHUT;
     (void)pthread_mutex_lock(&reactor->mutex);
     at_newcomer *list = reactor->inbox;
     reactor->inbox = NULL;
@@ -168,8 +216,7 @@ at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
         atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
     }
     /* What the owner has in its hands and has not begun with, then what is ready. */
-    unsigned undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
-    unsigned begun = undone < reactor->batch_count ? reactor->batch_count - undone : 0;
+    unsigned begun = begun_of_batch(reactor);
     int count = at_poll_wait(reactor->set, events, 0);
     bool disturbed = false;
     for (int i = -(int)(reactor->batch_count - begun); i < count; i++) {
@@ -178,12 +225,7 @@ at_newcomer *at_reactor_take_from(at_reactor *reactor, at_newcomer **spare,
         if (!is_connection(reactor, event->user)) {
             continue;
         }
-        if (!(event->ready & ending) && (event->ready & AT_POLL_READABLE) &&
-            *spare_count > 0 &&
-            at_reactor_take(reactor, event->user, spare[*spare_count - 1])) {
-            at_newcomer *newcomer = spare[--*spare_count];
-            newcomer->next = list;
-            list = newcomer;
+        if (take_ready(reactor, event, spare, spare_count, &list)) {
             disturbed = true;
         } else if (i >= 0) {
             tell(reactor, event->user, event->ready);
@@ -204,8 +246,8 @@ void at_reactor_observe(at_reactor *reactor, at_reactor_look *look)
 {
     look->batches = atomic_load_explicit(&reactor->batches, memory_order_relaxed);
     look->busy = atomic_load_explicit(&reactor->busy, memory_order_relaxed);
-    look->waiting = atomic_load_explicit(&reactor->undone, memory_order_relaxed) != 0 ||
-                    at_poll_any(&reactor->set, 1, 0);
+    look->undone = atomic_load_explicit(&reactor->undone, memory_order_relaxed);
+    look->waiting = look->undone != 0 || at_poll_any(&reactor->set, 1, 0);
     look->open = at_reactor_is_open(reactor);
 }
 

@@ -24,11 +24,6 @@ enum { PASS_TIMEOUT_MS = 1000 }; /* for room in the passage, when a process reti
 
 static const int64_t SECOND_NS = 1000000000;
 
-enum {
-    LOOK_MS = 1,        /* between two looks of the balancer, while there is work */
-    LOOK_ALONE_MS = 50, /* with one worker there is nobody to help it: it is watched */
-};
-
 void at_service_limits_init(at_service_limits *limits)
 {
     *limits = (at_service_limits){
@@ -264,6 +259,7 @@ int at_service_join(at_service *service, at_reactor *reactor)
     for (int i = 0; i < AT_REACTORS_MAX && result == AT_ELIMIT; i++) {
         if (service->reactors[i] == NULL) {
             service->reactors[i] = reactor;
+            service->sights[i] = (at_sight){0};
             result = 0;
         }
     }
@@ -422,128 +418,4 @@ bool at_service_place(at_service *service, at_reactor *self, at_newcomer *newcom
     /* The others take what is in the passage when they have time, which is soon: they
      * are many, or idle. */
     return placed || (retiring && at_service_pass(service, newcomer, PASS_TIMEOUT_MS));
-}
-
-/* ---- the balancer --------------------------------------------------------- */
-
-void at_service_nudge(at_service *service)
-{
-    at_balancer *balancer =
-        atomic_load_explicit(&service->balancer, memory_order_acquire);
-    if (balancer != NULL) {
-        at_balancer_nudge(balancer);
-    }
-}
-
-int at_service_sets(at_service *service, int *descriptors)
-{
-    int count = 0;
-    (void)pthread_mutex_lock(&service->mutex);
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = service->reactors[i];
-        if (reactor != NULL && !at_reactor_is_given_up(reactor)) {
-            descriptors[count++] = at_reactor_descriptor(reactor);
-        }
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    return count;
-}
-
-/* Give each of the list to one of `idle` in turn. */
-static void deal(at_service *service, at_newcomer *list, at_reactor **idle,
-                 int idle_count, int *turn)
-{
-    while (list != NULL) {
-        at_newcomer *newcomer = list;
-        list = newcomer->next;
-        if (at_reactor_post(idle[(*turn)++ % idle_count], newcomer) < 0 &&
-            !at_service_place_locked(service, NULL, newcomer)) {
-            at_newcomer_close(newcomer);
-        }
-    }
-}
-
-/* Every reactor of this process is busy: what waits for them can be served by another
- * process, if one has time; it takes it then. What it does not take comes back. Caller
- * holds the mutex. */
-static void offer_to_others(at_service *service, at_reactor *stuck, at_newcomer **spare,
-                            int *spare_count)
-{
-    if (!at_service_has_passage(service) || service->tls != NULL ||
-        !at_reactor_is_open(stuck)) {
-        return;
-    }
-    at_newcomer *list = at_reactor_take_from(stuck, spare, spare_count);
-    while (list != NULL) {
-        at_newcomer *newcomer = list;
-        list = newcomer->next;
-        if (!at_service_pass(service, newcomer, 0) &&
-            at_reactor_post(stuck, newcomer) < 0 &&
-            !at_service_place_locked(service, NULL, newcomer)) {
-            at_newcomer_close(newcomer);
-        }
-    }
-}
-
-/* One that has been in its batch for a look is watched: what comes for it wakes the
- * balancer at once. Edge-triggered, since what the balancer cannot take stays ready. */
-static void watch_busy(at_reactor *reactor, bool long_busy, int alerts)
-{
-    if (long_busy != at_reactor_is_watched(reactor)) {
-        int set = at_reactor_descriptor(reactor);
-        if (!long_busy) {
-            at_poll_remove(alerts, set);
-        } else if (at_poll_add(alerts, set, AT_POLL_READABLE | AT_POLL_EDGE, reactor) <
-                   0) {
-            return; /* for want of memory: it is looked at each millisecond */
-        }
-        at_reactor_set_watched(reactor, long_busy);
-    }
-}
-
-bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_count,
-                        int alerts, int *look_ms)
-{
-    at_reactor *idle[AT_REACTORS_MAX], *stuck[AT_REACTORS_MAX], *late[AT_REACTORS_MAX];
-    int idle_count = 0, stuck_count = 0, late_count = 0, open_count = 0, turn = 0;
-    int64_t most_ns = service->limits.queue_delay_ns;
-    bool active = false;
-    (void)pthread_mutex_lock(&service->mutex);
-    for (int i = 0; i < AT_REACTORS_MAX; i++) {
-        at_reactor *reactor = service->reactors[i];
-        if (reactor == NULL || at_reactor_is_given_up(reactor)) {
-            continue; /* the set of one that is given up is ready for ever */
-        }
-        at_reactor_look look;
-        at_reactor_observe(reactor, &look);
-        bool moved_on = look.batches != service->seen[i];
-        at_reactor_see(reactor, look.waiting && !moved_on, look.busy && !moved_on);
-        service->seen[i] = look.batches;
-        watch_busy(reactor, look.busy && !moved_on, alerts);
-        active = active || moved_on || look.waiting || look.busy;
-        open_count += look.open;
-        if (look.open && most_ns != 0 && at_reactor_stuck_ns(reactor) > most_ns) {
-            late[late_count++] = reactor;
-        }
-        if (look.waiting && !moved_on) {
-            at_reactor_set_stuck(reactor, true);
-            stuck[stuck_count++] = reactor;
-        } else if (!look.waiting && !look.busy && look.open) {
-            idle[idle_count++] = reactor;
-        }
-    }
-    for (int i = 0; i < stuck_count && idle_count > 0; i++) {
-        deal(service, at_reactor_take_from(stuck[i], spare, spare_count), idle,
-             idle_count, &turn);
-    }
-    for (int i = 0; i < stuck_count && idle_count == 0; i++) {
-        offer_to_others(service, stuck[i], spare, spare_count);
-    }
-    if (service->guard != NULL) {
-        at_service_relieve(service, late, late_count, open_count, spare, spare_count);
-    }
-    *look_ms =
-        open_count > 1 || at_service_has_passage(service) ? LOOK_MS : LOOK_ALONE_MS;
-    (void)pthread_mutex_unlock(&service->mutex);
-    return active;
 }

@@ -15,6 +15,16 @@
 #include "net/static.h"
 #include "net/tls.h"
 
+/* What the balancer remembers of a reactor from look to look. */
+typedef struct at_sight {
+    uint64_t batches; /* begun, at the last look */
+    unsigned undone;  /* events of the batch not begun, likewise */
+    int64_t batch_ns; /* when the present number of batches was first seen */
+    int64_t step_ns;  /* when it was first seen at its present step */
+    int64_t
+        rested_ns; /* since when it has had nothing to do; 0: it had at the last look */
+} at_sight;
+
 struct at_service {
     at_shared shared;
     uint64_t number;                 /* fixed after init */
@@ -25,11 +35,11 @@ struct at_service {
     int passage_out;          /* fixed once the first reactor has joined; -1: none */
     at_static_mounts *mounts; /* fixed once the first reactor has joined; or NULL */
     pthread_mutex_t mutex;
-    bool draining;                   /* guarded: mutex */
-    bool retiring;                   /* guarded: mutex; other processes go on */
-    at_tls_context *tls;             /* guarded: mutex; a reference, or NULL */
-    _Atomic(at_balancer *) balancer; /* NULL until there are two reactors */
-    uint64_t seen[AT_REACTORS_MAX];  /* guarded: mutex; batches, by the balancer */
+    bool draining;                         /* guarded: mutex */
+    bool retiring;                         /* guarded: mutex; other processes go on */
+    at_tls_context *tls;                   /* guarded: mutex; a reference, or NULL */
+    _Atomic(at_balancer *) balancer;       /* NULL until there are two reactors */
+    at_sight sights[AT_REACTORS_MAX];      /* guarded: mutex; by place */
     at_reactor *reactors[AT_REACTORS_MAX]; /* guarded: mutex; NULL: an empty place */
     at_boards boards;                      /* fixed once the first reactor has joined */
     at_board *board;                       /* likewise; ours of them */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "check.h"
 #include "net/reactor.h"
 #include "sys/clock.h"
@@ -13,7 +14,7 @@
 
 /* /hello says whose reactor answers; /burn keeps its thread until the test lets it go,
  * /half between its answer's head and its body, /short for two milliseconds; /echo
- * answers with the size of the body. */
+ * answers with the size of the body. While /share runs, one other shares the batch. */
 typedef struct side {
     at_service *service;
     at_reactor *reactor;
@@ -23,6 +24,8 @@ typedef struct side {
     atomic_bool *let_go;
     uint64_t body_bytes; /* of the one /echo */
     int forgotten;
+    at_newcomer *shared; /* what /share gave */
+    unsigned undone;     /* of the batch, when it did */
 } side;
 
 static const char *why;
@@ -74,12 +77,40 @@ static void take_body(side *self, at_exchange *exchange)
     }
 }
 
+static void take_share(void *argument)
+{
+    side *self = argument;
+    at_newcomer *spare[8];
+    int count = 0;
+    while (count < 8) {
+        spare[count] = at_alloc(sizeof **spare);
+        CHECK(spare[count] != NULL);
+        count++;
+    }
+    at_reactor_look look;
+    at_reactor_observe(self->reactor, &look);
+    self->undone = look.undone;
+    self->shared = at_reactor_take_share(self->reactor, 1, spare, &count);
+    while (count > 0) {
+        at_free(spare[--count]);
+    }
+}
+
+static void share(side *self)
+{
+    at_thread other;
+    CHECK(at_thread_start(&other, "other", take_share, self, NULL) == 0);
+    at_thread_join(&other);
+}
+
 static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
 {
     side *self = context;
     *at_exchange_connection_user(exchange) = self;
     if (at_h1_equal(head->path, "/burn")) {
         burn(self);
+    } else if (at_h1_equal(head->path, "/share")) {
+        share(self);
     } else if (at_h1_equal(head->path, "/half")) {
         say_name_in_halves(self, exchange);
         return;
@@ -293,6 +324,62 @@ static void next_request_at_an_idle_reactor(void)
     }
     tear_down(&fixture);
     CHECK(fixture.sides[0].forgotten + fixture.sides[1].forgotten >= 6);
+}
+
+/* Run the one reactor until it has had so many requests. */
+static void run_until(fixture *fixture, uint64_t requests)
+{
+    at_reactor_stats stats;
+    do {
+        at_reactor_run(fixture->sides[0].reactor, 20);
+        CHECK(at_service_stats(fixture->service, 0, &stats));
+    } while (stats.tally.words[AT_COUNT_REQUESTS] < requests);
+}
+
+/* Of a batch that goes on, half of what is not begun is another's. */
+static void batch_is_shared_evenly(void)
+{
+    enum { MANY = 6 };
+    fixture fixture;
+    set_up(&fixture);
+    side *self = &fixture.sides[0];
+    CHECK(at_reactor_open(&self->reactor, fixture.service, &hooks, self, NULL) == 0);
+    int clients[MANY];
+    for (int i = 0; i < MANY; i++) {
+        clients[i] = dial(&fixture);
+        say(clients[i], GET("/hello"));
+    }
+    run_until(&fixture, MANY);
+    for (int i = 0; i < MANY; i++) {
+        CHECK(hear(clients[i]) == 'a');
+    }
+    say(clients[0], GET("/share"));
+    for (int i = 1; i < MANY; i++) {
+        say(clients[i], GET("/hello"));
+    }
+    run_until(&fixture, MANY + 1);
+    unsigned taken = 0, left = 0;
+    for (at_newcomer *next; self->shared != NULL; self->shared = next) {
+        next = self->shared->next;
+        CHECK(self->shared->moved);
+        at_newcomer_close(self->shared);
+        taken++;
+    }
+    run_until(&fixture, MANY + MANY - taken);
+    CHECK(taken == self->undone / 2);
+    for (int i = 0; i < MANY; i++) {
+        char byte;
+        if (recv(clients[i], &byte, 1, MSG_PEEK) == 1) {
+            CHECK(hear(clients[i]) == 'a');
+        } else {
+            left++; /* it was closed, with a request in it */
+        }
+        (void)close(clients[i]);
+    }
+    CHECK(left == taken);
+    at_reactor_close(self->reactor);
+    at_service_unref(fixture.service);
+    CHECK(self->forgotten == MANY);
 }
 
 static void new_connection_at_an_idle_reactor(void)
@@ -678,6 +765,7 @@ int main(void)
     RUN(given_up_owner_stays_away);
     RUN(closed_reactor_gives_what_rests);
     RUN(next_request_at_an_idle_reactor);
+    RUN(batch_is_shared_evenly);
     RUN(new_connection_at_an_idle_reactor);
     RUN(running_requests_stay);
     RUN(drained_reactor_gives_its_connections);
