@@ -10,6 +10,8 @@ Inside each worker of a cluster, where it takes the place of the thread pool::
     dask worker tcp://scheduler:8786 --preload atoll.dask --nthreads 4
 
 The worker then runs its tasks in as many interpreters as it has threads, in one process.
+Its thread pool stays as the executor "threads": for tasks that ask for their worker, or
+that share something with it, there is ``dask.annotate(executor="threads")``.
 See https://docs.dask.org/en/stable/scheduling.html and
 https://docs.dask.org/en/stable/deploying-cli.html#preload-scripts.
 """
@@ -96,10 +98,12 @@ def use_in_worker(worker: Any, pool: Pool | None = None) -> Pool:
         pool: The pool, or None for a new one.
 
     Returns:
-        The pool; the worker shuts it down when it closes.
+        The pool; the worker shuts it down when it closes. The thread pool that was there
+        is its executor "threads".
     """
     if pool is None:
         pool = Pool(worker.state.nthreads, name="atoll-dask")
+    worker.executors.setdefault("threads", worker.executors["default"])
     worker.executors["default"] = pool
     return pool
 

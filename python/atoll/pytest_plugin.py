@@ -33,6 +33,9 @@ _REPORT, _START, _FINISH, _ERROR, _DONE = range(5)
 _NOT_PASSED_ON = {"atoll", "usepdb", "trace", "plugins", "pastebin", "collectonly"}
 
 
+_LOADED = "ignore:Module already imported so cannot be rewritten; atoll"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare ``--atoll``."""
     parser.getgroup("atoll").addoption(
@@ -164,6 +167,9 @@ def _options(config: pytest.Config) -> dict[str, Any]:
     options["rootdir"] = str(config.rootpath)
     if config.inipath is not None:
         options["inifilename"] = str(config.inipath)
+    # pytest rewrites the assertions of plugins, and warns of atoll: it is loaded
+    # already where it runs a file. With `filterwarnings = error` that would be the end.
+    options["pythonwarnings"] = [*(options.get("pythonwarnings") or ()), _LOADED]
     # Selected already; the node IDs say which.
     options.update(keyword="", markexpr="", deselect=None, lf=False, failedfirst=False)
     return options

@@ -114,7 +114,9 @@ class TestDask:
     def test_two_workers_of_a_cluster(self) -> None:
         distributed = pytest.importorskip("distributed")
 
-        async def session() -> tuple[list[int], set[int], int]:
+        import dask
+
+        async def session() -> tuple[list[int], set[int], int, str]:
             preload = {"preload": ["atoll.dask"], "nthreads": 2, "host": "127.0.0.1"}
             async with (
                 distributed.Scheduler(host="127.0.0.1", port=0, dashboard=False) as it,
@@ -125,12 +127,15 @@ class TestDask:
                 squares = await client.gather(client.map(square, range(40)))
                 where = await client.gather(client.map(here, range(40), pure=False))
                 total = await client.submit(sum, client.map(square, range(10)))
-                return squares, set(where), total
+                with dask.annotate(executor="threads"):
+                    asks = client.submit(lambda: distributed.get_worker().address)
+                return squares, set(where), total, await asks
 
-        squares, where, total = asyncio.run(asyncio.wait_for(session(), 120))
+        squares, where, total, address = asyncio.run(asyncio.wait_for(session(), 120))
         assert squares == [i * i for i in range(40)]
         assert 0 not in where
         assert total == 285
+        assert address.startswith("tcp://")
 
 
 SUITE = {
@@ -169,6 +174,12 @@ class TestPytest:
         run = self.run(tmp_path, "--atoll", "2")
         assert "No module named 'no_such_module'" in run.stdout
         assert run.returncode == 2
+
+    def test_warnings_may_be_errors(self, tmp_path: Path) -> None:
+        (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+        run = self.run(tmp_path, "--atoll", "2", "test_good.py")
+        assert "2 passed" in run.stdout
+        assert run.returncode == 0
 
     def test_selection_is_kept(self, tmp_path: Path) -> None:
         run = self.run(tmp_path, "--atoll", "2", "test_bad.py", "-k", "test_n")

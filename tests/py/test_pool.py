@@ -207,10 +207,6 @@ def test_map_times_out(pool):
         next(results)
 
 
-def test_progress(pool, capsys):
-    assert list(pool.map(abs, range(5), progress=True)) == list(range(5))
-
-
 # ---- cancelling and time ----
 
 

@@ -19,9 +19,10 @@ from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
 from atoll._pool.future import PoolFuture, finish, tell
 from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
-from atoll._pool.maps import Maps, with_progress
+from atoll._pool.maps import Maps
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
+from atoll._pool.progress import with_progress
 from atoll._pool.results import (
     NOTICE,
     BrokenPool,
@@ -342,7 +343,7 @@ class Pool(Executor):
             chunksize: How many calls go in one task; by default as many as take about
                 5 ms, as measured.
             buffersize: How many calls may be ahead of the result that is asked for.
-            progress: Show a progress bar.
+            progress: Show a progress bar on standard error: of rich or tqdm.
         """
         return self._map(True, fn, iterables, timeout, chunksize, buffersize, progress)
 

@@ -72,7 +72,8 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
         try:
             raise self._exception
         finally:
-            del self  # a frame that the traceback keeps need not keep the future
+            # A frame that the traceback keeps need not keep the future.
+            self = None  # type: ignore[assignment]  # IPython looks for it by name
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None.

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from atoll._errors import ClosedError, NotShareableError
@@ -18,7 +18,7 @@ from atoll._pool.worker import run_chunk
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["Maps", "with_progress"]
+__all__ = ["Maps"]
 
 _ITEM = re.compile(r"args\[1\]\[(\d+)\]\[(\d+)\]")
 _RESULT = re.compile(r"result\[1\]\[(\d+)\]")
@@ -79,16 +79,6 @@ class Maps:
                 feed.fill(complete=True)
             except Exception as error:  # of the input, say: for who takes the results
                 feed.failure = error
-
-
-def with_progress(
-    results: Iterator[Any], iterables: tuple[Iterable[Any], ...]
-) -> Iterator[Any]:
-    """`results` with a progress bar."""
-    from rich.progress import track
-
-    lengths = [len(i) for i in iterables if isinstance(i, Sized)]
-    return iter(track(results, total=min(lengths) if lengths else None, description=""))
 
 
 def _as_mapped(error: NotShareableError, first: int) -> NotShareableError:

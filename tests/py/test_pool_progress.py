@@ -1,0 +1,37 @@
+"""`progress=True`: on standard error, with what is installed."""
+
+import sys
+
+import pytest
+
+import atoll
+
+BARS = {"rich": "rich.progress", "tqdm": "tqdm.auto"}
+
+
+@pytest.mark.parametrize("bar", ["rich", "tqdm", None])
+@pytest.mark.parametrize("endless", [False, True])
+def test_progress(bar, endless, capsys, monkeypatch):
+    for name, module in BARS.items():
+        if name == bar:
+            pytest.importorskip(module)
+        else:
+            monkeypatch.setitem(sys.modules, module, None)
+    items = (n for n in range(5)) if endless else range(5)
+    with atoll.Pool(1, model="threads") as pool:
+        assert list(pool.map(abs, items, progress=True)) == list(range(5))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err
+    if bar != "rich":
+        assert ("5it" if bar and endless else "5" if endless else "5/5") in told.err
+
+
+def test_a_count_tells_how_far_it_came(capsys, monkeypatch):
+    for module in BARS.values():
+        monkeypatch.setitem(sys.modules, module, None)
+    with atoll.Pool(1, model="threads") as pool:
+        results = pool.map(lambda n: 1 // (2 - n), range(5), progress=True)
+        with pytest.raises(ZeroDivisionError):
+            list(results)
+    assert capsys.readouterr().err == "2/5\n"
