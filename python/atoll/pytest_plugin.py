@@ -169,7 +169,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         options["inifilename"] = str(config.inipath)
     # pytest rewrites the assertions of plugins, and warns of atoll: it is loaded
     # already where it runs a file. With `filterwarnings = error` that would be the end.
-    options["pythonwarnings"] = [*(options.get("pythonwarnings") or ()), _LOADED]
+    options["pythonwarnings"] = [*(config.option.pythonwarnings or ()), _LOADED]
     # Selected already; the node IDs say which.
     options.update(keyword="", markexpr="", deselect=None, lf=False, failedfirst=False)
     return options
