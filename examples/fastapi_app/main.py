@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import numpy as np
-import orjson
 from fastapi import BackgroundTasks, FastAPI, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
@@ -74,6 +73,8 @@ async def svd(
 @app.get("/orjson")
 async def fast_json() -> Response:
     """An array that orjson writes without making Python numbers of it."""
+    import orjson  # here: it has no wheel for free-threaded Python
+
     body = orjson.dumps(
         {"values": np.arange(100, dtype=np.float64)}, option=orjson.OPT_SERIALIZE_NUMPY
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from atoll.cli import bench
+from atoll.cli import bench, bench_web
 from atoll.cli.bench_page import svg_bars
 
 BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
@@ -57,6 +57,16 @@ def test_another_python_takes_part():
     assert other.label.startswith("3.")
     row, reason = bench._measure(sys.executable, "threads", 1, True)
     assert reason == "" and row["CPU-bound tasks/s, 1 worker"] > 0
+
+
+def test_the_server_of_another_python_is_measured(tmp_path):
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\ntouch {tmp_path}/used\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    rate = bench_web.measure_web("atoll threads", 1, True, str(other))
+    assert rate is not None and rate > 0
+    assert (tmp_path / "used").exists()
+    assert bench_web.measure_web("threads", 1, True, str(other)) is None
 
 
 def test_what_is_no_python_is_refused(tmp_path):

@@ -174,7 +174,9 @@ print(seen == [_interpreters.get_current()[0]] and seen != [0], flush=True)
 """
     without = run_without("foreign-threads", source)
     remedied = run(source)
-    assert without.words != ["True"] and without.code != 0, without
+    assert without.words != ["True"], without
+    if not FREE_THREADED:  # who asks for a GIL that is another's stops at the exit
+        assert without.code != 0, without
     assert (remedied.code, remedied.words) == (0, ["True"]), remedied
 
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +145,8 @@ def test_a_listener_of_its_own(tmp_path: Path) -> None:
         assert sum(samples["atoll_requests_total" + one] for one in workers) == 1
         assert samples['atoll_requests_total{worker="control"}'] >= 3
         for one in workers:
-            assert samples["atoll_worker_memory_bytes" + one] > 1 << 20
+            if "t" not in sys.abiflags:  # threads of one interpreter have one heap
+                assert samples["atoll_worker_memory_bytes" + one] > 1 << 20
             last = f'{one[:-1]},le="+Inf"}}'
             count = samples["atoll_latency_seconds_count" + one]
             assert samples["atoll_latency_seconds_bucket" + last] == count

@@ -96,7 +96,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_requests_sockets_and_lifespan(tmp_path: Path, model: str) -> None:
     with serving(tmp_path, APP, *MODELS[model]) as server:
-        server.wait_for("all 2 workers serve" if model != "threads" else "listening")
+        server.wait_for("all 2 workers serve")
         seen = different(server, 4 if model == "both" else 2)
         processes = {who.split()[0] for who in seen}
         assert len(processes) == (2 if model in OF_PROCESSES else 1)

@@ -526,8 +526,11 @@ class Supervisor:
                 if other is not worker and not self._stopping:
                     self._start(other)
         if all(w.ready for w in self.workers):
-            if len(self.workers) > 1 and self.orders is None:
-                logger.info("all %d workers serve", len(self.workers))
+            count = len(self.workers)
+            if self.plan.model == "threads" and not self.plan.processes:
+                count = self.plan.loops
+            if count > 1 and self.orders is None:
+                logger.info("all %d workers serve", count)
             if self.orders is not None and not self._all_served:
                 self.orders.report(event="ready", threads=[])
             self._all_served = True

@@ -104,9 +104,7 @@ def measure_all(workers: int, quick: bool, others: list[Other]) -> dict[str, Any
         if row is None:
             failed[label] = reason
             continue
-        web = None
-        if python == sys.executable:
-            web = bench_web.measure_web(name, workers, quick)
+        web = bench_web.measure_web(name, workers, quick, python)
         rows[label] = row | {_WEB: web}
     return {
         "python": platform.python_version(),

@@ -34,11 +34,11 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def servers(workers: int, port: int) -> dict[str, list[str]]:
+def servers(workers: int, port: int, python: str) -> dict[str, list[str]]:
     """Command lines by contender: what runs the application with so many workers."""
     name = "atoll.cli.bench_web:app"
     main = "from atoll.cli import main; main()"
-    atoll = [sys.executable, "-c", main, "serve", name]
+    atoll = [python, "-c", main, "serve", name]
     atoll += ["--port", str(port), "--workers", str(workers), "--log-level", "error"]
     atoll += ["--no-access-log"]
     found = {
@@ -47,7 +47,7 @@ def servers(workers: int, port: int) -> dict[str, list[str]]:
     }
     if importlib.util.find_spec("uvicorn") is not None:
         found["multiprocessing"] = [
-            *(sys.executable, "-m", "uvicorn", name, "--port", str(port)),
+            *(python, "-m", "uvicorn", name, "--port", str(port)),
             *("--workers", str(workers), "--log-level", "error", "--no-access-log"),
         ]
     return found
@@ -96,10 +96,20 @@ def load(port: int, connections: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - began)
 
 
-def measure_web(name: str, workers: int, quick: bool) -> float | None:
-    """Requests a second of a contender; None: it has no server here."""
+def measure_web(
+    name: str, workers: int, quick: bool, python: str = sys.executable
+) -> float | None:
+    """Requests a second of a contender; None: it has no server here.
+
+    Args:
+        name: The contender.
+        workers: How many workers it has.
+        quick: For half a second only.
+        python: The Python that it runs on, which has atoll installed if it is one of
+            atoll's.
+    """
     port = _free_port()
-    command = servers(workers, port).get(name)
+    command = servers(workers, port, python).get(name)
     if command is None:
         return None
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:

@@ -192,24 +192,29 @@ class Interpreter:
         _known[id] = self
         return self
 
+    # The functions, not their module: where an object outlives the modules, as on a
+    # free-threaded build, its names are None by then.
     def __del__(
         self,
-        _atoll: Any = _atoll,
+        _unref: Any = _atoll.interpreter_unref,
+        _state: Any = _atoll.interpreter_state,
+        _begin: Any = _atoll.interpreter_close_begin,
+        _reap: Any = _atoll.interpreter_reap,
         _close: Any = _interpreter._close,
         _timeout: float = _CLOSE_TIMEOUT,
     ) -> None:
         if not getattr(self, "_ours", False):
             return
         self._ours = False
-        if _atoll.interpreter_unref(self._id) != 0:
+        if _unref(self._id) != 0:
             return
         # The last one: what it sent is unbound when this returns, as PEP 734 has it.
-        state = _atoll.interpreter_state(self._id)
+        state = _state(self._id)
         if state == "idle":
             _close(self._id, _timeout)
         elif state == "running":
-            _atoll.interpreter_close_begin(self._id, _timeout)
-            _atoll.interpreter_reap(self._id)
+            _begin(self._id, _timeout)
+            _reap(self._id)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._id})"
