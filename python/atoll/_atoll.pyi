@@ -516,7 +516,12 @@ class Service:
     def count_restart(self, why: str, /) -> None: ...
     def metrics(self) -> str: ...
     def set_overload(
-        self, queue_delay: float, running: int, connections: int, /
+        self,
+        queue_delay: float,
+        running: int,
+        connections: int,
+        connections_here: int,
+        /,
     ) -> None: ...
     def set_control(
         self, metrics: str, health: str, ready: str, workers: int, /

@@ -399,7 +399,8 @@ static PyMethodDef service_methods[] = {
      "join_boards(descriptor, place): be one of those processes; takes the "
      "descriptor."},
     {"set_overload", at_server_set_overload, METH_VARARGS,
-     "set_overload(queue_delay, running, connections): when to answer 503."},
+     "set_overload(queue_delay, running, connections, connections_here): when to "
+     "answer 503."},
     {"set_control", at_server_set_control, METH_VARARGS,
      "set_control(metrics, health, ready, workers): the server's own paths."},
     {"listen_control", at_server_listen_control, METH_VARARGS,

@@ -86,13 +86,14 @@ PyObject *at_server_set_overload(PyObject *self, PyObject *arguments)
 {
     double delay_s;
     unsigned running;
-    unsigned long long connections;
-    if (!PyArg_ParseTuple(arguments, "dIK:set_overload", &delay_s, &running,
-                          &connections)) {
+    unsigned long long connections, here;
+    if (!PyArg_ParseTuple(arguments, "dIKK:set_overload", &delay_s, &running,
+                          &connections, &here)) {
         return NULL;
     }
     int64_t delay_ns = delay_s > 0 && delay_s < 9e9 ? (int64_t)(delay_s * 1e9) : 0;
-    at_service_set_overload(at_server_service_of(self), delay_ns, running, connections);
+    at_service_set_overload(at_server_service_of(self), delay_ns, running, connections,
+                            here);
     Py_RETURN_NONE;
 }
 

@@ -36,6 +36,7 @@ struct at_board {
     _Alignas(64) atomic_int number; /* of the process, and 2; 0: never used */
     atomic_bool lives;              /* the process has not ended */
     atomic_int process;             /* the system's number; 0: not begun */
+    atomic_llong stopped_ns;        /* since when readers have seen it stopped, or 0 */
     atomic_ullong restarts[AT_RESTARTS];
     atomic_ullong told[AT_TOLDS];
     uint64_t before[AT_TOLDS]; /* writer: the process; by those that had the board */
@@ -290,6 +291,25 @@ void at_board_tell(at_board *board, at_told what, uint64_t count)
 /* ---- reading ------------------------------------------------------------------------
  */
 
+/* For how long a process has been stopped by a signal, as far as readers have seen. It
+ * cannot tell itself, and what it told last stays as it is; so it is looked at. */
+static int64_t stopped_ns(at_board *board, int64_t now_ns)
+{
+    int id = atomic_load(&board->process);
+    if (id == 0 || id == at_process_number() || !atomic_load(&board->lives)) {
+        return 0;
+    }
+    if (!at_process_is_stopped(id)) {
+        atomic_store(&board->stopped_ns, 0);
+        return 0;
+    }
+    long long since_ns = 0;
+    if (atomic_compare_exchange_strong(&board->stopped_ns, &since_ns, now_ns)) {
+        since_ns = now_ns;
+    }
+    return since_ns < now_ns ? now_ns - since_ns : 1;
+}
+
 /* Add one record of the worker to what is known of it. */
 static void add_record(const at_record *record, bool is_own, bool lives, int process,
                        int64_t now_ns, at_worker_stats *stats)
@@ -323,13 +343,15 @@ bool at_boards_worker(const at_boards *boards, const at_board *own, int process,
     *stats =
         (at_worker_stats){.worker = worker, .interpreter_id = -1, .heap_bytes = -1};
     bool known = false;
-    int64_t now_ns = at_clock_ns();
-    const at_board *board;
+    int64_t now_ns = at_clock_ns(), stopped = 0;
+    at_board *board;
     for (int i = 0; (board = at_boards_at(boards, i)) != NULL; i++) {
         if (atomic_load(&board->number) != process + 2) {
             continue;
         }
         bool lives = atomic_load(&board->lives);
+        int64_t here_ns = stopped_ns(board, now_ns);
+        stopped = here_ns > stopped ? here_ns : stopped;
         int id = atomic_load(&board->process);
         for (int at = 0; at < heading_of(boards)->record_count; at++) {
             unsigned number = atomic_load(&board->records[at].number);
@@ -341,6 +363,9 @@ bool at_boards_worker(const at_boards *boards, const at_board *own, int process,
             }
         }
     }
+    if (stats->thread != 0 && stats->stuck_ns < stopped) {
+        stats->stuck_ns = stopped;
+    }
     return known;
 }
 
@@ -349,11 +374,13 @@ void at_boards_process(const at_boards *boards, int process, int64_t most_ns,
 {
     *stats = (at_process_stats){0};
     int64_t now_ns = at_clock_ns();
-    const at_board *board;
+    at_board *board;
     for (int i = 0; (board = at_boards_at(boards, i)) != NULL; i++) {
         if (atomic_load(&board->number) != process + 2 || !atomic_load(&board->lives)) {
             continue;
         }
+        bool stopped = stopped_ns(board, now_ns) != 0;
+        stats->stopped = stats->stopped || stopped;
         int id = atomic_load(&board->process);
         if (id != 0 && stats->count < (int)(sizeof stats->ids / sizeof *stats->ids)) {
             stats->ids[stats->count++] = id;
@@ -370,10 +397,32 @@ void at_boards_process(const at_boards *boards, int process, int64_t most_ns,
             }
             stats->id = id;
             stats->open++;
-            stats->able += at_record_stuck_ns(record, now_ns) <= most_ns &&
+            stats->able += !stopped && at_record_stuck_ns(record, now_ns) <= most_ns &&
                            !atomic_load(&record->refusing);
         }
     }
+}
+
+uint64_t at_boards_load(const at_boards *boards)
+{
+    uint64_t sum = 0;
+    const at_board *board;
+    for (int i = 0; (board = at_boards_at(boards, i)) != NULL; i++) {
+        if (atomic_load(&board->number) == 0 || !atomic_load(&board->lives)) {
+            continue;
+        }
+        for (int at = 0; at < heading_of(boards)->record_count; at++) {
+            const at_record *record = &board->records[at];
+            unsigned number = atomic_load(&record->number);
+            if (number == 0) {
+                break;
+            }
+            if (number != AT_WORKER_GUARD + 1) {
+                sum += atomic_load_explicit(&record->load, memory_order_relaxed);
+            }
+        }
+    }
+    return sum;
 }
 
 bool at_boards_all_came(const at_boards *boards)

@@ -128,9 +128,14 @@ typedef struct at_process_stats {
     int id;    /* the system's; 0: none lives */
     int count; /* that live: two while one takes over from another */
     int ids[8];
-    int open; /* workers that take connections */
-    int able; /* and that requests do not wait too long for */
+    int open;     /* workers that take connections */
+    int able;     /* and that requests do not wait too long for */
+    bool stopped; /* by a signal: it serves when it is continued */
 } at_process_stats;
+
+/* Connections of all processes that live, but those of control listeners. Counted
+ * while others come and go. */
+uint64_t at_boards_load(const at_boards *boards);
 
 /* `most_ns`: how long requests may wait. */
 void at_boards_process(const at_boards *boards, int process, int64_t most_ns,

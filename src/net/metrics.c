@@ -272,7 +272,8 @@ static int write_processes(at_bytes *out, const at_service *service)
         head(out, "atoll_process_up", "gauge", "1 while a worker of it serves.");
     for (int i = 0; i < count && result == 0; i++) {
         at_boards_process(boards, i, 0, &stats);
-        result = say(out, "atoll_process_up{process=\"%d\"} %d\n", i, stats.open != 0);
+        result = say(out, "atoll_process_up{process=\"%d\"} %d\n", i,
+                     stats.open != 0 && !stats.stopped);
     }
     if (result == 0) {
         result = head(out, memory, "gauge", help);

@@ -50,7 +50,8 @@ typedef struct at_service_limits {
     at_h2_limits h2;        /* header_count and header_bytes are those of `head` */
     int64_t queue_delay_ns; /* requests that wait longer are refused; see delay.h */
     unsigned running_count; /* requests of a worker at a time; 0: any */
-    uint64_t connection_count; /* of the service; 0: any */
+    uint64_t connection_count; /* of the server, all its processes; 0: any */
+    uint64_t here_count;       /* connections of this process; 0: any */
     int64_t linger_timeout_ns; /* after the last answer, for the client to close */
 } at_service_limits;
 
@@ -72,7 +73,8 @@ void at_service_set_control(at_service *service, const struct at_control_paths *
  * reactor.
  */
 void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
-                             unsigned running_count, uint64_t connection_count);
+                             unsigned running_count, uint64_t connection_count,
+                             uint64_t here_count);
 
 /* Have an access log (access_log.h), before the guard and the first reactor.
  * errs: as at_access_log_new() */

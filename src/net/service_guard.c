@@ -23,11 +23,13 @@ void at_service_set_h2(at_service *service, const at_h2_limits *limits)
 }
 
 void at_service_set_overload(at_service *service, int64_t queue_delay_ns,
-                             unsigned running_count, uint64_t connection_count)
+                             unsigned running_count, uint64_t connection_count,
+                             uint64_t here_count)
 {
     service->limits.queue_delay_ns = queue_delay_ns;
     service->limits.running_count = running_count;
     service->limits.connection_count = connection_count;
+    service->limits.here_count = here_count;
 }
 
 int at_service_log_access(at_service *service, const char *path, at_span format,
@@ -117,12 +119,15 @@ bool at_service_has_control(const at_service *service)
 /* ---- how it is ----------------------------------------------------------------------
  */
 
-at_fullness at_service_fullness(at_service *service)
+static at_fullness fullness(uint64_t count, uint64_t most)
 {
-    uint64_t most = service->limits.connection_count;
-    if (most == 0) {
-        return AT_HAS_ROOM;
-    }
+    return most == 0 || count < most       ? AT_HAS_ROOM
+           : count < most + most / 16 + 16 ? AT_FULL
+                                           : AT_OVERFULL;
+}
+
+static uint64_t connections_here(at_service *service)
+{
     uint64_t count = 0;
     (void)pthread_mutex_lock(&service->mutex);
     for (int i = 0; i < AT_REACTORS_MAX; i++) {
@@ -131,9 +136,21 @@ at_fullness at_service_fullness(at_service *service)
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);
-    return count < most                    ? AT_HAS_ROOM
-           : count < most + most / 16 + 16 ? AT_FULL
-                                           : AT_OVERFULL;
+    return count;
+}
+
+at_fullness at_service_fullness(at_service *service)
+{
+    uint64_t most = service->limits.connection_count;
+    uint64_t most_here = service->limits.here_count;
+    at_fullness all = AT_HAS_ROOM, here = AT_HAS_ROOM;
+    if (most != 0) {
+        all = fullness(at_boards_load(&service->boards), most);
+    }
+    if (most_here != 0) {
+        here = fullness(connections_here(service), most_here);
+    }
+    return all > here ? all : here;
 }
 
 bool at_service_is_swamped(const at_service *service)

@@ -51,6 +51,19 @@ int64_t at_process_resident_bytes(int number)
     return second != NULL ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : -1;
 }
 
+bool at_process_is_stopped(int number)
+{
+    char path[48], text[128];
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", number);
+    if (!read_file(path, text, sizeof text)) {
+        return false;
+    }
+    /* "1 (name) S ...", and the name may be anything */
+    const char *name_end = strrchr(text, ')');
+    return name_end != NULL && name_end[1] == ' ' &&
+           (name_end[2] == 'T' || name_end[2] == 't');
+}
+
 bool at_process_is_traced(void)
 {
     char text[1024];

@@ -24,6 +24,10 @@ int at_process_number(void);
  * is not known. ctx: any */
 int64_t at_process_resident_bytes(int number);
 
+/* Is process `number` stopped, by a signal or by a debugger? False where nobody can
+ * tell. ctx: any */
+bool at_process_is_stopped(int number);
+
 /* Does a debugger trace this process? False where nobody can tell. ctx: any */
 bool at_process_is_traced(void);
 

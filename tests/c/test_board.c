@@ -145,6 +145,29 @@ static void places(void)
     at_boards_close(&boards);
 }
 
+/* All connections but those of a control listener; what a process that has ended had is
+ * not among them. */
+static void load(void)
+{
+    at_boards boards;
+    CHECK(at_boards_open(&boards, 2, 2, NULL) == 0);
+    CHECK(at_boards_load(&boards) == 0);
+    int places[2];
+    for (int process = 0; process < 2; process++) {
+        places[process] = at_boards_give(&boards, process);
+        at_board *board = at_boards_at(&boards, places[process]);
+        at_board_begin(board);
+        for (int worker = 0; worker < 2; worker++) {
+            atomic_store(&at_board_take(&boards, board, worker)->load, 10);
+        }
+        atomic_store(&at_board_take(&boards, board, AT_WORKER_GUARD)->load, 1000);
+    }
+    CHECK(at_boards_load(&boards) == 40);
+    at_boards_take_back(&boards, places[0]);
+    CHECK(at_boards_load(&boards) == 20);
+    at_boards_close(&boards);
+}
+
 /* Two services, as two processes have them, and a third that only reads. */
 static void services(void)
 {
@@ -205,6 +228,7 @@ int main(void)
     RUN(records);
     RUN(so_many_records);
     RUN(places);
+    RUN(load);
     RUN(services);
     RUN(no_boards);
     return 0;

@@ -209,6 +209,81 @@ def test_stuck_processes_do_not_keep_it_from_being_answered(
             client.socket.close()
 
 
+def wait_look(port: int, wanted: dict[str, float]) -> dict[str, float]:
+    """Until those samples have those values."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        samples = look(port)
+        if all(samples.get(key) == value for key, value in wanted.items()):
+            return samples
+        assert time.monotonic() < end, {key: samples.get(key) for key in wanted}
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("model", ["processes", "preload"])
+def test_a_process_that_was_stopped(tmp_path: Path, model: str) -> None:
+    """It can tell nothing, and the others see it; the server is ready while one is."""
+    (tmp_path / "others").touch()
+    options = ("--replace-stuck-after", "0")
+    with serving(tmp_path, SOURCE, *CONTROL, *options, *MODELS[model]) as server:
+        port = control(server)
+        wait_ready(port)
+        first, second = ask_both(server)
+        up = [f'atoll_process_up{{process="{i}"}}' for i in range(2)]
+        stuck = [
+            f'atoll_worker_stuck_seconds{{process="{i}",worker="{i}"}}'
+            for i in range(2)
+        ]
+        wait_look(port, dict.fromkeys(up, 1))
+        try:
+            os.kill(first, signal.SIGSTOP)
+            end = time.monotonic() + DEADLINE_S
+            while sum((samples := look(port))[key] for key in up) != 1:
+                assert time.monotonic() < end
+            number = next(i for i in range(2) if samples[up[i]] == 0)
+            assert samples[stuck[number]] > 0
+            assert look(port)[stuck[number]] > samples[stuck[number]]
+            wait_ready(port)  # the other serves
+            os.kill(second, signal.SIGSTOP)
+            wait_look(port, {**dict.fromkeys(up, 0), "atoll_ready": 0})
+            assert fetch(port, "/ready") == (503, "requests wait too long\n")
+            os.kill(second, signal.SIGCONT)
+            wait_ready(port)
+        finally:
+            for pid in (first, second):
+                os.kill(pid, signal.SIGCONT)
+        wait_look(port, dict.fromkeys(up, 1))
+
+
+@pytest.mark.parametrize("model", ["processes", "both"])
+def test_connections_are_counted_over_all_processes(tmp_path: Path, model: str) -> None:
+    (tmp_path / "others").touch()
+    options = ("--max-connections", "4")
+    clients: list[Raw] = []
+    with serving(tmp_path, SOURCE, *CONTROL, *options, *MODELS[model]) as server:
+        port = control(server)
+        wait_ready(port)
+        try:
+            for i in range(4):  # of any process: none of them rests
+                clients.append(Raw(server.port))
+                line = f"GET /half?{i} HTTP/1.1\r\nHost: x\r\n"
+                clients[-1].send(line.encode())
+                end = time.monotonic() + DEADLINE_S
+                while total(look(port), "atoll_connections") < i + 1:
+                    assert time.monotonic() < end
+            clients.append(Raw(server.port))
+            status, _, body = clients[-1].get()
+            assert status == 503
+            assert b"too many connections" in body
+            assert total(look(port), "atoll_refused_total") == 1
+            for client in clients[:4]:
+                client.send(b"\r\n")
+                assert client.answer()[0] == 200
+        finally:
+            for client in clients:
+                client.socket.close()
+
+
 def test_every_process_answers_for_all_on_the_applications_port(tmp_path: Path) -> None:
     (tmp_path / "others").touch()
     options = ("--metrics-path", "/-/metrics", "--ready-path", "/-/ready")

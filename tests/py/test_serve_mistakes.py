@@ -10,9 +10,11 @@ from subprocess import DEVNULL, PIPE, Popen, run
 from typing import Any
 
 import pytest
+from click import BadParameter
 from serving import COMMAND, DEADLINE_S, Server, serving
 
 import atoll
+from atoll.cli.serve import serve
 
 FILES = {
     "ok.py": "async def app(scope, receive, send): assert 0",
@@ -179,7 +181,11 @@ def test_settings_that_mean_the_same() -> None:
     assert server.settings.log_level == "info"
     assert server.settings.app_dir == "/srv"
     assert isinstance(server.settings.timeout_drain, float)
-    for given, meant in (("warn", "warning"), ("FATAL", "critical")):
+    for given, meant in (
+        ("warn", "warning"),
+        ("FATAL", "critical"),
+        ("trace", "debug"),
+    ):
         assert atoll.Server("main:app", log_level=given).settings.log_level == meant
     server = atoll.Server("main:app", uds=None, ssl_ca_certs=None)
     assert (server.settings.uds, server.settings.ssl_ca_certs) == ("", "")
@@ -274,3 +280,12 @@ def test_a_signal_while_it_starts(
     assert process.returncode == 0, told
     assert b"main:app had not started yet" in told
     assert b"Traceback" not in told
+
+
+def test_levels_on_the_command_line() -> None:
+    """Those of uvicorn, and `logging`'s own aliases."""
+    level = next(one for one in serve.params if one.name == "log_level")
+    for text in ("critical", "error", "warning", "info", "debug", "trace", "Warn"):
+        assert level.type.convert(text, level, None) == text.lower()
+    with pytest.raises(BadParameter, match="'trace'"):
+        level.type.convert("loud", level, None)

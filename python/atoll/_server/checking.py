@@ -28,8 +28,8 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
 }
 #: Names of a level of `logging`, as the command line has them.
 LEVELS = ("debug", "info", "warning", "error", "critical")
-#: Other names that `logging` has for them.
-LEVEL_ALIASES = {"warn": "warning", "fatal": "critical"}
+#: Other names that `logging` and uvicorn have for them.
+LEVEL_ALIASES = {"warn": "warning", "fatal": "critical", "trace": "debug"}
 
 
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:

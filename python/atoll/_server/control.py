@@ -25,7 +25,8 @@ def set_up(service: Any, settings: Settings, threads: int, is_first: bool) -> No
     service.set_overload(
         settings.max_queue_delay,
         settings.limit_concurrency,
-        settings.max_connections or most_connections(),
+        settings.max_connections,
+        most_connections(),
     )
     paths = (settings.metrics_path, settings.health_path, settings.ready_path)
     if settings.control_bind:

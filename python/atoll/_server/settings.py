@@ -63,7 +63,8 @@ class Settings:
         replace_stuck_after: Seconds without a sign of life after which a worker is
             replaced and its requests are answered 503.
         static: Folders of static files, "PREFIX=FOLDER" each.
-        log_level: Name of a `logging` level, lower case.
+        log_level: Name of a `logging` level; "warn", "fatal" and uvicorn's "trace", which
+            is "debug" here, are understood.
         access_log: Log each request; None: where a file or a format is given.
         access_log_file: File to append the access log to; "-" for standard output.
         access_log_format: "common", "combined", "json", or a format with atoms such as
@@ -77,11 +78,12 @@ class Settings:
         limit_head: Bytes of a request's head.
         limit_headers: Header fields of a request.
         limit_body: Bytes of a request's body; 0: no limit.
-        limit_concurrency: Requests and WebSockets of a worker at a time, the next is
+        limit_concurrency: Requests and WebSockets of each worker at a time, the next is
             answered 503; 0: any number.
-        max_connections: Connections of the server at a time: above it one that rests
-            makes room for a new one, or that is answered 503. 0: nine tenths of the
-            descriptors that the process may open.
+        max_connections: Connections of the server, all its processes, at a time: above
+            it one that rests makes room for a new one, or that is answered 503. 0: any
+            number. So is done in any case above nine tenths of the descriptors that a
+            process may open.
         max_queue_delay: Seconds that requests may wait for the application. Once all
             that come to their turn have waited longer, for a tenth of a second, those
             that have are answered 503; so are those that wait for workers that are all

@@ -12,6 +12,7 @@ import click
 
 from atoll import top
 from atoll._server.check import try_app
+from atoll._server.checking import LEVEL_ALIASES, LEVELS
 from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
 from atoll._server.supervisor import Supervisor
@@ -133,7 +134,8 @@ def _option(
     "--log-level",
     "log_level",
     "Least level that is logged.",
-    type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+    metavar=f"[{'|'.join(LEVELS)}]",  # warn, fatal and trace are understood too
+    type=click.Choice([*LEVELS, *LEVEL_ALIASES], case_sensitive=False),
 )
 @click.option("--reload", is_flag=True, help="Reload when a file changes.")
 @click.option(
@@ -208,13 +210,13 @@ def _option(
 @_option(
     "--limit-concurrency",
     "limit_concurrency",
-    "Requests of a worker at a time, then 503; 0: any.",
+    "Requests of each worker at a time, then 503; 0: any.",
     type=click.IntRange(0),
 )
 @_option(
     "--max-connections",
     "max_connections",
-    "Connections at a time; 0: 90 % of the open files' limit.",
+    "Connections at a time, of all processes; 0: as files allow.",
     type=click.IntRange(0),
 )
 @_option(
