@@ -105,7 +105,8 @@ $(BUILD)/aarch64/build.ninja: $(VENV)/.ready
 lint: build $(VENV)/.test  ## style and types: ruff, mypy, the order of the house
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy python/atoll
+	$(VENV)/bin/mypy python/atoll tests/typing
+	! test -x $(VENV)/bin/pyright || $(VENV)/bin/pyright --pythonpath $(PY) tests/typing
 	$(PY) tools/check_house.py
 	$(PY) tools/check_globals.py $(BUILD)/package
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
 from concurrent.futures._base import FINISHED, LOGGER, PENDING
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from atoll import _atoll
 from atoll._errors import ClosedError, Full, NotShareableError
@@ -46,6 +46,9 @@ __all__ = [
 MODELS: dict[str, type[Model]] = {
     model.name: model for model in (InterpreterModel, ThreadModel, ProcessModel)
 }
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _LEAD_SECONDS = 0.05
 _START = "initializer", "initargs", "broadcasts"
@@ -164,7 +167,7 @@ class Pool(Executor):
         self._desk = _atoll.Desk(
             self._scheduler, self, PoolFuture, self._model.values, PENDING, FINISHED
         )
-        self._futures: dict[int, PoolFuture] = self._desk.futures
+        self._futures: dict[int, PoolFuture[Any]] = self._desk.futures
         # What a task without a limit goes through: where the model adds no step.
         self._plain = (
             max_queued is None and timeout is None and self._model.submit_is_plain
@@ -216,8 +219,8 @@ class Pool(Executor):
     # ---- submitting ------------------------------------------------------------------
 
     def submit(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> PoolFuture:
+        self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> PoolFuture[_R]:
         """Queue ``fn(*args, **kwargs)``.
 
         Raises:
@@ -247,12 +250,12 @@ class Pool(Executor):
         kwargs: dict[str, Any],
         timeout: float | None,
         worker: int = -1,
-    ) -> PoolFuture:
+    ) -> PoolFuture[Any]:
         if self._shut:
             raise self._closed_error()
         if self._max_queued is not None and worker < 0:
             self._wait_for_room()
-        future: PoolFuture = self._desk.future(fn)
+        future: PoolFuture[Any] = self._desk.future(fn)
         task_id = future._task_id
         try:
             self._model.submit(task_id, (fn, args, kwargs), worker)
@@ -278,12 +281,12 @@ class Pool(Executor):
 
     async def run(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _R],
         /,
         *args: Any,
         timeout: float | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> _R:
         """Await ``fn(*args, **kwargs)``; on any asyncio loop.
 
         A cancelled await cancels the task, also where it runs.
@@ -301,13 +304,13 @@ class Pool(Executor):
 
     def submit_with(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _R],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         *,
         timeout: float | None = None,
         deadline: float | None = None,
-    ) -> PoolFuture:
+    ) -> PoolFuture[_R]:
         """`submit` with limits of its own; past one, the future raises `TimeoutError`.
 
         Args:
@@ -327,13 +330,13 @@ class Pool(Executor):
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         progress: bool = False,
-    ) -> Iterator[Any]:
+    ) -> Iterator[_R]:
         """Call `fn` with the items of `iterables`, in parallel; results in order.
 
         The iterables are read as results are: never more than `buffersize` calls ahead.
@@ -349,13 +352,13 @@ class Pool(Executor):
 
     def imap_unordered(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         progress: bool = False,
-    ) -> Iterator[Any]:
+    ) -> Iterator[_R]:
         """`map` with results in the order in which they come."""
         return self._map(False, fn, iterables, timeout, chunksize, buffersize, progress)
 
@@ -512,11 +515,11 @@ class Pool(Executor):
             self._futures.pop(task_id, None)
         self._model.forget(task_id)
 
-    def _fail(self, future: PoolFuture, exception: BaseException) -> None:
+    def _fail(self, future: PoolFuture[Any], exception: BaseException) -> None:
         finish(future, exception)
         self._scheduler.lead_release(future._task_id)
 
-    def _lead(self, future: PoolFuture, timeout: float | None) -> float | None:
+    def _lead(self, future: PoolFuture[Any], timeout: float | None) -> float | None:
         """Wait for a result past the collector, but not for long; the time left.
 
         The wait is one in C that a signal handler interrupts only when it comes while
@@ -552,7 +555,7 @@ class Pool(Executor):
 
     @staticmethod
     def _tell_apart(
-        future: PoolFuture, raised: BaseException, timeout: float | None
+        future: PoolFuture[Any], raised: BaseException, timeout: float | None
     ) -> None:
         """Raise what came as the value was made, unless it is the task's own error.
 

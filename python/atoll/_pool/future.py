@@ -16,19 +16,24 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from atoll import _atoll
 
 __all__ = ["Cancelled", "PoolFuture", "finish", "tell"]
 
 
+_R = TypeVar("_R")
+
+
 class Cancelled(CancelledError):
     """Finishes a future as cancelled; a task may raise its base class as any other."""
 
 
-class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
+class PoolFuture(_atoll.PoolFutureBase, Future[_R]):
     """A task of an `atoll.Pool`; also a `concurrent.futures.Future`."""
+
+    _result: _R
 
     def __init__(self) -> None:
         raise TypeError("a PoolFuture is made by submitting to a pool")
@@ -49,7 +54,7 @@ class PoolFuture(_atoll.PoolFutureBase, Future[Any]):
             text = text.replace("state=pending", "state=running")
         return text
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> _R:
         """What the task returned; raises what it raised.
 
         Args:
@@ -202,7 +207,7 @@ class _Waiter:
     add_exception = add_cancelled = add_result
 
 
-def tell(future: PoolFuture) -> None:
+def tell(future: PoolFuture[Any]) -> None:
     """Wake who waits for a future that is finished, and run its callbacks."""
     with future._condition:
         for waiter in list(future._waiters):  # those that give up go meanwhile
@@ -216,7 +221,7 @@ def tell(future: PoolFuture) -> None:
     future._invoke_callbacks()
 
 
-def finish(future: PoolFuture, exception: BaseException) -> None:
+def finish(future: PoolFuture[Any], exception: BaseException) -> None:
     """Finish a future with an exception, where it is not; `Cancelled` cancels it.
 
     On any thread. The step itself is one call in C: no handler of a signal can come in

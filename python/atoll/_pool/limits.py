@@ -10,7 +10,7 @@ import heapq
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atoll._pool.future import Cancelled, PoolFuture
 from atoll._pool.results import LostWorker
@@ -97,7 +97,7 @@ class Limits:
 
     # ---- cancelling ------------------------------------------------------------------
 
-    def cancel(self, future: PoolFuture, running: bool) -> bool:
+    def cancel(self, future: PoolFuture[Any], running: bool) -> bool:
         """As `PoolFuture.cancel`."""
         task_id = future._task_id
         if self._scheduler.cancel(task_id):
@@ -105,7 +105,7 @@ class Limits:
             return True
         return running and self.interrupt(future)
 
-    def interrupt(self, future: PoolFuture) -> bool:
+    def interrupt(self, future: PoolFuture[Any]) -> bool:
         """Interrupt a task that runs."""
         task_id = future._task_id
         with self.moving:  # one at a time: the second finds the first's mark

@@ -112,11 +112,11 @@ class Feed:
         self.ahead = 0
         self.begun = 0  # calls, in all
         self.ordered = ordered
-        self.under_way: collections.deque[tuple[PoolFuture, range]] = (
+        self.under_way: collections.deque[tuple[PoolFuture[Any], range]] = (
             collections.deque()
         )
-        self.done: queue.SimpleQueue[PoolFuture] = queue.SimpleQueue()
-        self.counts: dict[PoolFuture, range] = {}
+        self.done: queue.SimpleQueue[PoolFuture[Any]] = queue.SimpleQueue()
+        self.counts: dict[PoolFuture[Any], range] = {}
         self.lock = threading.Lock()  # reading the items and queueing them is one step
         self.failure: BaseException | None = None  # why there is no more to read
 
@@ -162,7 +162,7 @@ class Feed:
                 self.counts[future] = calls
                 future.add_done_callback(self.done.put)  # type: ignore[arg-type]
 
-    def _next(self, deadline: float | None) -> tuple[PoolFuture, range] | None:
+    def _next(self, deadline: float | None) -> tuple[PoolFuture[Any], range] | None:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if self.ordered:
             if not self.under_way:
