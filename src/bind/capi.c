@@ -191,7 +191,8 @@ static int message_bytes(const atoll_message *message, const void **data,
         *size_bytes = number;
         return 0;
     }
-    if (tag == AT_TAG_BUFFER_BLOCK && number < parcel->attachment_count &&
+    if ((tag == AT_TAG_BUFFER_BLOCK || tag == AT_TAG_BYTES_BLOCK) &&
+        number < parcel->attachment_count &&
         parcel->attachments[number]->kind == &at_block_kind) {
         const at_block *block = (const at_block *)parcel->attachments[number];
         *data = block->data;

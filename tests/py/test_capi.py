@@ -74,13 +74,14 @@ def test_c_receives(feed: Any) -> None:
     channel = Channel(4)
 
     def send() -> None:
-        for obj in (b"", b"seven77", b"x" * 5000, 7, "text", None, 1.5, [1], b"ab"):
+        long, longer = b"x" * 5000, b"x" * 100_000  # apart from the message
+        for obj in (b"", b"seven77", long, longer, 7, "text", None, 1.5, [1], b"ab"):
             channel.send(obj, timeout=DEADLINE)
         channel.close()
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert feed.total(channel) == (0 + 7 + 5000 + 2, 5)
+    assert feed.total(channel) == (0 + 7 + 5000 + 100_000 + 2, 5)
     sender.join(DEADLINE)
 
 

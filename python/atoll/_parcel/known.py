@@ -130,6 +130,9 @@ _SINGLETONS = (
 )
 _FIELD_KINDS: Any = type(dataclasses._FIELD)  # type: ignore[attr-defined]
 _SpecialForm: Any = vars(typing)["_SpecialForm"]
+# 3.15: the docstring of a dataclass until somebody reads it, which changes the type. It
+# holds nothing.
+_AutoDocstring: Any = vars(dataclasses).get("_AutoDocstring", _FIELD_KINDS)
 _MADE_ANEW = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
@@ -191,7 +194,7 @@ class _Walk:
             for part in type(value).__slots__:
                 self.visit(getattr(value, part))
         elif not (
-            isinstance(value, _FIELD_KINDS | _SpecialForm)
+            isinstance(value, _FIELD_KINDS | _SpecialForm | _AutoDocstring)
             or any(value is single for single in _SINGLETONS)
         ):
             raise _Changes
