@@ -94,9 +94,7 @@ typedef struct at_wsgi_request {
     X(empty, "")                                                                       \
     X(close, "close")                                                                  \
     X(read, "read")                                                                    \
-    X(fileno, "fileno")                                                                \
-    X(tell, "tell")                                                                    \
-    X(filelike, "filelike")
+    X(extent, "extent")
 
 typedef struct at_wsgi_words {
 #define AT_WSGI_WORD_FIELD(name, text) PyObject *name;
@@ -229,5 +227,18 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request) AT_ATTACHED;
 /* Send a piece of body, the last if not `more`; waits where the client is slow. */
 int at_wsgi_send(at_wsgi_call *call, at_span piece, bool more) AT_ATTACHED;
 void at_wsgi_report(at_wsgi_worker *worker, PyObject *environ, const char *text);
+/* As at_exchange_respond, with the application's headers and one more unless it is
+ * NULL. The seat is held. */
+int at_wsgi_respond(at_wsgi_call *call, const at_h1_header *another, at_span piece,
+                    bool more, const char **why);
+/* Until what was sent has gone. The seat is held. Returns 0 or an error. */
+int at_wsgi_wait_for_room(at_wsgi_call *call) AT_ATTACHED;
+/* An error of the exchange as an exception. Returns -1. */
+int at_wsgi_raise_outcome(at_wsgi_call *call, int result, const char *why) AT_ATTACHED;
+
+/* wsgi_file.c */
+/* Send a file that is wrapped by wsgi.file_wrapper.
+ * gives: 1 (it is sent), 0 (iterate over it), -1 */
+int at_wsgi_send_file(at_wsgi_call *call, PyObject *result) AT_ATTACHED;
 
 #endif

@@ -22,14 +22,15 @@ void at_wsgi_report(at_wsgi_worker *worker, PyObject *environ, const char *text)
 /* ---- sending ---------------------------------------------------------------------
  */
 
-static int respond(at_wsgi_call *call, at_span piece, bool more, const char **why)
+int at_wsgi_respond(at_wsgi_call *call, const at_h1_header *another, at_span piece,
+                    bool more, const char **why)
 {
     at_h1_header small[AT_WSGI_INLINE_HEADERS];
     at_h1_header *headers = small;
     size_t count = call->header_count;
     small[0] = (at_h1_header){{NULL, 0}, {NULL, 0}};
-    if (count > AT_WSGI_INLINE_HEADERS) {
-        headers = at_calloc(count, sizeof *headers);
+    if (count + 1 > AT_WSGI_INLINE_HEADERS) {
+        headers = at_calloc(count + 1, sizeof *headers);
         if (headers == NULL) {
             return AT_ENOMEM;
         }
@@ -37,6 +38,9 @@ static int respond(at_wsgi_call *call, at_span piece, bool more, const char **wh
     for (size_t i = 0; i < count; i++) {
         headers[i].name = call->headers[i].name_text;
         headers[i].value = call->headers[i].value_text;
+    }
+    if (another != NULL) {
+        headers[count++] = *another;
     }
     int result = at_exchange_respond(call->request->exchange, call->status, headers,
                                      count, piece, more, why);
@@ -46,7 +50,7 @@ static int respond(at_wsgi_call *call, at_span piece, bool more, const char **wh
     return result;
 }
 
-static int raise_outcome(at_wsgi_call *call, int result, const char *why)
+int at_wsgi_raise_outcome(at_wsgi_call *call, int result, const char *why)
 {
     switch (result) {
     case AT_ECLOSED:
@@ -73,9 +77,7 @@ static int raise_outcome(at_wsgi_call *call, int result, const char *why)
     }
 }
 
-/* The seat is held. Returns 0 or an error. */
-static int wait_for_room(at_wsgi_call *call) AT_ATTACHED;
-static int wait_for_room(at_wsgi_call *call)
+int at_wsgi_wait_for_room(at_wsgi_call *call)
 {
     at_wsgi_request *request = call->request;
     at_exchange *exchange = request->exchange;
@@ -107,17 +109,17 @@ int at_wsgi_send(at_wsgi_call *call, at_span piece, bool more)
     int result = call->complete ? AT_EBUSY
                  : call->started
                      ? at_exchange_write(call->request->exchange, piece, more)
-                     : respond(call, piece, more, &why);
+                     : at_wsgi_respond(call, NULL, piece, more, &why);
     if (result != AT_EINVALID) {
         call->started = true;
     }
     if (result == 1) {
-        result = wait_for_room(call);
+        result = at_wsgi_wait_for_room(call);
     } else if (result == 0 && !more) {
         call->complete = true;
     }
     at_wsgi_rise(worker);
-    return result < 0 ? raise_outcome(call, result, why) : 0;
+    return result < 0 ? at_wsgi_raise_outcome(call, result, why) : 0;
 }
 
 /* ---- what the application gave ---------------------------------------------------
@@ -180,7 +182,7 @@ static int send_items(at_wsgi_call *call, PyObject *result)
             bool empty = PyBytes_Check(item) && PyBytes_GET_SIZE(item) == 0;
             Py_DECREF(item);
             if (!empty) {
-                sent = raise_outcome(call, AT_ELIMIT, NULL);
+                sent = at_wsgi_raise_outcome(call, AT_ELIMIT, NULL);
                 break;
             }
         }
@@ -194,7 +196,8 @@ static int send_result(at_wsgi_call *call, PyObject *result)
 {
     PyObject *item = only_item(result);
     if (item == NULL) {
-        return send_items(call, result);
+        int file = at_wsgi_send_file(call, result);
+        return file == 0 ? send_items(call, result) : file < 0 ? -1 : 0;
     }
     /* Behind write() it is one piece of several. */
     int sent = send_item(call, item, call->started);

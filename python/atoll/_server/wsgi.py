@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import BufferedRandom, BufferedReader, FileIO
 from typing import Any
 
 from atoll import _atoll
@@ -32,6 +33,23 @@ class FileWrapper:
         self.blksize = blksize
         if hasattr(filelike, "close"):
             self.close = filelike.close
+
+    def extent(self) -> tuple[int, int] | None:
+        """The file's descriptor, and where in it the next byte to be read is.
+
+        None where what is read may be anything else than what the descriptor has:
+        `gzip.GzipFile`, for one, has a `fileno()` and a `tell()` too.
+        """
+        file = self.filelike
+        raw = file.raw if type(file) in (BufferedReader, BufferedRandom) else file
+        if type(raw) is not FileIO or file.closed:
+            return None
+        try:
+            if type(file) is BufferedRandom:
+                file.flush()
+            return raw.fileno(), file.tell()
+        except OSError:  # a pipe
+            return None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
