@@ -347,3 +347,62 @@ def test_annotations_that_cannot_be_evaluated(tmp_path):
     )
     done = run(str(program))
     assert done.stdout == "42 42\n", done.stdout + done.stderr
+
+
+MADE_OF_OTHERS = """
+import enum, typing
+import atoll
+
+class One:
+    def who(self): return 1
+
+class Two:
+    def who(self): return 2
+
+class Thing(One): pass
+
+class Shade(enum.Enum):
+    RED = 1
+
+class Keys(typing.TypedDict):
+    a: int
+
+class Slots:
+    __slots__ = ("a",)
+
+class Kept:
+    pass
+
+def look(thing, shade, keys, slots, kept):
+    shades = [(each.name, each.value) for each in shade]
+    return thing().who(), shades, list(keys.__annotations__), slots.__slots__, kept
+
+def add_member(name, value):
+    made = object.__new__(Shade)
+    made._name_, made._value_, made._sort_order_, made.__objclass__ = name, value, 1, Shade
+    Shade._member_map_[name] = Shade._value2member_map_[value] = made
+    Shade._member_names_.append(name)
+
+with atoll.Interpreter() as there:
+    for _ in range(3):
+        print(*there.call(look, Thing, Shade, Keys, Slots, Kept)[:4])
+    kept = there.call(lambda kept: kept(), Kept)
+    Thing.__bases__ = (Two,)
+    add_member("BLUE", 2)
+    Keys.__annotations__["b"] = str
+    Slots.__slots__ = ("a", "b")
+    Kept.also = 1
+    for _ in range(3):
+        *seen, same = there.call(look, Thing, Shade, Keys, Slots, Kept)
+        print(*seen, same is Kept and type(kept) is Kept)
+    print(isinstance(there.call(lambda thing: thing(), Thing), Thing))
+"""
+
+
+def test_a_type_that_is_made_of_others_now_is_another_type(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(MADE_OF_OTHERS)
+    done = run(str(program))
+    before = "1 [('RED', 1)] ['a'] ('a',)\n" * 3
+    after = "2 [('RED', 1), ('BLUE', 2)] ['a', 'b'] ('a', 'b') True\n" * 3
+    assert done.stdout == before + after + "True\n", done.stdout + done.stderr

@@ -86,6 +86,8 @@ def test_what_cannot_be() -> None:
             shared[key]  # type: ignore[index]
         with pytest.raises(TypeError):
             key in shared  # noqa: B015
+        with pytest.raises(TypeError):
+            shared.get(key)  # type: ignore[call-overload]
     with pytest.raises(NotShareableError):
         shared["lock"] = threading.Lock()
     with pytest.raises(NotShareableError):

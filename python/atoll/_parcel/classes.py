@@ -5,7 +5,10 @@ Whoever receives a type twice, or gets back what it sent itself, has one type, s
 
 A type has a version, which counts the changes that its sender noticed: where it was
 written, for only there is it changed for all. A receiver fills a type again when a
-later version of it comes.
+later version of it comes. What a type was made of (its bases, metaclass and slots, the
+members of an enum, the keys of a TypedDict) cannot be filled in: where that has changed
+it is another type from then on, and a receiver makes a new one; instances that it has
+already stay of the old one.
 """
 
 import enum
@@ -32,6 +35,9 @@ _token_of_type: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary
 _own: weakref.WeakKeyDictionary[type, tuple[int, tuple[int, int]]] = (
     weakref.WeakKeyDictionary()
 )
+# And what they were made of.
+_shapes: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
+_PLAIN = (str, int, float, bytes)
 # Of types received, with all their attributes: version, and the attributes' names.
 _filled: weakref.WeakKeyDictionary[type, tuple[int, frozenset[str]]] = (
     weakref.WeakKeyDictionary()
@@ -40,12 +46,42 @@ _filled: weakref.WeakKeyDictionary[type, tuple[int, frozenset[str]]] = (
 
 def _token(found: type) -> str:
     token = _token_of_type.get(found)
-    if token is None:
+    if token is not None and found not in _own:
+        return token  # received
+    shape = _shape_of(found)
+    if token is None or not _same(_shapes[found], shape):
         token = uuid.uuid4().hex
         _own[found] = 1, _seen_of(found)
+        _shapes[found] = shape
         _token_of_type[found] = token
-        _type_of_token[token] = found
+        _type_of_token[token] = found  # and still of the one before
     return token
+
+
+def _shape_of(found: type) -> tuple[Any, ...]:
+    """What a receiver makes it of, but for the attributes."""
+    parts: tuple[Any, ...] = (type(found), *found.__bases__)
+    slots = vars(found).get("__slots__")
+    if slots is not None:
+        parts += (slots,) if isinstance(slots, str) else tuple(slots)
+    if isinstance(found, enum.EnumType):
+        members: dict[str, Any] = dict(found.__members__)
+        for name, member in members.items():
+            parts += name, member.value
+    if isinstance(found, _TypedDictMeta):
+        for name, kind in found.__annotations__.items():
+            parts += name, kind
+        parts += (found.__total__,)
+    return parts
+
+
+def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Part for part the same object, or an equal one of CPython's own: runs no code."""
+    return len(before) == len(now) and all(
+        one is other
+        or (type(one) is type(other) and type(one) in _PLAIN and one == other)
+        for one, other in zip(before, now, strict=True)
+    )
 
 
 def _seen_of(found: type) -> tuple[int, int]:

@@ -269,6 +269,7 @@ class _Walk:
             self.visit(base)
         if isinstance(found, enum.EnumType):
             members: list[Any] = list(found.__members__.values())
+            self.guards.append((found._member_map_, _flat(found._member_map_)))
             for member in members:
                 self._seen[id(member)] = member
                 self._named(vars(member))

@@ -1,0 +1,102 @@
+"""Buffers: what is lent, what is copied, and what comes of arrays."""
+
+import gc
+import pickle
+import sys
+
+import pytest
+from parcels import by_bytes, trip
+
+from atoll import _atoll
+
+BLOCK_BYTES = 64 << 10
+
+
+@pytest.mark.parametrize("size", [0, 10, BLOCK_BYTES - 1, BLOCK_BYTES, 3 << 20])
+@pytest.mark.parametrize("readonly", [True, False])
+def test_buffers(size, readonly):
+    source = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    buffer = pickle.PickleBuffer(source if readonly else bytearray(source))
+    got = memoryview(trip(buffer))
+    assert got.readonly is readonly and bytes(got) == source
+    assert bytes(by_bytes(buffer)) == source
+    if not readonly and size:
+        got[0] = 7
+        assert bytes(buffer) == source
+
+
+def test_readonly_memory_is_lent_and_comes_back():
+    class Owner(bytearray):
+        pass
+
+    owner = Owner(BLOCK_BYTES)
+    view = memoryview(owner).toreadonly()
+    message = _atoll.pack(pickle.PickleBuffer(view))
+    assert message.attachments == 1
+    got = memoryview(_atoll.unpack(message))
+    owner[0] = 9  # the same memory, and so it shows
+    assert got[0] == 9
+    del message
+    with pytest.raises(BufferError):
+        owner.append(1)
+    got.release()
+    del got, view
+    gc.collect()
+    trip(None)  # what was lent comes back when its owner next packs
+    owner.append(1)
+
+
+LENT_BYTES = 4 << 10
+
+
+@pytest.mark.parametrize("size", [LENT_BYTES - 1, LENT_BYTES, BLOCK_BYTES])
+def test_bytes_are_lent_and_let_go(size):
+    source = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    held = sys.getrefcount(source)
+    message = _atoll.pack([source, source])
+    assert (message.attachments == 1) is (size >= LENT_BYTES)
+    first, second = _atoll.unpack(message)
+    assert first == source and first is second and first is not source
+    del message
+    trip(None)  # what was lent comes back when its owner next packs
+    assert sys.getrefcount(source) == held
+    assert by_bytes(source) == source
+
+
+def test_writable_memory_is_copied_for_each_receiver():
+    message = _atoll.pack(pickle.PickleBuffer(bytearray(BLOCK_BYTES)))
+    first = memoryview(_atoll.unpack(message))
+    second = memoryview(_atoll.unpack(message))
+    first[0] = 1
+    assert second[0] == 0
+
+
+def test_numpy():
+    np = pytest.importorskip("numpy")
+    for array_ in (
+        np.arange(10),
+        np.arange(10**5, dtype="f8").reshape(100, -1),
+        np.asfortranarray(np.arange(10**5).reshape(10, -1)),
+        np.arange(10**5)[::2],
+        np.array(["a", None], dtype=object),
+        np.zeros((), dtype="i4"),
+        np.zeros(3, dtype=[("a", "i4"), ("b", "f8")]),
+        np.ma.array([1, 2], mask=[0, 1]),
+        np.datetime64("2024-01-01"),
+    ):
+        got = trip(array_)
+        assert type(got) is type(array_) and got.dtype == array_.dtype
+        assert np.array_equal(np.asarray(got), np.asarray(array_))
+    big = np.ones(10**5)
+    got = trip(big)
+    got[0] = 5
+    assert big[0] == 1 and got.flags.writeable
+    big.flags.writeable = False
+    lent = trip(big)
+    assert not lent.flags.writeable and np.shares_memory(lent, big)
+
+
+def test_pandas():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": range(20000), "b": ["x", "y"] * 10000})
+    assert trip(frame).equals(frame)

@@ -1,0 +1,115 @@
+"""Bytes that were not written here, and random values."""
+
+import gc
+import pathlib
+import random
+import sys
+import threading
+
+import pytest
+from parcels import PLAIN, Color, Point, by_bytes, exactly, trip
+
+from atoll import _atoll
+from atoll._errors import NotShareableError
+
+
+def test_foreign_bytes_are_plain_data_only():
+    assert _atoll.loads(_atoll.dumps([1, {"a": (2,)}])) == [1, {"a": (2,)}]
+    for value in (len, Color.RED, lambda: 1, Point(1), pathlib.PurePosixPath("a")):
+        with pytest.raises(ValueError, match="plain data"):
+            _atoll.loads(_atoll.dumps([value]))
+
+
+def sample(rng, depth=0):
+    choice = rng.randrange(14 if depth < 4 else 8)
+    if choice < 8:
+        return rng.choice(PLAIN[:-12])
+    items = [sample(rng, depth + 1) for _ in range(rng.randrange(5))]
+    keys = [rng.choice(["k", 1, b"b", (1, "t"), None, 2.5, 2**80]) for _ in items]
+    if choice == 8:
+        return tuple(items)
+    if choice == 9:
+        return dict(zip(keys, items, strict=True))
+    if choice == 10:
+        return set(keys)
+    if choice == 11:
+        return frozenset(keys)
+    if items and choice == 12:
+        items.append(items[0])
+    return items
+
+
+def test_random_values():
+    rng = random.Random(20240501)
+    for _ in range(2000):
+        value = sample(rng)
+        assert exactly(by_bytes(value)) == exactly(value)
+
+
+def test_mutated_bytes_never_crash():
+    rng = random.Random(7)
+    refused = 0
+    for round_ in range(20_000):
+        if round_ % 10 == 0:
+            original = _atoll.dumps(sample(rng))
+        data = bytearray(original)
+        for _ in range(rng.randrange(1, 5)):
+            place = rng.randrange(len(data))
+            kind = rng.randrange(4)
+            if kind == 0:
+                data[place] = rng.randrange(256)
+            elif kind == 1:
+                data[place] = rng.choice([0, 0x7F, 0x80, 0xFF, *range(0x8C, 0xA0)])
+            elif kind == 2 and len(data) > 1:
+                del data[place : place + rng.randrange(1, 9)]
+            else:
+                data[place:place] = rng.randbytes(rng.randrange(1, 9))
+            if not data:
+                break
+        try:
+            got = _atoll.loads(bytes(data))
+            repr(got)
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            refused += 1
+    assert refused > 1000
+
+
+def test_hypothesis_round_trip():
+    hypothesis = pytest.importorskip("hypothesis")
+    st = hypothesis.strategies
+    leaves = (
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+        | st.text() | st.binary() | st.complex_numbers(allow_nan=False)
+        | st.decimals(allow_nan=False) | st.datetimes() | st.uuids()
+    )  # fmt: skip
+    values = st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner)
+            | st.tuples(inner, inner)
+            | st.dictionaries(st.text() | st.integers(), inner)
+            | st.frozensets(st.text() | st.integers())
+        ),
+        max_leaves=30,
+    )
+
+    @hypothesis.settings(max_examples=200, deadline=None, database=None)
+    @hypothesis.given(values)
+    def check(value):
+        got = trip(value)
+        assert got == value and type(got) is type(value)
+
+    check()
+
+
+def test_no_reference_is_lost():
+    values = [Point(1, [2]), "text" * 10, (1, [2]), lambda: 1, Color.RED]
+    trip(values)
+    gc.collect()
+    before = [sys.getrefcount(v) for v in values]
+    for _ in range(50):
+        trip(values)
+        with pytest.raises(NotShareableError):
+            trip([values, threading.Lock()])
+    gc.collect()
+    assert [sys.getrefcount(v) for v in values] == before
