@@ -23,6 +23,8 @@ FILES = {
     "fails.py": "def make(): raise ValueError('no database')\napp = make()",
     "needs.py": "import no_such_module_anywhere",
     "text.pem": "no certificate",
+    "project/__init__.py": "",
+    "project/asgi.py": "application = None",
     "typo.toml": "[serve]\nwokers = 2",
     "bytes.env": "\xff\xfe",
 }
@@ -33,6 +35,7 @@ MISTAKES = {
     "a path elsewhere": (["d/ok.py:app"], "write --app-dir d ok:app"),
     "no module": (["nosuch:app"], "no module named 'nosuch' in "),
     "no attribute": (["ok:ap"], "has no 'ap'; did you mean 'ok:app'"),
+    "a project": (["project"], "did you mean 'project.asgi:application'"),
     "no application": (["not_callable:app"], "not callable: int"),
     "a host": (["ok:app", "--host", "no.such.host.invalid"], "cannot listen on no"),
     "a folder": (["ok:app", "--uds", "nosuch/socket"], "No such file or directory"),
@@ -60,6 +63,7 @@ MISTAKES = {
 
 def write_files(folder: Path) -> None:
     for name, text in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="latin-1")
 
 

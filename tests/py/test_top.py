@@ -16,7 +16,7 @@ import pytest
 
 import atoll
 from atoll import top
-from atoll.cli.top import ask, sockets, tables
+from atoll.cli.top import _one_line, ask, sockets, tables
 
 DEADLINE = 60
 
@@ -279,7 +279,13 @@ def test_the_command_where_nobody_listens(short_path):
     absent = command("1", XDG_RUNTIME_DIR=folder)
     assert absent.returncode == 1 and "does not listen" in absent.stderr
     gone = command(folder + "/gone", XDG_RUNTIME_DIR=folder)
-    assert gone.returncode == 1 and "gone" in gone.stderr
+    assert gone.returncode == 1 and "gone is neither" in gone.stderr
+
+
+def test_a_command_line_is_one_line_however_it_is_written():
+    assert _one_line("python -c \nimport time\n  # lines") == (
+        "python -c import time # lines"
+    )
 
 
 def test_the_live_screen(listening):

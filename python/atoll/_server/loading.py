@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -52,6 +53,8 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
                 difflib.get_close_matches(part, vars(app), 1) if app is module else []
             )
             hint = f"; did you mean '{module_name}:{near[0]}'?" if near else ""
+            if app is module and (found := _framework_module(module)):
+                hint = f"; did you mean '{found}:application'?"
             raise AppError(
                 f"module {module_name!r} has no {attribute!r}{hint}"
             ) from None
@@ -60,6 +63,15 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
     if not callable(app):
         raise AppError(f"{name!r} is not callable: {type(app).__name__}")
     return app  # type: ignore[no-any-return]
+
+
+def _framework_module(module: ModuleType) -> str:
+    """Where Django put the application of the project `module`, or ""."""
+    for path in map(Path, getattr(module, "__path__", ())):
+        for name in ("asgi", "wsgi"):
+            if (path / f"{name}.py").is_file():
+                return f"{module.__name__}.{name}"
+    return ""
 
 
 def _hint(name: str) -> str:

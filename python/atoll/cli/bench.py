@@ -23,7 +23,7 @@ __all__ = ["bench", "measure_all"]
 
 type Row = dict[str, float | None]
 
-_TABLE_WIDTH = 100  # below that the numbers would be cut
+_TABLE_WIDTH = 110  # below that the numbers would be cut
 _WEB = "web requests/s"
 _PROGRAM = bench_measure.__file__
 # Newest first; "t" is how the command of a free-threaded build is called.

@@ -58,7 +58,10 @@ def ask(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _chosen(which: str | None) -> Path:
     if which is not None and not which.isdecimal():
-        return Path(which)
+        path = Path(which)
+        if not path.is_socket():
+            raise click.ClickException(f"{which} is neither a process nor a socket")
+        return path
     found = sockets()
     if which is not None:
         if int(which) not in found:
@@ -83,7 +86,12 @@ def _command_of(process: int) -> str:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return ""
-    return b" ".join(words).decode(errors="replace").strip()[:80]
+    return _one_line(b"\n".join(words).decode(errors="replace"))[:80]
+
+
+def _one_line(command: str) -> str:
+    """Programs that were given with -c have lines."""
+    return " ".join(command.split())
 
 
 # ---- showing ---------------------------------------------------------------------
@@ -219,7 +227,7 @@ def _screen(now: dict[str, Any], before: dict[str, Any]) -> Any:
         f"process {now['process']}  CPython {now['python']}  up {now['uptime']:.0f} s  "
         f"{_bytes(now['memory_bytes'])}"
         + (f"  main's GIL {gil:.0%}" if gil is not None else "")
-        + f"\n{' '.join(now['command'])}"
+        + f"\n{_one_line(' '.join(now['command']))}"
     )
     parts: list[Any] = [Text(head, overflow="ellipsis")]
     for title, columns, rows in tables(now, before):
