@@ -220,7 +220,21 @@ static PyObject *value_of(desk *self, const at_task *task, PyObject *number) AT_
     return value;
 }
 
-/* The end of a task that gave a value: `made`, or NULL where it is still to be made of
+/* Finish a future that was found among the unfinished; true when its end is to be told,
+ * also that of a try before. */
+static bool settle(desk *self, PyObject *object, PyObject *value,
+                   PyObject *error) AT_ATTACHED
+{
+    at_pool_future *future = (at_pool_future *)object;
+    if (at_pool_future_finish(future, self->finished, value, error) == AT_FUTURE_TELL) {
+        future->untold = true;
+    }
+    return future->untold;
+}
+
+/* This and treat() may be tried again where they fail, for want of memory.
+ *
+ * The end of a task that gave a value: `made`, or NULL where it is still to be made of
  * the message. What Python has still to do about it is added to `left`: tell of the
  * future, or finish it with an exception: (future, exception). */
 static int hand_out(desk *self, const at_task *task, PyObject *made,
@@ -240,16 +254,19 @@ static int hand_out(desk *self, const at_task *task, PyObject *made,
         PyObject *error = PyErr_GetRaisedException();
         PyObject *pair = PyTuple_Pack(2, future, error);
         status = pair != NULL ? PyList_Append(left, pair) : -1;
+        if (status < 0) { /* at least it is not lost: the next try tells of it */
+            (void)settle(self, future, Py_None, error);
+        }
         Py_XDECREF(pair);
         Py_DECREF(error);
     } else {
-        at_future_finish finish = at_pool_future_finish((at_pool_future *)future,
-                                                        self->finished, value, Py_None);
+        bool tell = settle(self, future, value, Py_None);
         at_results_lead_release(
             at_scheduler_results(at_pool_scheduler(self->scheduler)), task->id);
-        status = forget(self->futures, number);
-        if (status == 0 && finish == AT_FUTURE_TELL) {
-            status = PyList_Append(left, future);
+        status = tell ? PyList_Append(left, future) : 0;
+        if (status == 0) {
+            ((at_pool_future *)future)->untold = false;
+            status = forget(self->futures, number);
         }
         Py_DECREF(value);
     }
@@ -281,22 +298,32 @@ AT_UNCHECKED static PyObject *desk_collect(PyObject *object, PyObject *timeout)
     if (at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
+    PyObject *left = PyList_New(0);
+    if (left == NULL) {
+        return NULL;
+    }
     at_task *task = NULL;
     at_results *results = at_scheduler_results(at_pool_scheduler(self->scheduler));
     PyThreadState *thread_state = at_detach();
     int result = at_results_collect(results, deadline_ns, &task);
     at_attach(thread_state);
-    PyObject *left = PyList_New(0);
-    if (result < 0 || left == NULL) {
+    if (result < 0) {
         return left; /* nothing: the caller looks at what it waits for and comes back */
     }
-    while (task != NULL) {
+    while (task != NULL && treat(self, task, left) == 0) {
         at_task *next = task->next;
-        if (left != NULL && treat(self, task, left) < 0) {
-            Py_CLEAR(left);
-        }
         at_task_free(task);
         task = next;
+    }
+    if (task == NULL) {
+        return left;
+    }
+    /* No memory for the step: the rest is for the next call. */
+    at_results_give_back(results, task);
+    if (PyList_GET_SIZE(left) == 0) {
+        Py_CLEAR(left);
+    } else {
+        PyErr_Clear();
     }
     return left;
 }
@@ -397,7 +424,11 @@ static int finish_own(desk *self, at_results *results, at_task *own, PyObject *l
     int status =
         made != NULL ? hand_out(self, own, made, left) : treat(self, own, left);
     Py_XDECREF(made);
-    at_task_free(own);
+    if (status < 0) { /* no memory: the collector tries again */
+        at_results_lead_blindly(results, own);
+    } else {
+        at_task_free(own);
+    }
     return status;
 }
 

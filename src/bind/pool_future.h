@@ -29,7 +29,8 @@ typedef struct at_pool_future {
     PyObject *made;                /* its condition; NULL: nobody asked for it */
     PyObject *waiters, *callbacks; /* lists; NULL: nobody asked for them */
     char interrupt, interrupt_sent;
-    bool over; /* it is finished */
+    bool over;   /* it is finished */
+    bool untold; /* so it is, and there was no memory to have that told */
 } at_pool_future;
 
 typedef enum at_future_finish {

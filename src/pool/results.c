@@ -183,6 +183,13 @@ static void put_first(at_results *results, at_task *tasks)
     results->list.first = tasks;
 }
 
+void at_results_give_back(at_results *results, at_task *tasks)
+{
+    pthread_mutex_lock(&results->lock);
+    put_first(results, tasks);
+    pthread_mutex_unlock(&results->lock);
+}
+
 void at_results_lead_blindly(at_results *results, at_task *tasks)
 {
     pthread_mutex_lock(&results->lock);

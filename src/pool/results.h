@@ -51,6 +51,10 @@ bool at_results_push(at_results *results, at_task *task);
 int at_results_collect(at_results *results, int64_t deadline_ns,
                        at_task **tasks) AT_DETACHED;
 
+/* Put results that at_results_collect() gave before all others: the next call gives
+ * them again. ctx: any; owns: takes `tasks` */
+void at_results_give_back(at_results *results, at_task *tasks);
+
 /* End the collector's wait, now or the next time, with AT_EINTERRUPTED. ctx: any */
 void at_results_nudge(at_results *results);
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
 from concurrent.futures._base import FINISHED, LOGGER, PENDING
@@ -133,6 +134,7 @@ class Pool(Executor):
             raise ValueError("when_full must be 'wait' or 'raise'")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be callable")
+        core = _Core.of(self)
         self._model_name, self._reason = _chosen(model)
         if max_memory_per_worker is not None and self._model_name == "threads":
             raise ValueError(
@@ -152,36 +154,38 @@ class Pool(Executor):
         self._broadcasts: dict[str, Any] = {}
         self._led: list[Any] = []  # what is left to do about results that waiters took
         self._lock = threading.Lock()
-        self._maps = Maps(self)
+        self._maps = Maps(core)
         self._shut = False
+        self._dropped = False  # nobody can submit any more: see _Core
         self._foreign = False  # it was made by the process that this one is a fork of
         self._broken: BaseException | None = None
         self._over = threading.Event()
-        self._limits = Limits(self, replace_stuck)
+        self._limits = Limits(core, replace_stuck)
         self._in_place = self._model_name == "threads"
         if self._in_place:
             self._start_objects()
         else:
             self._start_data()  # what cannot be sent is told now
-        self._model = MODELS[self._model_name](self)
+        self._model = MODELS[self._model_name](core)
         self._desk = _atoll.Desk(
-            self._scheduler, self, PoolFuture, self._model.values, PENDING, FINISHED
+            self._scheduler, core, PoolFuture, self._model.values, PENDING, FINISHED
         )
         self._futures: dict[int, PoolFuture[Any]] = self._desk.futures
         # What a task without a limit goes through: where the model adds no step.
         self._plain = (
             max_queued is None and timeout is None and self._model.submit_is_plain
         )
-        self._crew = Crew(self, self._model, workers)
-        ending.remember(self)
+        self._crew = Crew(core, self._model, workers)
+        ending.remember(core)
         if "ATOLL_TOP" in os.environ:
             from atoll import top
 
             top.listen_if_asked()
         self._collector = threading.Thread(
-            target=self._collect, name=f"{name}-results", daemon=True
+            target=core._collect, name=f"{name}-results", daemon=True
         )
         self._collector.start()
+        weakref.finalize(self, core._let_go).atexit = False
 
     # ---- what it is ------------------------------------------------------------------
 
@@ -375,7 +379,7 @@ class Pool(Executor):
         items = zip(*iterables, strict=False)
         ends = any(isinstance(i, Sized) for i in iterables)
         results = self._maps.begin(
-            fn, items, timeout, chunksize, buffersize, ordered=ordered, ends=ends
+            self, fn, items, timeout, chunksize, buffersize, ordered=ordered, ends=ends
         )
         return with_progress(results, iterables) if progress else results
 
@@ -468,14 +472,21 @@ class Pool(Executor):
         try:
             while self._crew.alive or self._futures or self._led:
                 wait = self._limits.wait_seconds()
-                for entry in self._desk.collect(wait):
-                    self._guarded(self._finish, entry)
+                self._guarded(self._collect_once, wait)
                 self._guarded(self._finish_led)
+                if self._dropped and not self._shut:
+                    # No map is under way: its results would hold the pool.
+                    self._guarded(self._close, False, False, False, True)
                 if wait is not None:
                     self._guarded(self._limits.expire)
         finally:
             self._over.set()
             self._finish_led()  # pairs with the look at _over of who led
+            ending.forget(self)
+
+    def _collect_once(self, wait: float | None) -> None:
+        for entry in self._desk.collect(wait):
+            self._guarded(self._finish, entry)
 
     def _guarded(self, step: Callable[..., object], *arguments: Any) -> None:
         """A step of the collector, who must not end by what it raises.
@@ -614,7 +625,7 @@ class Pool(Executor):
         self._scheduler.nudge()
         if wait:
             self._over.wait()
-            ending.forget(self)
+            ending.forget(self._model.pool)  # the core
 
     def __enter__(self) -> Self:
         return self
@@ -622,3 +633,24 @@ class Pool(Executor):
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         # After an exception nobody will read the maps.
         self._close(True, False, False, drop_maps=kind is not None)
+
+
+class _Core(Pool):
+    """The pool as its threads hold it: another object with the same attributes.
+
+    So the pool itself can be dropped: when it is, nobody can submit any more, and the
+    core ends the workers as `shutdown(wait=False)` does. Futures hold the core.
+    """
+
+    @classmethod
+    def of(cls, pool: Pool) -> Self:
+        """The core of a pool that is being made."""
+        core = cls.__new__(cls)
+        pool.__dict__ = core.__dict__
+        return core
+
+    def _let_go(self) -> None:
+        # The garbage collector may call this, on any thread and with any lock held: the
+        # thread that hands out results sees to it.
+        self._dropped = True
+        self._scheduler.nudge()

@@ -36,6 +36,7 @@ class Maps:
 
     def begin(
         self,
+        pool: "Pool",
         fn: Callable[..., Any],
         items: Iterator[tuple[Any, ...]],
         timeout: float | None,
@@ -48,6 +49,7 @@ class Maps:
         """The results of `fn` called with each of `items`; the first calls begin now.
 
         Args:
+            pool: The pool as its user has it, which stays as long as the results do.
             fn: The function.
             items: Its arguments.
             timeout: Seconds from now for every result.
@@ -62,7 +64,7 @@ class Maps:
             raise ValueError("buffersize must be at least 1")
         if self._pool._shut:
             raise self._pool._closed_error()
-        feed = Feed(self._pool, fn, items, chunksize, buffersize, ordered)
+        feed = Feed(pool, fn, items, chunksize, buffersize, ordered)
         deadline = None if timeout is None else time.monotonic() + timeout
         feed.fill()  # as Executor.map does
         if ends and buffersize is None:

@@ -15,7 +15,7 @@ from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
 from atoll._pool.memory import Memory, dump
 from atoll._pool.models import Model
-from atoll._pool.results import VALUE
+from atoll._pool.results import ERROR, VALUE
 from atoll._pool.worker import Report, describe
 
 if TYPE_CHECKING:
@@ -155,7 +155,11 @@ class ProcessModel(Model):
     ) -> bool:
         """See to a task that `feed` did not end; False: an interrupt is under way."""
         scheduler = self.pool._scheduler
-        answer = self._answer(worker, sock, state, task_id, data, descriptor)
+        try:
+            answer = self._answer(worker, sock, state, task_id, data, descriptor)
+        except BaseException as error:  # no memory, say: it is not known what was said
+            self._dead(worker)
+            answer = ERROR, _atoll.dumps(describe(error))
         if answer is None and self._lost.pop(worker, 0) == task_id:
             answer = self._crash(worker)  # it is not to be tried again
         if answer is not None:

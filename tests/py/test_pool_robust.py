@@ -1,0 +1,136 @@
+"""What a pool outlives: no memory for a step, errors of its own threads, being dropped."""
+
+import gc
+import subprocess
+import sys
+import time
+import weakref
+from concurrent.futures import wait
+
+import pytest
+
+import atoll
+from atoll._pool import worker_process
+
+DEADLINE = 60
+MODELS = ["interpreters", "threads", "processes"]
+
+
+def wait_until(condition):
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.005)
+
+
+# ---- no memory -----------------------------------------------------------------------
+
+# One thread, which is the worker and then the collector, so that it alone meets the
+# allocations that fail. A run for each of them: the first one fails, then the second...
+NO_MEMORY = """
+import _testcapi
+from concurrent.futures._base import FINISHED, PENDING
+from atoll import _atoll
+from atoll._pool.future import PoolFuture, tell
+from atoll._pool.results import ERROR
+from atoll._pool.worker import report, settle
+
+class Pool:
+    pass
+
+def fail():
+    raise ValueError
+
+def run(failing):
+    scheduler = _atoll.Scheduler(1)
+    desk = _atoll.Desk(scheduler, Pool(), PoolFuture, None, PENDING, FINISHED)
+    told = []
+    good = [desk.submit(lambda n: [n], (n,), {}) for n in range(4)]
+    bad = desk.submit(fail, (), {})
+    for future in good[:2]:
+        future.add_done_callback(told.append)
+    assert scheduler.work(0, 5, None, report, settle) == 5
+    left, failed = [], 0
+    for _ in range(8):
+        if failed == 0:
+            _testcapi.set_nomemory(failing, failing + 1)
+        entries = []
+        try:
+            entries = desk.collect(0)
+        except MemoryError:
+            failed += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        left += entries
+    for entry in left:
+        if isinstance(entry, PoolFuture):
+            tell(entry)
+        elif len(entry) == 2:  # there was no memory for its value
+            assert isinstance(entry[1], MemoryError), entry
+            entry[0]._settle(FINISHED, None, entry[1])
+            tell(entry[0])
+    for n, future in enumerate(good):
+        assert future.done(), (failing, n)
+        assert isinstance(future.exception(0), MemoryError) or future.result(0) == [n]
+    assert sorted(map(id, told)) == sorted(map(id, good[:2])), failing
+    errors = [e for e in left if isinstance(e, tuple) and len(e) == 4]
+    assert [e[:2] for e in errors] == [(bad._task_id, ERROR)], (failing, left)
+    return failed
+
+print(sum(run(failing) for failing in range(60)))
+"""
+
+
+def test_no_result_is_lost_where_there_is_no_memory():
+    pytest.importorskip("_testcapi")
+    done = subprocess.run(
+        [sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
+# ---- errors of the pool's own threads ------------------------------------------------
+
+
+def test_an_error_of_the_thread_that_feeds_is_the_tasks(monkeypatch):
+    def receive(*arguments):
+        raise RuntimeError("nobody expects this")
+
+    with atoll.Pool(1, model="processes") as pool:
+        assert pool.submit(len, "x" * 50_000).result(DEADLINE) == 50_000
+        monkeypatch.setattr(worker_process, "receive_rest", receive)
+        future = pool.submit(lambda: "x" * 50_000)
+        with pytest.raises(RuntimeError, match="nobody expects"):
+            future.result(DEADLINE)
+        assert pool.submit(abs, -1).result(DEADLINE) == 1  # another process
+        assert pool.stats()["restarts"] == 1
+
+
+# ---- dropped without a shutdown ------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_pool_that_is_dropped_does_its_tasks_and_ends(model):
+    pool = atoll.Pool(1, model=model)
+    core = pool._model.pool
+    gone = weakref.ref(pool)
+    futures = [pool.submit(abs, -n) for n in range(100)]
+    del pool
+    gc.collect()
+    assert gone() is None
+    assert [future.result(DEADLINE) for future in futures] == list(range(100))
+    assert core._over.wait(DEADLINE)
+    core._collector.join(DEADLINE)
+    ended = weakref.ref(core)
+    del core, futures
+    wait_until(lambda: gc.collect() >= 0 and ended() is None)
+
+
+def test_futures_and_maps_keep_what_they_need():
+    future = atoll.Pool(1).submit(abs, -1)
+    numbers = (n for n in range(500))
+    results = atoll.Pool(1).map(abs, numbers, buffersize=2, chunksize=1)
+    gc.collect()
+    assert not wait([future], DEADLINE).not_done
+    assert list(results) == list(range(500))
