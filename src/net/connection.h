@@ -118,6 +118,7 @@ typedef struct at_connection {
     struct at_h2 *h2;
     struct at_h2_carrier *h2_carriers; /* of the streams that are open */
     size_t h2_unsent_bytes;            /* of all their responses */
+    unsigned h2_unheard_count;         /* of which the layer above has not heard yet */
     int64_t h2_ticked_ns;
     bool h2_busy;     /* inside the session */
     uint8_t h2_going; /* 1: the end is announced; 2: no new streams are taken */

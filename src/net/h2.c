@@ -22,6 +22,7 @@ void at_h2_carrier_free(at_h2_carrier *carrier)
 {
     if (carrier != NULL) {
         at_bytes_fini(&carrier->body);
+        at_free(carrier->unheard);
         at_free(carrier);
     }
 }
@@ -123,6 +124,68 @@ static void refuse(at_connection *connection, at_h2_stream *stream, int status)
     at_h2_reset(connection->h2, stream, 0);
 }
 
+static void hand_on(at_exchange *exchange, const at_h1_request *head)
+{
+    at_connection *connection = exchange->connection;
+    at_reactor *reactor = connection->reactor;
+    if (at_front_pass(exchange, head)) {
+        at_connection_lend(connection);
+        at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, head);
+        take_back(connection);
+    }
+}
+
+/* Keep the request until there is more of it. False: there is no memory. */
+static bool put_off(at_exchange *exchange, const at_h2_request *request)
+{
+    at_h2_request *unheard = at_alloc(sizeof *unheard);
+    if (unheard == NULL) {
+        return false;
+    }
+    *unheard = *request; /* what it points to lasts as long as its stream */
+    exchange->over_h2->unheard = unheard;
+    exchange->connection->h2_unheard_count++;
+    exchange->lost = true; /* nobody needs to be told, should it end */
+    return true;
+}
+
+/* The layer above will never hear of it, or does now. */
+static void put_off_no_more(at_connection *connection, at_h2_carrier *carrier)
+{
+    if (carrier->unheard != NULL) {
+        at_free(carrier->unheard);
+        carrier->unheard = NULL;
+        connection->h2_unheard_count--;
+    }
+}
+
+static void hand_on_unheard(at_h2_carrier *carrier)
+{
+    at_exchange *exchange = carrier->exchange;
+    at_connection *connection = exchange->connection;
+    at_h1_request *head = at_reactor_request(connection->reactor);
+    fill_request(head, carrier->unheard);
+    put_off_no_more(connection, carrier);
+    exchange->lost = false;
+    if (carrier->body.size != 0 || carrier->body_ended) {
+        exchange->continue_pending = false; /* it did not wait for our word */
+    }
+    hand_on(exchange, head);
+}
+
+/* The read has been worked off; the oldest first. */
+static void hand_on_all(at_connection *connection)
+{
+    while (connection->h2_unheard_count != 0 && connection->phase == AT_PHASE_H2) {
+        at_h2_carrier *oldest = NULL;
+        for (at_h2_carrier *carrier = connection->h2_carriers; carrier != NULL;
+             carrier = carrier->after) {
+            oldest = carrier->unheard != NULL ? carrier : oldest;
+        }
+        hand_on_unheard(oldest);
+    }
+}
+
 static void on_request(void *context, at_h2_stream *stream,
                        const at_h2_request *request)
 {
@@ -165,10 +228,8 @@ static void on_request(void *context, at_h2_stream *stream,
         }
     }
     exchange->over_h2->body_ended = !request->has_body;
-    if (at_front_pass(exchange, head)) {
-        at_connection_lend(connection);
-        at_reactor_hooks(reactor)->request(at_reactor_context(reactor), exchange, head);
-        take_back(connection);
+    if (!request->has_body || is_websocket || !put_off(exchange, request)) {
+        hand_on(exchange, head);
     }
 }
 
@@ -196,9 +257,13 @@ static void on_body(void *context, at_h2_stream *stream, at_span piece)
     uint64_t limit = at_reactor_limits(reactor)->body_bytes;
     if (limit != 0 && carrier->body_bytes > limit && !exchange->websocket) {
         bool started = exchange->started;
+        bool heard = carrier->unheard == NULL;
+        put_off_no_more(connection, carrier);
         exchange->lost = true;
         carrier->body_ended = false;
-        at_reactor_hooks(reactor)->lost(at_reactor_context(reactor), exchange);
+        if (heard) {
+            at_reactor_hooks(reactor)->lost(at_reactor_context(reactor), exchange);
+        }
         if (started) {
             at_h2_reset(connection->h2, stream, 2);
         } else {
@@ -221,6 +286,10 @@ static void on_body_end(void *context, at_h2_stream *stream)
     if (exchange->websocket != NULL && !exchange->complete) {
         /* Frames can come no more, not even a close. */
         at_h2_reset(connection->h2, stream, 8);
+        return;
+    }
+    if (exchange->over_h2->unheard != NULL) {
+        hand_on_unheard(exchange->over_h2);
         return;
     }
     at_h2_tell_body(exchange, connection->reactor);
@@ -257,6 +326,7 @@ static void on_close(void *context, at_h2_stream *stream, uint32_t error)
     }
     carrier->before = carrier->after = NULL;
     carrier->stream = NULL;
+    put_off_no_more(connection, carrier);
     connection->h2_unsent_bytes -= carrier->unsent_bytes;
     carrier->unsent_bytes = 0;
     at_account_end(exchange);
@@ -361,6 +431,7 @@ void at_h2_process(at_connection *connection)
     if (size != 0) {
         connection->h2_busy = true;
         result = at_h2_input(connection->h2, data, size);
+        hand_on_all(connection);
         connection->h2_busy = false;
     }
     if (connection->phase != AT_PHASE_H2) {

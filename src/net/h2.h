@@ -6,6 +6,10 @@
  * could send of it, so a client that opens no window blocks its own exchange and no
  * other.
  *
+ * The layer above hears of a request with a body when the read has been worked off, or
+ * the body is whole: a small one that has come with its head is there for the first
+ * receive(), as over HTTP/1.1, and needs no turn of the loop.
+ *
  * Inside at_h2_input the layer above runs, and may answer: what it says is sent when
  * the read has been worked off (`h2_busy`), otherwise at once.
  */
@@ -24,7 +28,8 @@ typedef struct at_h2_carrier {
     uint64_t body_bytes;   /* so far, for the limit */
     size_t unsent_bytes;   /* of the response */
     bool body_ended;
-    bool input_busy;                      /* a WebSocket's bytes are being worked off */
+    at_h2_request *unheard; /* the layer above has not heard of it yet; or NULL */
+    bool input_busy;        /* a WebSocket's bytes are being worked off */
     struct at_h2_carrier *before, *after; /* all of the connection, while `stream` */
 } at_h2_carrier;
 

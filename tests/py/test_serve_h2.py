@@ -86,6 +86,15 @@ async def app(scope, receive, send):
                                       (b"connection", b"close")])
     elif path == "/empty":
         await answer(status=204)
+    elif path == "/at-once":
+        waiting = receive().__await__()
+        try:
+            next(waiting)
+        except StopIteration as done:
+            await answer(done.value["body"])
+        else:
+            waiting.close()
+            await answer(b"the body was not there", status=500)
     elif path == "/sleep":
         await asyncio.sleep(0.5)
         await answer(b"slept")
@@ -553,3 +562,33 @@ def test_nghttp(server: Server, tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == body.read_bytes()
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["whole", "begun"])
+def test_a_body_that_comes_with_its_head(server: Server, ends: bool) -> None:
+    """It is there for the first receive(), as over HTTP/1.1."""
+    with Client(server) as client:
+        assert client.answer(client.request("/"))[2] == b"hello"
+        streams = []
+        for i in range(3):  # in one read
+            stream: int = client.h2.get_next_available_stream_id()
+            fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x")]
+            client.h2.send_headers(stream, [*fields, (":path", "/at-once")])
+            client.h2.send_data(stream, f"body {i}".encode(), end_stream=ends)
+            streams.append(stream)
+        client.flush()
+        for i, stream in enumerate(streams):
+            status, _, body = client.answer(stream)
+            assert (status, body) == (200, f"body {i}".encode())
+
+
+def test_bodies_that_never_reach_the_application(server: Server) -> None:
+    """Reset, or too large, in the read that brought them; the connection goes on."""
+    with Client(server) as client:
+        stream = client.h2.get_next_available_stream_id()
+        fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x")]
+        client.h2.send_headers(stream, [*fields, (":path", "/echo")])
+        client.h2.send_data(stream, b"body")
+        client.h2.reset_stream(stream)
+        client.flush()
+        assert client.answer(client.request("/"))[2] == b"hello"
