@@ -82,6 +82,22 @@ def test_make_target_exists(words: list[str]) -> None:
     assert missing == []
 
 
+#: What a journey names that is CPython's, or made by a macro.
+NOT_OURS = {"exec_dynamic", "ensure_0123"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("docs/journeys/*.md")), ids=lambda p: p.name
+)
+def test_journey_names_what_exists(path: Path) -> None:
+    sources = (ROOT / folder for folder in ("include", "src", "python"))
+    files = (f for folder in sources for f in folder.rglob("*") if f.is_file())
+    texts = (f.read_text() for f in files if f.suffix in {".c", ".h", ".py", ".pyi"})
+    known = set(re.findall(r"\w+", "\n".join(texts))) | NOT_OURS
+    named = re.findall(r"`(?:\w+\.)*([a-z_]\w*)(?:\(\))?`", path.read_text())
+    assert sorted(set(named) - known) == []
+
+
 def settings(command: click.Command) -> dict[str, Any]:
     """Those of the command's own contexts: what it makes of them it keeps."""
     return dict(command.context_settings)

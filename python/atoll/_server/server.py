@@ -16,7 +16,7 @@ __all__ = ["Server"]
 
 
 class Server:
-    """Serves an ASGI application from this process.
+    """Serves an ASGI or WSGI application from this process.
 
     Args:
         app: "module:attribute", which each worker imports for itself; or the
