@@ -5,25 +5,9 @@ Each case runs in a child, whose exit code and standard error are part of the ch
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
-
-DEADLINE = 60
-
-
-def run(script, *, code=0, stderr=""):
-    """Run `script` in a child; its output, after the checks."""
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    if stderr is not None:
-        assert done.stderr == stderr
-    return done.stdout
+from children import DEADLINE, run
 
 
 @pytest.mark.parametrize(
