@@ -4,7 +4,6 @@ The command line has its own checks; these are for `atoll.Server`, and for files
 """
 
 import dataclasses
-import difflib
 import os
 import types
 import typing
@@ -32,6 +31,15 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 LEVEL_ALIASES = {"warn": "warning", "fatal": "critical", "trace": "debug"}
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What was probably meant, if anything is near."""
+    # Not before: 128 KB of each worker, for a mistake that few have.
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known), 1)
+    return found[0] if found else None
+
+
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
     """See that every setting exists.
 
@@ -41,8 +49,8 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, known)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise TypeError(f"there is no setting {name!r}{hint}")
 
 

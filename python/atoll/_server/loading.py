@@ -1,6 +1,5 @@
 """Finding the application: "module:attribute" to a callable."""
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from atoll._server.checking import nearest
 
 
 class AppError(Exception):
@@ -49,10 +50,8 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
         try:
             app = getattr(app, part)
         except AttributeError:
-            near = (
-                difflib.get_close_matches(part, vars(app), 1) if app is module else []
-            )
-            hint = f"; did you mean '{module_name}:{near[0]}'?" if near else ""
+            near = nearest(part, vars(app)) if app is module else None
+            hint = f"; did you mean '{module_name}:{near}'?" if near else ""
             if app is module and (found := _framework_module(module)):
                 hint = f"; did you mean '{found}:application'?"
             raise AppError(

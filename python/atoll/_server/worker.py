@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from atoll._server import crew, heap, logs, wsgi
+from atoll._server import crew, heap, logs
 from atoll._server.interface import find_interface
 from atoll._server.loading import AppError, app_traceback, load_app, load_copies
 from atoll._server.settings import Settings
@@ -114,10 +114,13 @@ def _serve_on_thread(
         interface = settings.interface
         if interface == "auto":
             interface = find_interface(app)
+        # Each where it is needed: asyncio is most of what a worker of WSGI would have
+        # imported.
         if interface == "wsgi":
+            from atoll._server import wsgi
+
             wsgi.serve(settings, service, index, app, ready, witness)
             return None
-        # Not before: asyncio is most of what a worker of WSGI would have imported.
         from atoll._server import asgi
     except BaseException as error:
         return app_traceback(error)

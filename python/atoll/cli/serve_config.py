@@ -6,7 +6,6 @@ stronger than a file: `--config FILE`, a TOML file with a `[serve]` table, or el
 of the options with underscores or hyphens, `app` is the application.
 """
 
-import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from atoll._server.checking import nearest
 from atoll.cli.serve_foreign import translate
 
 #: A section's title and how the names of its options begin; the first that fits.
@@ -108,8 +108,8 @@ def check_keys(
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            near = difflib.get_close_matches(name, [k for k in known if k], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, known)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise ConfigError(f"{where}: no option {key!r}{hint}")
         found[name] = value
     return found
