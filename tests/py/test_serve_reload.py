@@ -72,7 +72,7 @@ class Client(threading.Thread):
     ("options", "workers"),
     [
         (("--workers", "1"), 1),
-        (("--workers", "2"), 2),
+        (("--workers", "2", "--model", "interpreters"), 2),
         (("--workers", "2", "--model", "threads"), 1),
         (("--workers", "1", "--model", "processes"), 1),
         (("--workers", "2", "--model", "processes"), 2),

@@ -365,7 +365,7 @@ def test_a_reader_that_goes_away_frees_its_thread(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
 
 
-def test_a_blocked_interpreter_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_blocked_worker_keeps_nobody_waiting(tmp_path: Path) -> None:
     source = """
     import threading
     def app(environ, start_response):
@@ -373,7 +373,7 @@ def test_a_blocked_interpreter_keeps_nobody_waiting(tmp_path: Path) -> None:
             print("held", file=environ["wsgi.errors"], flush=True)
             open("fifo").read()
         start_response("200 OK", [])
-        return [str(id(threading)).encode()]
+        return [str(threading.get_native_id()).encode()]
     """
     os.mkfifo(tmp_path / "fifo")
     options = ("--workers", "2", "--threads", "1")
@@ -381,7 +381,7 @@ def test_a_blocked_interpreter_keeps_nobody_waiting(tmp_path: Path) -> None:
         server.wait_for("all 2 workers serve")
         held.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
         server.wait_for("held")
-        # Wherever they are accepted, the other interpreter answers.
+        # Wherever they are accepted, the other worker answers.
         others = [server.connect() for _ in range(4)]
         answers = {raw.get()[2] for raw in others}
         (tmp_path / "fifo").write_text("")
