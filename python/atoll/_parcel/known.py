@@ -133,6 +133,7 @@ _SpecialForm: Any = vars(typing)["_SpecialForm"]
 # 3.15: the docstring of a dataclass until somebody reads it, which changes the type. It
 # holds nothing.
 _AutoDocstring: Any = vars(dataclasses).get("_AutoDocstring", _FIELD_KINDS)
+_TypedDictMeta: Any = vars(typing)["_TypedDictMeta"]
 _MADE_ANEW = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
@@ -260,6 +261,8 @@ class _Walk:
         if found.__module__ == "builtins" or by_name(found) is not None:
             return
         self._not_below_a_function(found)
+        # Before the version: from 3.14 on they are kept in the type when asked for.
+        keys = found.__annotations__ if isinstance(found, _TypedDictMeta) else {}
         version = _atoll.type_version(found)
         if version == 0 or type(found).__hash__ is not type.__hash__:
             raise _Changes
@@ -267,6 +270,9 @@ class _Walk:
         self.visit(type(found))
         for base in found.__bases__:
             self.visit(base)
+        if keys:
+            self._named(keys)
+            self.guards.append((keys, _flat(keys)))
         if isinstance(found, enum.EnumType):
             members: list[Any] = list(found.__members__.values())
             self.guards.append((found._member_map_, _flat(found._member_map_)))
