@@ -37,6 +37,9 @@ static int keep(at_connection *connection, const at_span *pieces, int count,
     for (int i = 0; i < count; i++) {
         size_t over = skip < pieces[i].size ? skip : pieces[i].size;
         skip -= over;
+        if (over == pieces[i].size) {
+            continue; /* an empty piece may have no address */
+        }
         int result = at_bytes_append(&connection->out, pieces[i].data + over,
                                      pieces[i].size - over);
         if (result < 0) {

@@ -425,7 +425,7 @@ void at_h2_process(at_connection *connection)
     }
     announce_end(connection);
     size_t size = connection->end - connection->start;
-    const char *data = connection->data + connection->start;
+    const char *data = size != 0 ? connection->data + connection->start : NULL;
     connection->start = connection->end;
     int result = 0;
     if (size != 0) {

@@ -21,8 +21,11 @@ static void done(at_connection *connection)
 int at_h2_exchange_body(at_exchange *exchange, at_span *piece)
 {
     at_h2_carrier *carrier = exchange->over_h2;
-    *piece = (at_span){carrier->body.data + carrier->body_start,
-                       carrier->body.size - carrier->body_start};
+    *piece = (at_span){NULL, 0};
+    if (carrier->body.size != 0) { /* there may be no buffer */
+        *piece = (at_span){carrier->body.data + carrier->body_start,
+                           carrier->body.size - carrier->body_start};
+    }
     if (carrier->body_ended) {
         return 0;
     }
@@ -307,9 +310,10 @@ void at_h2_websocket_input(at_exchange *exchange)
         (void)at_websocket_close(exchange, AT_WS_CODE_RESTART, (at_span){NULL, 0});
     }
     if (exchange->connection != NULL && !at_websocket_is_over(exchange)) {
-        size_t used =
-            at_websocket_input(exchange, carrier->body.data + carrier->body_start,
-                               carrier->body.size - carrier->body_start);
+        char *data = carrier->body.size != 0 ? carrier->body.data : NULL;
+        size_t used = at_websocket_input(
+            exchange, data != NULL ? data + carrier->body_start : NULL,
+            carrier->body.size - carrier->body_start);
         at_h2_exchange_take_body(exchange, used);
         if (exchange->connection != NULL && at_websocket_is_over(exchange)) {
             (void)at_h2_send(connection->h2, carrier->stream, (at_span){NULL, 0}, true);
