@@ -377,9 +377,12 @@ void at_h2_pump(at_connection *connection)
         size_t waiting = at_connection_waiting(connection);
         if (waiting < OUTPUT_BYTES) {
             connection->h2_busy = true;
-            (void)at_h2_output(connection->h2, &connection->out,
-                               connection->out_start + OUTPUT_BYTES);
+            int result = at_h2_output(connection->h2, &connection->out,
+                                      connection->out_start + OUTPUT_BYTES);
             connection->h2_busy = false;
+            if (result == AT_ENOMEM) {
+                at_connection_close(connection, true); /* a frame is lost */
+            }
         }
         if (connection->phase == AT_PHASE_CLOSED) {
             at_h2_end(connection);

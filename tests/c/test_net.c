@@ -2,6 +2,7 @@
 #include "net/reactor.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -58,6 +59,15 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
         answer(exchange, "hello", 5);
     } else if (at_h1_equal(head->path, "/echo")) {
         echo(self, exchange);
+    } else if (at_h1_equal(head->path, "/whole")) {
+        at_span piece;
+        if (at_exchange_body(exchange, &piece) == 0 && piece.size == 4) {
+            if (at_exchange_respond(exchange, 200, NULL, 0, piece, false, &why) < 0) {
+                at_exchange_abort(exchange);
+            }
+        } else {
+            at_exchange_abort(exchange);
+        }
     } else if (at_h1_equal(head->path, "/wait")) {
         CHECK(self->kept == NULL);
         self->kept = at_exchange_ref(exchange);
@@ -448,6 +458,60 @@ static void accounts(void)
     tear_down(&fixture);
 }
 
+/* ---- HTTP/2 ---------------------------------------------------------------------- */
+
+static fixture lasting; /* what lives longer than one try */
+
+/* The preface with SETTINGS, and "POST /whole" with its body, in one piece. */
+#define POST_H2                                                                        \
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"                                                 \
+    "\0\0\0\4\0\0\0\0\0"                                                               \
+    "\0\0\xd\1\4\0\0\0\1\x83\x86\4\6/whole\1\1x"                                       \
+    "\0\0\4\0\1\0\0\0\1body"
+
+/* The answer, or the end of the stream or of the connection: whatever there is no
+ * memory for, no client waits for ever. */
+static int h2_without_memory(void)
+{
+    char heard[4096];
+    size_t size = 0;
+    bool answered = false, ended = false;
+    int client = dial(&lasting);
+    say(client, POST_H2, sizeof POST_H2 - 1);
+    for (int rounds = 0; rounds < 20000 && !answered && !ended; rounds++) {
+        at_reactor_run(lasting.app.reactor, 1);
+        ssize_t got = recv(client, heard + size, sizeof heard - size, MSG_DONTWAIT);
+        size += got > 0 ? (size_t)got : 0;
+        ended = got == 0 || (got < 0 && errno != EAGAIN);
+        for (size_t at = 0; at + 9 <= size;) {
+            const unsigned char *head = (const unsigned char *)heard + at;
+            ended = ended || head[3] == 3 || head[3] == 7; /* RST_STREAM, GOAWAY */
+            answered = answered || (head[3] == 0 && head[2] == 4);
+            at += 9 + ((size_t)head[1] << 8 | head[2]);
+        }
+    }
+    CHECK(answered || ended);
+    (void)close(client);
+    while (at_reactor_load(lasting.app.reactor) != 0) {
+        at_reactor_run(lasting.app.reactor, 1);
+    }
+    return answered ? 0 : AT_ENOMEM;
+}
+
+/* Some can do without: that one try is answered says nothing of the next. */
+static void h2_failing(void)
+{
+    enum { TRIES = 60 };
+    int without = 0;
+    for (int i = 0; i < TRIES; i++) {
+        (void)at_memory_fail_after(i);
+        without += h2_without_memory() < 0;
+    }
+    (void)at_memory_fail_after(-1);
+    CHECK(without > 5);
+    CHECK(h2_without_memory() == 0);
+}
+
 int main(void)
 {
     RUN(pipeline);
@@ -460,5 +524,8 @@ int main(void)
     RUN(slow_head);
     RUN(shared_between_two_reactors);
     RUN(accounts);
+    set_up(&lasting);
+    RUN(h2_failing);
+    tear_down(&lasting);
     return 0;
 }
