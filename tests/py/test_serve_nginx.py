@@ -130,7 +130,10 @@ def check(port: int) -> None:
 def test_over_tcp_with_reloads(tmp_path: Path) -> None:
     with (
         serving(
-            tmp_path, APP, "--workers", "2", "--timeout-keep-alive", "75"
+            tmp_path,
+            APP,
+            *("--workers", "2", "--model", "interpreters"),
+            *("--timeout-keep-alive", "75"),
         ) as server,
         nginx(tmp_path, f"127.0.0.1:{server.port}") as port,
     ):
