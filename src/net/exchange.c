@@ -30,15 +30,18 @@ void at_exchange_unref(at_exchange *exchange)
 /* ---- whose turn it is ------------------------------------------------------------ */
 
 /* The layer above does something with its exchange. Where the connection was lent to
- * whoever ends it for a stuck owner, it is ours for that long. False: it was ended. */
+ * whoever ends it for a stuck owner, it is ours for that long. False: it was ended,
+ * perhaps while the layer above was away; then it is closed. */
 static bool enter(const at_exchange *exchange, at_connection **lent)
 {
     at_connection *connection = exchange->connection;
     *lent = NULL;
-    if (connection == NULL ||
-        atomic_load_explicit(&connection->claim, memory_order_relaxed) !=
-            AT_CLAIM_OPEN) {
+    if (connection == NULL) {
         return true;
+    }
+    unsigned claim = atomic_load_explicit(&connection->claim, memory_order_relaxed);
+    if (claim == AT_CLAIM_HELD || claim == AT_CLAIM_ASKED) {
+        return true; /* what is asked is taken hold of to answer, and stays otherwise */
     }
     if (!at_reactor_hold(connection)) {
         return false;
@@ -65,8 +68,8 @@ int at_exchange_body(at_exchange *exchange, at_span *piece)
 void at_exchange_take_body(at_exchange *exchange, size_t size_bytes)
 {
     at_connection *lent;
-    if (!enter(exchange, &lent)) {
-        return;
+    if (!enter(exchange, &lent) && exchange->over_h2 == NULL) {
+        return; /* over HTTP/2 what has come is still here, to be read once */
     }
     if (exchange->over_h2 != NULL) {
         at_h2_exchange_take_body(exchange, size_bytes);

@@ -39,7 +39,10 @@ bool at_reactor_hold(at_connection *connection)
             return true;
         }
     }
-    if (claim == AT_CLAIM_ANSWERED) {
+    if (claim == AT_CLAIM_ANSWERED && connection->phase != AT_PHASE_CLOSED) {
+        /* Who answered may still be at its streams, under the mutex. */
+        (void)pthread_mutex_lock(&connection->reactor->mutex);
+        (void)pthread_mutex_unlock(&connection->reactor->mutex);
         at_connection_close(connection, false);
     }
     return claim == AT_CLAIM_HELD;

@@ -1,0 +1,208 @@
+/* A reactor whose owner comes back after its HTTP/2 connections were ended in its
+ * stead: whoever ended them may still be at their streams. To be run under TSan as
+ * well. */
+#include <arpa/inet.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "check.h"
+#include "net/reactor.h"
+#include "sys/thread.h"
+
+/* /wait is kept; /burn, with a body that has come, keeps its thread until the test lets
+ * it go, and then answers what was kept and reads the body. */
+typedef struct owner {
+    at_service *service;
+    at_reactor *reactor;
+    at_thread thread;
+    atomic_bool opened, kept, burning, drained, stop;
+    atomic_bool let_go; /* relaxed: it orders nothing that TSan should find */
+    at_exchange *waiting;
+    int answered; /* what came of it */
+    int lost;
+} owner;
+
+static void burn(owner *self, at_exchange *exchange)
+{
+    atomic_store(&self->burning, true);
+    while (!atomic_load_explicit(&self->let_go, memory_order_relaxed)) {
+        (void)usleep(100);
+    }
+    const char *why = NULL;
+    at_span piece = {"x", 1};
+    self->answered =
+        at_exchange_respond(self->waiting, 200, NULL, 0, piece, false, &why);
+    at_exchange_unref(self->waiting);
+    /* What has come can be read once, and no more than once. */
+    CHECK(at_exchange_body(exchange, &piece) == 0 && piece.size == 4);
+    at_exchange_take_body(exchange, 3);
+    CHECK(at_exchange_body(exchange, &piece) == 0 && piece.size == 1);
+    CHECK(piece.data[0] == 'd');
+}
+
+static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
+{
+    owner *self = context;
+    (void)at_exchange_ref(exchange);
+    if (at_h1_equal(head->path, "/wait")) {
+        self->waiting = exchange;
+        atomic_store(&self->kept, true);
+        return;
+    }
+    burn(self, exchange);
+    at_exchange_unref(exchange);
+}
+
+static void on_body(void *context, at_exchange *exchange)
+{
+}
+
+static void on_writable(void *context, at_exchange *exchange)
+{
+}
+
+static void on_lost(void *context, at_exchange *exchange)
+{
+    ((owner *)context)->lost++;
+}
+
+static void on_forget(void *context, void *connection_user)
+{
+}
+
+static void on_drain(void *context)
+{
+    at_reactor_drain(((owner *)context)->reactor);
+}
+
+static void on_drained(void *context)
+{
+    atomic_store(&((owner *)context)->drained, true);
+}
+
+static const at_hooks hooks = {.request = on_request,
+                               .body = on_body,
+                               .writable = on_writable,
+                               .lost = on_lost,
+                               .forget = on_forget,
+                               .drain = on_drain,
+                               .drained = on_drained};
+
+static void wait_for(atomic_bool *flag)
+{
+    while (!atomic_load(flag)) {
+        (void)usleep(100);
+    }
+}
+
+static void run(void *argument)
+{
+    owner *self = argument;
+    CHECK(at_reactor_open(&self->reactor, self->service, &hooks, self, NULL) == 0);
+    atomic_store(&self->opened, true);
+    while (!atomic_load(&self->stop)) {
+        at_reactor_run(self->reactor, 20);
+    }
+}
+
+static int dial(const at_service *service)
+{
+    at_address address;
+    CHECK(at_service_address(service, 0, &address));
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)address.port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval patience = {.tv_sec = 60};
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(client >= 0);
+    CHECK(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+    CHECK(connect(client, (struct sockaddr *)&to, sizeof to) == 0);
+    return client;
+}
+
+/* The preface, SETTINGS, and HEADERS of stream 1: GET, or POST with DATA behind it. */
+#define HELLO "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+#define WAIT "\0\0\x0c\1\5\0\0\0\1\x82\x86\x04\5/wait\x41\1x"
+#define BURN                                                                           \
+    "\0\0\x0c\1\4\0\0\0\1\x83\x86\x04\5/burn\x41\1x"                                   \
+    "\0\0\4\0\1\0\0\0\1abcd"
+
+static void say(int client, const char *text, size_t size)
+{
+    CHECK(send(client, text, size, MSG_NOSIGNAL) == (ssize_t)size);
+}
+
+/* The kinds of frames that came until the connection was over, one letter each. */
+static void hear_kinds(int client, char *kinds, size_t size_max)
+{
+    unsigned char text[4096];
+    size_t size = 0, count = 0;
+    ssize_t got;
+    while ((got = recv(client, text + size, sizeof text - size, 0)) > 0) {
+        size += (size_t)got;
+        CHECK(size < sizeof text);
+    }
+    CHECK(got == 0);
+    for (size_t at = 0; at < size; at += 9 + text[at + 1] * 256U + text[at + 2]) {
+        CHECK(at + 9 <= size && count + 1 < size_max);
+        kinds[count++] = (char)('0' + text[at + 3]);
+    }
+    kinds[count] = 0;
+}
+
+static void cut(at_service *service, int thread)
+{
+    at_given_up result;
+    CHECK(at_service_give_up(service, thread, 7, &result) == 0);
+    do {
+        CHECK(at_service_cut(service, thread, 7, &result) == 0);
+        (void)usleep(100); /* the first time it was asked for a sign of life */
+    } while (result.cut == 0);
+    CHECK(result.cut == 2 && result.answered == 2);
+}
+
+static void owner_comes_back_after_the_farewell(void)
+{
+    owner owner;
+    memset(&owner, 0, sizeof owner);
+    at_service_limits limits;
+    at_service_limits_init(&limits);
+    owner.service = at_service_new(&limits);
+    CHECK(owner.service != NULL);
+    CHECK(at_service_listen(owner.service, "127.0.0.1", 0, 64, NULL) == 0);
+    CHECK(at_thread_start(&owner.thread, "owner", run, &owner, NULL) == 0);
+    wait_for(&owner.opened);
+    int clients[2] = {dial(owner.service), dial(owner.service)};
+    say(clients[0], HELLO WAIT, sizeof HELLO WAIT - 1);
+    wait_for(&owner.kept);
+    say(clients[1], HELLO BURN, sizeof HELLO BURN - 1);
+    wait_for(&owner.burning);
+    at_reactor_stats stats;
+    CHECK(at_service_stats(owner.service, 0, &stats));
+    cut(owner.service, stats.thread);
+    atomic_store_explicit(&owner.let_go, true, memory_order_relaxed);
+    for (int i = 0; i < 2; i++) { /* the answer is the farewell's alone */
+        char kinds[16];
+        hear_kinds(clients[i], kinds, sizeof kinds);
+        size_t size = strlen(kinds);
+        CHECK(size >= 2 && strcmp(kinds + size - 2, "17") == 0);
+        CHECK(strchr(kinds, '1') == kinds + size - 2);
+        (void)close(clients[i]);
+    }
+    wait_for(&owner.drained);
+    CHECK(owner.answered == AT_ECLOSED);
+    CHECK(owner.lost == 2);
+    atomic_store(&owner.stop, true);
+    at_thread_join(&owner.thread);
+    at_reactor_close(owner.reactor);
+    at_service_unref(owner.service);
+}
+
+int main(void)
+{
+    RUN(owner_comes_back_after_the_farewell);
+    return 0;
+}
