@@ -81,6 +81,11 @@ print(sum(run(failing) for failing in range(60)))
 """
 
 
+# Its PyList_New() drops a list that got no memory before `ob_item` is set, and so frees
+# whatever a list of the free list had there.
+@pytest.mark.skipif(
+    "t" in sys.abiflags, reason="CPython 3.13t frees a list twice there"
+)
 def test_no_result_is_lost_where_there_is_no_memory():
     pytest.importorskip("_testcapi")
     done = subprocess.run(
