@@ -374,6 +374,9 @@ void at_connection_event(at_connection *connection, unsigned ready)
     if (ready & AT_POLL_WRITABLE) {
         connection->blocked = false;
         flush(connection);
+        if (connection->phase != AT_PHASE_CLOSED && !at_reactor_hold(connection)) {
+            return; /* the layer above ended its response, and it rested */
+        }
     }
     if (ready & (AT_POLL_READABLE | AT_POLL_PEER_SHUT)) {
         connection->readable = true;
@@ -471,7 +474,8 @@ void at_connection_lend(at_connection *connection)
 
 void at_connection_settle(at_connection *connection)
 {
-    if (connection->phase == AT_PHASE_CLOSED) {
+    /* It may have settled already, within what is over now. */
+    if (connection->phase == AT_PHASE_CLOSED || !at_reactor_hold(connection)) {
         return;
     }
     if (connection->phase == AT_PHASE_IDLE && connection->start == connection->end &&
