@@ -39,7 +39,11 @@
  * thread's state (_PY_SIGNALS_PENDING_BIT of pycore_ceval.h); the field is public. */
 #define AT_SIGNALS_PENDING_BIT (1U << 1)
 
-/* The word of `state` that the bit is in: the low half on the byte order that we run
+/* Another thread wants the GIL of the one whose eval_breaker has this bit
+ * (_PY_GIL_DROP_REQUEST_BIT): who gives the GIL up then waits for it to be taken. */
+#define AT_GIL_WANTED_BIT (1U << 0)
+
+/* The word of `state` that the bits are in: the low half on the byte order that we run
  * on. */
 static inline const atomic_uint *at_compat_eval_breaker(const PyThreadState *state)
 {

@@ -17,4 +17,10 @@ bool at_gil_is_known(void);
  * ctx: any; the interpreter must be kept, by a visit for one */
 bool at_gil_is_held(const PyInterpreterState *interpreter);
 
+/* In a forked child, of which CPython was not told: forget the threads that wait for
+ * the GIL of this one, which has it. They are not there, and to give the GIL up to them
+ * would take forever. Only where it is known.
+ * ctx: attached, in the only thread of the child */
+void at_gil_forget_waiters(void);
+
 #endif

@@ -175,3 +175,38 @@ print(on_uvloop())
 """
     )
     assert out.count("(7, (b'0017', 7))") == 4
+
+
+def test_a_child_gives_up_a_gil_that_threads_of_the_parent_wait_for():
+    # It has not got them. The GIL is held before the fork until they have asked for it,
+    # and given up in the child by os.write().
+    pytest.importorskip("uvloop")
+    out = run(
+        """
+import asyncio, atoll, ctypes, functools, os, threading, uvloop
+
+over = False
+
+def burn():
+    while not over:
+        pass
+
+def report():
+    os.write(1, b"child ")
+
+async def program():
+    return [
+        await (await asyncio.create_subprocess_exec("true", preexec_fn=report)).wait()
+        for _ in range(5)
+    ]
+
+os.register_at_fork(before=functools.partial(ctypes.pythonapi.usleep, 20_000))
+with atoll.Interpreter():
+    for _ in range(2):
+        threading.Thread(target=burn, daemon=True).start()
+    codes = uvloop.run(program())
+    over = True
+print(codes)
+"""
+    )
+    assert out.split() == ["child"] * 5 + ["[0,", "0,", "0,", "0,", "0]"]
