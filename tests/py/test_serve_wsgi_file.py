@@ -3,11 +3,12 @@
 import gzip
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Raw, Server, serving
+from serving import DEADLINE_S, Raw, Server, serving
 
 SOURCE = """
 import gzip, io, os
@@ -82,6 +83,14 @@ def closed(server: Server) -> int:
         return int(raw.get("/closed")[2])
 
 
+def wait_closed(server: Server, count: int) -> None:
+    """A file is closed after the last byte of it has gone: later than its client may see it."""
+    end = time.monotonic() + DEADLINE_S
+    while (now := closed(server)) < count and time.monotonic() < end:
+        time.sleep(0.005)
+    assert now == count
+
+
 @pytest.mark.parametrize(
     ("path", "body", "length"),
     [
@@ -108,7 +117,7 @@ def test_what_is_sent(server: Server, path: str, body: bytes, length: bool) -> N
         if length:
             assert headers["content-length"] == str(len(body))
         assert raw.get(path)[2] == body  # the connection goes on
-    assert closed(server) == before + 2
+    wait_closed(server, before + 2)
 
 
 def test_head_and_http_1_0(server: Server) -> None:
@@ -142,8 +151,7 @@ def test_a_client_that_reads_nothing(tmp_path: Path) -> None:
         with running.connect() as gone:
             gone.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             gone.until(b"\r\n\r\n")
-        while closed(running) < 2:  # its thread gives the file back
-            pass
+        wait_closed(running, 2)  # its thread gives the file back
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
