@@ -84,7 +84,7 @@ def closed(server: Server) -> int:
 
 
 def wait_closed(server: Server, count: int) -> None:
-    """A file is closed after the last byte of it has gone: later than its client may see it."""
+    """A file is closed after its last byte has gone: later than its client may see it."""
     end = time.monotonic() + DEADLINE_S
     while (now := closed(server)) < count and time.monotonic() < end:
         time.sleep(0.005)
