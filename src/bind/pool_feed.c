@@ -18,7 +18,7 @@
 #include "sys/talk.h"
 
 enum {
-    HEAD_BYTES = 11, /* kind: 1, bytes: 8, regions: 2; little-endian, packed */
+    HEAD_BYTES = 13, /* kind: 1, bytes: 8, regions: 4; little-endian, packed */
     FIRST_BYTES = 4096,
     /* What is larger goes as a file of memory. */
     BLOCK_BYTES = 1 << 20,
@@ -40,7 +40,7 @@ static const char task_capsule[] = "atoll.pool.task";
 typedef struct head {
     unsigned kind;
     uint64_t size_bytes;
-    unsigned region_count;
+    uint32_t region_count;
 } head;
 
 static void head_write(head from, char *to)
@@ -49,16 +49,20 @@ static void head_write(head from, char *to)
     for (int i = 0; i < 8; i++) {
         to[1 + i] = (char)(from.size_bytes >> (8 * i));
     }
-    to[9] = (char)from.region_count;
-    to[10] = (char)(from.region_count >> 8);
+    for (int i = 0; i < 4; i++) {
+        to[9 + i] = (char)(from.region_count >> (8 * i));
+    }
 }
 
 static head head_read(const char *from)
 {
     const unsigned char *bytes = (const unsigned char *)from;
-    head found = {.kind = bytes[0], .region_count = bytes[9] | bytes[10] << 8U};
+    head found = {.kind = bytes[0]};
     for (int i = 0; i < 8; i++) {
         found.size_bytes |= (uint64_t)bytes[1 + i] << (8 * i);
+    }
+    for (int i = 0; i < 4; i++) {
+        found.region_count |= (uint32_t)bytes[9 + i] << (8 * i);
     }
     return found;
 }
@@ -76,7 +80,7 @@ AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
         return NULL;
     }
     head call = {.size_bytes = (uint64_t)data.len,
-                 .region_count = (unsigned)region_count};
+                 .region_count = (uint32_t)region_count};
     char start[HEAD_BYTES];
     head_write(call, start);
     at_message_writer writer;

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import atoll
-from atoll._pool import worker_process
+from atoll._pool import memory, processes, worker_process
 
 DEADLINE = 60
 
@@ -260,6 +260,29 @@ def test_a_large_array_arrives_on_shared_memory():
     assert (same[0] == array).all()
     assert (other == array.T * 2).all()
     other[0, 0] = 1
+
+
+def test_more_buffers_than_sixteen_bits_count(monkeypatch):
+    """Small ones, laid close: as large as they are where they count, they take 16 GiB."""
+
+    def small():
+        memory.APART_BYTES, memory._PAGE = 64, 64
+
+    def dump_and_count(*args):
+        data, made = memory.dump(*args)
+        counts.append(len(made.regions))
+        return data, made
+
+    counts = []
+    data = [n.to_bytes(64) for n in range(1 << 16)]
+    with atoll.Pool(1, model="processes", initializer=small) as pool:
+        monkeypatch.setattr(memory, "APART_BYTES", 64)
+        monkeypatch.setattr(memory, "_PAGE", 64)
+        monkeypatch.setattr(processes, "dump", dump_and_count)
+        for some in (data, data[1:]):
+            call = pool.submit(list.__getitem__, some, slice(None, None, -1))
+            assert call.result(DEADLINE) == some[::-1]
+    assert counts == [1 << 16, (1 << 16) - 1]
 
 
 def test_calls_that_do_not_run_keep_no_memory(tmp_path):

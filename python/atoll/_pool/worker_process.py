@@ -20,7 +20,7 @@ from atoll._pool.memory import Memory, dump, views
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
 
 # Also in src/bind/pool_feed.c, which sends and receives small blocks.
-HEAD = struct.Struct("<BQH")  # kind, bytes, how many regions
+HEAD = struct.Struct("<BQI")  # kind, bytes, how many regions
 REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
