@@ -40,23 +40,27 @@ $(VENV)/.ready: pyproject.toml tools/find-python tools/system-packages tools/req
 	test -x $(PY) || "$$python" -m venv $(VENV)
 	echo "environment: $$($(PY) -VV) in $(VENV)"
 	$(PY) tools/requirements build run > $(VENV)/requirements.txt
+	echo "installing what the build needs"
 	$(PIP) install -r $(VENV)/requirements.txt
 	touch $@
 
 $(VENV)/.example: pyproject.toml $(VENV)/.ready
-	@$(PIP) install $$($(PY) tools/requirements example)
+	@echo "installing what the example needs"
+	$(PIP) install $$($(PY) tools/requirements example)
 	touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.ready
 	@tools/system-packages check
 	$(PY) tools/requirements example test lint > $(VENV)/requirements-test.txt
+	echo "installing what the tests need"
 	$(PIP) install -r $(VENV)/requirements-test.txt
 	touch $@ $(VENV)/.example
 
 build: $(VENV)/.built  ## compile and install the package into the environment
 
 $(VENV)/.built: $(SOURCES) $(VENV)/.ready
-	@$(PIP) install --no-build-isolation --no-deps --force-reinstall \
+	@echo "building atoll"
+	$(PIP) install --no-build-isolation --no-deps --force-reinstall \
 		-Cbuild-dir=$(BUILD)/package -Csetup-args=-Dwerror=true .
 	touch $@
 

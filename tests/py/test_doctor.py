@@ -100,6 +100,7 @@ def test_module_that_is_absent():
     result = doctor("no_such_module_at_all")
     assert result.returncode == 1
     assert "No module named 'no_such_module_at_all'" in result.stdout
+    assert "main can import none of this" in result.stdout
 
 
 def test_modules_come_first_and_hazards_when_asked_for():

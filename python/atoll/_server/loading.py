@@ -5,8 +5,9 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from inspect import CO_VARARGS
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from atoll._server.checking import nearest
@@ -61,7 +62,17 @@ def load_app(name: str, app_dir: str = "", factory: bool = False) -> Callable[..
         app = app()
     if not callable(app):
         raise AppError(f"{name!r} is not callable: {type(app).__name__}")
+    if not factory and _is_factory(app):
+        raise AppError(f"{name!r} needs no arguments: if it makes the app, --factory")
     return app  # type: ignore[no-any-return]
+
+
+def _is_factory(app: Any) -> bool:
+    """Is it a function like `create_app(config=None)`? No protocol calls one so."""
+    if not isinstance(app, FunctionType) or app.__code__.co_flags & CO_VARARGS:
+        return False
+    count = app.__code__.co_argcount
+    return count <= 1 and count == len(app.__defaults__ or ())
 
 
 def _framework_module(module: ModuleType) -> str:

@@ -247,7 +247,9 @@ def _summary(findings: list[Finding]) -> str:
     bad = [finding for finding in findings if finding.result == "not"]
     tried = [finding for finding in findings if finding.result != "absent"]
     total = f"{len(tried)} module{'s' if len(tried) != 1 else ''}"
-    lines = [f"{len(tried) - len(bad)} of {total} that main can import work"]
+    lines = ["main can import none of this"]
+    if tried:
+        lines = [f"{len(tried) - len(bad)} of {total} that main can import work"]
     if bad:
         lines.append(f"does not work: {', '.join(finding.module for finding in bad)}")
     if any("static TLS" in finding.reason for finding in bad):
