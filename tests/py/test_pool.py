@@ -10,6 +10,7 @@ import time
 import pytest
 
 import atoll
+from atoll import _atoll
 from atoll._errors import NotShareableError
 
 DEADLINE = 60
@@ -128,13 +129,21 @@ def test_wait_and_as_completed(pool):
 
 
 def test_result_times_out(pool):
-    gate = pool.submit(time.sleep, 0.5)
+    gate = atoll.Event(shared=True)
+    future = pool.submit(gate.wait, DEADLINE)
     with pytest.raises(TimeoutError):
-        gate.result(0.01)
-    assert gate.result(DEADLINE) is None
+        future.result(0.01)
+    gate.set()
+    assert future.result(DEADLINE) is True
 
 
 def test_asyncio(pool):
+    begun = atoll.Event(shared=True)
+
+    def begin_and_spin():
+        begun.set()
+        spin()
+
     async def main():
         assert await pool.run(pow, 2, 5) == 32
         loop = asyncio.get_running_loop()
@@ -145,8 +154,8 @@ def test_asyncio(pool):
             await pool.run(divmod, 1, 0)
         with pytest.raises(TimeoutError):
             await pool.run(spin, timeout=0.2)
-        task = asyncio.create_task(pool.run(spin))
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(pool.run(begin_and_spin))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -202,26 +211,29 @@ def test_map_gives_what_came_before_the_error(pool):
 
 
 def test_map_times_out(pool):
-    results = pool.map(time.sleep, [0.5], timeout=0.01)
+    gate = atoll.Event(shared=True)
+    results = pool.map(gate.wait, [DEADLINE], timeout=0.01)
     with pytest.raises(TimeoutError):
         next(results)
+    gate.set()
 
 
 # ---- cancelling and time ----
 
 
 def test_cancel_what_waits(model):
+    gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool:
-        first = pool.submit(time.sleep, 0.3)
+        first = pool.submit(gate.wait, DEADLINE)
         second = pool.submit(abs, 1)
-        wait_until(lambda: first.running() or first.done())
-        if not first.done():
-            assert second.cancel() and second.cancelled()
-            assert second.cancel()
-            with pytest.raises(cf.CancelledError):
-                second.result(DEADLINE)
-            assert not first.cancel()
-        assert first.result(DEADLINE) is None
+        wait_until(first.running)
+        assert second.cancel() and second.cancelled()
+        assert second.cancel()
+        with pytest.raises(cf.CancelledError):
+            second.result(DEADLINE)
+        assert not first.cancel()
+        gate.set()
+        assert first.result(DEADLINE) is True
         assert not first.cancel()
 
 
@@ -287,20 +299,25 @@ def test_timeout_of_a_waiting_task(model):
 
 
 def test_a_timeout_counts_from_the_start(model):
+    gate = atoll.Event(shared=True)
+    timeout = 2.0  # the task itself must not take that long, however busy the machine
     with atoll.Pool(1, model=model) as pool:
-        first = pool.submit(time.sleep, 0.6)
-        waits = pool.submit_with(abs, (-4,), timeout=0.3)
+        first = pool.submit(gate.wait, DEADLINE)
+        waits = pool.submit_with(abs, (-4,), timeout=timeout)
+        queued = time.monotonic()
         late = pool.submit_with(abs, (-5,), deadline=0.1)
         with pytest.raises(TimeoutError):
             late.result(DEADLINE)
-        assert first.result(DEADLINE) is None
+        wait_until(lambda: time.monotonic() > queued + timeout + 0.1)
+        gate.set()
+        assert first.result(DEADLINE) is True
         assert waits.result(DEADLINE) == 4
 
 
 # ---- stuck in C ----
 
 
-def in_c(path, in_process=False):
+def in_c(path, reader):
     import collections
     import ctypes
     import itertools
@@ -308,23 +325,42 @@ def in_c(path, in_process=False):
     from operator import call
 
     # PyDLL holds the GIL: nothing in this interpreter hears anything meanwhile. And all
-    # of it from C: an interrupt must not find a bytecode between the file and the sleep.
+    # of it from C: an interrupt must not find a bytecode between the file and the wait.
     libc = ctypes.PyDLL(None)
-    sleep = partial(libc.usleep, 3_000_000)
-    if in_process:  # where a signal would end a sleep
-        sleep = partial(collections.deque, itertools.repeat(None, 10**12), 0)
-    steps = [partial(libc.creat, os.fsencode(path), 0o600), sleep]
+    wait = partial(libc.read, reader, ctypes.create_string_buffer(1), 1)
+    if reader < 0:  # in a process, where a signal would end a wait
+        wait = partial(collections.deque, itertools.repeat(None, 10**12), 0)
+    steps = [partial(libc.creat, os.fsencode(path), 0o600), wait]
     collections.deque(map(call, steps), maxlen=0)
+
+
+@pytest.fixture
+def pipe():
+    """The two ends of a pipe."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def interpreter_of(pool):
+    """The number of the interpreter that the one worker of a pool runs in."""
+    return pool.stats()["workers"][0].get("interpreter")
 
 
 @pytest.mark.parametrize("model", ["interpreters", "processes"])
 @pytest.mark.parametrize("how", ["by hand", "by itself"])
-def test_a_worker_stuck_in_c_is_replaced(model, how, tmp_path, recwarn):
+def test_a_worker_stuck_in_c_is_replaced(model, how, tmp_path, recwarn, pipe):
     by_itself = 0.2 if how == "by itself" else None
+    reader, writer = pipe
     with atoll.Pool(1, model=model, replace_stuck=by_itself) as pool:
-        future = pool.submit(in_c, str(tmp_path / "begun"), model == "processes")
+        in_process = model == "processes"
+        future = pool.submit(
+            in_c, str(tmp_path / "begun"), -1 if in_process else reader
+        )
         waiting = pool.submit(abs, -7)
         wait_until((tmp_path / "begun").exists)
+        stuck = interpreter_of(pool)
         assert future.cancel(running=True)
         if by_itself is None:
             assert pool.stuck() == [0]
@@ -336,22 +372,31 @@ def test_a_worker_stuck_in_c_is_replaced(model, how, tmp_path, recwarn):
         wait_until(lambda: pool.stats()["restarts"] == 1)
         assert not pool.replace(0)
         if model == "interpreters":
+            # By itself, the warning follows after the future has ended.
+            wait_until(lambda: any(w.category is RuntimeWarning for w in recwarn.list))
             assert "left running" in str(recwarn.pop(RuntimeWarning).message)
+            assert interpreter_of(pool) != stuck
+            assert _atoll.interpreter_state(stuck) != "closed"
             # It ends after all: nobody hears of it, and it closes by itself.
-            wait_until(lambda: len(atoll.list_interpreters()) == 1)
+            os.write(writer, b"x")
+            wait_until(lambda: _atoll.interpreter_state(stuck) == "closed")
             assert pool.submit(abs, -8).result(DEADLINE) == 8
 
 
-def test_shutdown_leaves_what_is_stuck(tmp_path, monkeypatch, recwarn):
+def test_shutdown_leaves_what_is_stuck(tmp_path, monkeypatch, recwarn, pipe):
     monkeypatch.setattr("atoll._pool.limits.STUCK_SECONDS", 0.2)
+    reader, writer = pipe
     pool = atoll.Pool(1, model="interpreters")
-    future = pool.submit(in_c, str(tmp_path / "begun"))
+    future = pool.submit(in_c, str(tmp_path / "begun"), reader)
     wait_until((tmp_path / "begun").exists)
+    stuck = interpreter_of(pool)
     future.cancel(running=True)
     assert not future.done()
     pool.shutdown()
     assert isinstance(future.exception(0), atoll.LostWorker)
     assert "left running" in str(recwarn.pop(RuntimeWarning).message)
+    os.write(writer, b"x")
+    wait_until(lambda: _atoll.interpreter_state(stuck) == "closed")
 
 
 # ---- workers ----
@@ -412,12 +457,12 @@ def test_stats(pool):
 
 
 def test_queue_bound(model):
-    with (
-        atoll.Pool(1, model=model, max_queued=2, when_full="raise") as pool,
-        pytest.raises(atoll.Full),
-    ):
-        for _ in range(50):
-            pool.submit(time.sleep, 0.2)
+    gate = atoll.Event(shared=True)
+    with atoll.Pool(1, model=model, max_queued=2, when_full="raise") as pool:
+        with pytest.raises(atoll.Full):
+            for _ in range(4):  # one runs, or will, and two wait
+                pool.submit(gate.wait, DEADLINE)
+        gate.set()
     with atoll.Pool(1, model=model, max_queued=1) as pool:
         gate = pool.submit(time.sleep, 0.1)
         wait_until(lambda: gate.running() or gate.done())

@@ -134,13 +134,15 @@ def test_a_pool_and_its_futures_stay(sending):
 
 
 def test_a_future_says_that_its_task_runs(model):
+    gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool:
-        future = pool.submit(time.sleep, 0.2)
+        future = pool.submit(gate.wait, DEADLINE)
         until = time.monotonic() + DEADLINE
         while not future.running() and time.monotonic() < until:
             time.sleep(0.001)
         assert "state=running" in repr(future)
-        future.result(DEADLINE)
+        gate.set()
+        assert future.result(DEADLINE) is True
         assert "state=finished" in repr(future)
 
 

@@ -32,6 +32,12 @@ def wait_for_end(process_id):
     os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOWAIT)
 
 
+def stop(process_id):
+    """Stop the process, and wait until it has stopped."""
+    os.kill(process_id, signal.SIGSTOP)
+    os.waitid(os.P_PID, process_id, os.WSTOPPED | os.WNOWAIT)
+
+
 def wait_for_file(path):
     while not Path(path).exists():
         time.sleep(0.005)
@@ -93,7 +99,7 @@ def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
     monkeypatch.setattr(socket, "socketpair", socketpair)
     with atoll.Pool(1, model="processes") as pool:
         before = pool.submit(os.getpid).result(DEADLINE)
-        os.kill(before, signal.SIGSTOP)
+        stop(before)
         future = pool.submit(lambda data: (os.getpid(), len(data)), b"x" * size)
         wait_until(unread)
         os.kill(before, signal.SIGKILL)
@@ -104,7 +110,7 @@ def test_a_task_that_was_sent_and_not_read_goes_to_another(monkeypatch, size):
 def test_a_task_that_is_not_wanted_is_not_sent_again(monkeypatch):
     with atoll.Pool(1, model="processes") as pool:
         before = pool.submit(os.getpid).result(DEADLINE)
-        os.kill(before, signal.SIGSTOP)
+        stop(before)
         future = pool.submit(spin)
         wait_until(future.running)
         assert future.cancel(running=True)
@@ -313,7 +319,7 @@ def test_without_files_to_open_buffers_go_in_the_bytes(monkeypatch):
             context.setattr(os, "memfd_create", none_left)
             call = pool.submit(len, data[: MB // 2])
         assert call.result(DEADLINE) == MB // 2
-        context.setattr("atoll._pool.processes._MEMORIES", 0)
+        monkeypatch.setattr("atoll._pool.processes._MEMORIES", 0)
         assert pool.submit(lambda d: d, data).result(DEADLINE) == data
 
 

@@ -19,6 +19,13 @@ def model(request):
     return request.param
 
 
+def wait_until(condition):
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.005)
+
+
 def test_one_by_one_from_many_threads(model):
     wrong = []
 
@@ -34,7 +41,8 @@ def test_one_by_one_from_many_threads(model):
         for thread in threads:
             thread.join(DEADLINE)
             assert not thread.is_alive()
-        assert wrong == [] and pool.stats()["unfinished"] == 0
+        assert wrong == []
+        wait_until(lambda: pool.stats()["unfinished"] == 0)
 
 
 def test_many_threads_wait_for_one_task(model):
@@ -67,20 +75,25 @@ def test_a_callback_runs_elsewhere(model):
         with lock:
             called.set()
 
+    gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool, lock:
-        future = pool.submit(time.sleep, 0.05)
+        future = pool.submit(gate.wait, DEADLINE)
+        # Before it is over: on this thread it would wait for ever.
         future.add_done_callback(callback)
-        assert future.result(DEADLINE) is None
+        gate.set()
+        assert future.result(DEADLINE) is True
     assert called.wait(DEADLINE)
 
 
 def test_it_ends_in_time(model):
+    gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool:
-        future = pool.submit(time.sleep, 0.3)
+        future = pool.submit(gate.wait, DEADLINE)
         for timeout in (0, 0.001, 0.1):
             with pytest.raises(TimeoutError):
                 future.result(timeout)
-        assert future.result(DEADLINE) is None
+        gate.set()
+        assert future.result(DEADLINE) is True
 
 
 INTERRUPTED = """
@@ -123,16 +136,31 @@ def test_a_signal_handler_that_raises_loses_no_result(model):
     assert done.stdout == "raised\n"
 
 
+def interrupt_who_waits():
+    """Ctrl-C, once the main thread has waited for longer than it leads."""
+    main = threading.main_thread().ident
+
+    def names():
+        frame, names = sys._current_frames()[main], []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        return names
+
+    wait_until(lambda: "_park" in names())
+    # To the process, and so to the main thread: one to this thread would not wake it.
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_control_c_ends_the_wait(model):
     gate = atoll.Event(shared=True)
     with atoll.Pool(1, model=model) as pool:
         future = pool.submit(gate.wait, DEADLINE)
-        # To the process, and so to the main thread: one to the timer's would not wake it.
-        timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
-        timer.start()
+        interrupting = threading.Thread(target=interrupt_who_waits)
         with pytest.raises(KeyboardInterrupt):
+            interrupting.start()
             future.result(DEADLINE)
-        timer.join()
+        interrupting.join()
         assert not future.done()
         gate.set()
         assert future.result(DEADLINE) is True
