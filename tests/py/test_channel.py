@@ -348,16 +348,19 @@ def test_a_signal_ends_the_wait(how: str) -> None:
         "select": lambda: select(empty),
         "next": lambda: next(empty),
     }
-    begun, woken = threading.Event(), threading.Event()
+    begun = threading.Event()
+    woken = False  # no Event: its lock may be held when the next signal's handler runs
 
     def handler(number: int, frame: object) -> None:
-        if not woken.is_set():
-            woken.set()
+        nonlocal woken
+        if not woken:
+            woken = True
             raise Woken
 
     def poke() -> None:
         begun.wait(DEADLINE)
-        while not woken.wait(0.01):
+        while not woken:
+            time.sleep(0.01)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handler)
@@ -412,12 +415,13 @@ def test_no_signal_is_slept_over() -> None:
 
 def test_a_handler_that_returns_lets_the_wait_go_on() -> None:
     channel = Channel()
-    handled = threading.Event()
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
+    handled: list[int] = []  # no Event, as above
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.append(number))
     try:
 
         def poke() -> None:
-            while not handled.wait(0.01):
+            while not handled:
+                time.sleep(0.01)
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
             channel.send("still there")
 

@@ -3,11 +3,11 @@
     python tests/stress/stress_cycles.py --cycles 500 --modules fastapi,numpy,orjson
 
 Each cycle creates an interpreter, imports the modules, does a small piece of work with
-those that `WORK` knows, and closes it. Proportional memory (PSS), mappings, threads
-and what malloc has given out are printed every `--every` cycles; the slope is a
+those that `WORK` knows, and closes it. Resident memory (RSS), mappings, threads and
+what malloc has given out are printed every `--every` cycles; the slope is a
 least-squares line through the cycles after the first `--warm-up`. Exit status 1 when
-that is above
-`--limit` MB a cycle.
+that is above `--limit` MB a cycle. It is not proportional memory: that grows when
+another process ends with which this one shared a library.
 """
 
 from __future__ import annotations
@@ -108,11 +108,11 @@ with h5py.File("reef", "w", driver="core", backing_store=False) as file:
 }
 
 
-def memory_mb() -> float:
-    """Proportional memory of this process."""
+def memory_mb(kind: str = "Rss") -> float:
+    """Resident memory of this process; with "Pss" the proportional one."""
     with open("/proc/self/smaps_rollup") as lines:
         return (
-            next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
             / 1024
         )
 
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     modules = options.modules.split(",")
     measured: list[tuple[int, float, int, int, float]] = []
     began = time.monotonic()
-    print("cycle  PSS MB  mappings  threads  malloc KB  s/cycle", flush=True)
+    print("cycle  RSS MB  mappings  threads  malloc KB  s/cycle", flush=True)
     for cycle in range(1, options.cycles + 1):
         one_cycle(modules)
         if cycle % options.every and cycle != options.warm_up:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--every", type=int, default=8)
     options = parser.parse_args(arguments)
-    before = memory_mb()
+    before, threads = memory_mb("Pss"), thread_count()
     with contextlib.ExitStack() as stack:
         interpreters = []
         for number in range(1, options.count + 1):
@@ -47,13 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
                 interpreter.exec("numpy.seterr(divide='raise')")
             interpreters.append(interpreter)
             if number % options.every == 0:
+                each_mb = (memory_mb("Pss") - before) / number
                 print(
-                    f"{number:4} interpreters: {(memory_mb() - before) / number:6.2f} "
+                    f"{number:4} interpreters: {each_mb:6.2f} "
                     f"MB each, {mapping_count()} mappings, {thread_count()} threads",
                     flush=True,
                 )
         for interpreter in interpreters:
             interpreter.exec(ASK)
+    # A thread that was joined is in /proc until the kernel has put it away.
+    deadline = time.monotonic() + 60
+    while thread_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
     print(f"closed: {mapping_count()} mappings, {thread_count()} threads")
     return 0
 
