@@ -448,6 +448,11 @@ size_t at_h2_stream_count(const at_h2 *h2)
     return h2->stream_count;
 }
 
+bool at_h2_is_sent(const at_h2_stream *stream)
+{
+    return ((const h2_stream *)(const void *)stream)->is_sent;
+}
+
 void at_h2_consume(at_h2 *h2, at_h2_stream *stream, size_t size_bytes)
 {
     h2_stream *whole = (h2_stream *)(void *)stream;

@@ -11,6 +11,7 @@ enum {
     FRAME_SETTINGS = 4,
     FRAME_GOAWAY = 7,
     FLAGS_END = 0x01 | 0x04, /* END_STREAM, END_HEADERS */
+    ERROR_NONE = 0,
     ERROR_INTERNAL = 2,
 };
 
@@ -86,13 +87,13 @@ bool at_h2_farewell_answer(at_h2_farewell *farewell, int32_t id, at_span block)
     return true;
 }
 
-bool at_h2_farewell_reset(at_h2_farewell *farewell, int32_t id)
+bool at_h2_farewell_reset(at_h2_farewell *farewell, int32_t id, bool is_whole)
 {
     char *payload = put_frame(farewell, FRAME_RST_STREAM, 0, id, 4, GOAWAY_BYTES);
     if (payload == NULL) {
         return false;
     }
-    put_32(payload, ERROR_INTERNAL);
+    put_32(payload, is_whole ? ERROR_NONE : ERROR_INTERNAL);
     return true;
 }
 

@@ -37,8 +37,10 @@ void at_h2_farewell_init(at_h2_farewell *farewell, bool is_first);
 /* Answer a stream with a block, and no body. False: there is no room. */
 bool at_h2_farewell_answer(at_h2_farewell *farewell, int32_t id, at_span block);
 
-/* Break a stream off with INTERNAL_ERROR. False: there is no room. */
-bool at_h2_farewell_reset(at_h2_farewell *farewell, int32_t id);
+/* End a stream: broken off with INTERNAL_ERROR, or with NO_ERROR where the client has
+ * the whole response and only its own request is not at an end (RFC 9113 8.1). False:
+ * there is no room. */
+bool at_h2_farewell_reset(at_h2_farewell *farewell, int32_t id, bool is_whole);
 
 /* Add the GOAWAY. Streams above `last_id` were not worked on, and can be asked for
  * again.

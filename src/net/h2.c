@@ -265,7 +265,7 @@ static void on_body(void *context, at_h2_stream *stream, at_span piece)
             at_reactor_hooks(reactor)->lost(at_reactor_context(reactor), exchange);
         }
         if (started) {
-            at_h2_reset(connection->h2, stream, 2);
+            at_h2_break_off(exchange, 2);
         } else {
             exchange->started = exchange->complete = true;
             exchange->status = 413;
@@ -528,7 +528,7 @@ static void refuse_slow_bodies(at_connection *connection)
             exchange->lost = true;
             at_reactor_hooks(reactor)->lost(at_reactor_context(reactor), exchange);
             if (exchange->started) {
-                at_h2_reset(connection->h2, carrier->stream, 8);
+                at_h2_break_off(exchange, 8);
             } else {
                 exchange->started = exchange->complete = true;
                 exchange->status = 408;

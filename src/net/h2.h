@@ -35,6 +35,12 @@ typedef struct at_h2_carrier {
 
 void at_h2_carrier_free(at_h2_carrier *carrier);
 
+/* Has the end of the response been said to the session, or was it in the head? */
+static inline bool at_h2_is_answered(const at_exchange *exchange)
+{
+    return exchange->started && exchange->body_end == AT_H1_END_NONE;
+}
+
 /* ---- for the connection ------------------------------------------------------------
  */
 

@@ -242,12 +242,22 @@ int at_h2_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     return 0;
 }
 
+void at_h2_break_off(at_exchange *exchange, uint32_t error)
+{
+    at_h2_carrier *carrier = exchange->over_h2;
+    if (!at_h2_is_answered(exchange)) {
+        at_h2_reset(exchange->connection->h2, carrier->stream, error);
+    } else if (!carrier->body_ended) {
+        at_h2_reset(exchange->connection->h2, carrier->stream, 0);
+    }
+}
+
 void at_h2_exchange_abort(at_exchange *exchange)
 {
     at_connection *connection = exchange->connection;
     exchange->lost = true; /* the layer above knows */
     if (connection != NULL) {
-        at_h2_reset(connection->h2, exchange->over_h2->stream, 2);
+        at_h2_break_off(exchange, 2);
         done(connection);
     }
 }

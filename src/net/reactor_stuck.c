@@ -100,7 +100,9 @@ static int end_streams(at_connection *connection, at_span block)
     for (const at_h2_carrier *carrier = connection->h2_carriers; carrier != NULL;
          carrier = carrier->after) {
         if (carrier->exchange->started) {
-            at_h2_farewell_reset(&farewell, carrier->stream->id);
+            bool is_whole = at_h2_is_sent(carrier->stream) &&
+                            at_connection_waiting(connection) == 0;
+            at_h2_farewell_reset(&farewell, carrier->stream->id, is_whole);
         } else if (at_h2_farewell_answer(&farewell, carrier->stream->id, block)) {
             answered++;
         }

@@ -875,7 +875,7 @@ static void farewell(void)
     size_t size = at_h2_farewell_block(block, date, (at_span){"7", 1});
     at_h2_farewell words;
     at_h2_farewell_init(&words, false);
-    CHECK(at_h2_farewell_reset(&words, begun));
+    CHECK(at_h2_farewell_reset(&words, begun, false));
     CHECK(at_h2_farewell_answer(&words, waiting, (at_span){block, size}));
     at_span text = at_h2_farewell_end(&words, waiting);
     CHECK(nghttp2_session_mem_recv(client, (const uint8_t *)text.data, text.size) ==
@@ -905,7 +905,7 @@ static void farewell_first(void)
     while (at_h2_farewell_answer(&words, other, (at_span){block, size})) {
         other += 2;
     }
-    while (at_h2_farewell_reset(&words, other)) {
+    while (at_h2_farewell_reset(&words, other, false)) {
         other += 2;
     }
     at_span text = at_h2_farewell_end(&words, id);

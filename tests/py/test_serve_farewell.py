@@ -56,6 +56,11 @@ async def app(scope, receive, send):
         await gone(receive)
     head = {"type": "http.response.start", "status": 200, "headers": []}
     piece = {"type": "http.response.body", "body": b"begun", "more_body": True}
+    if path == "/all":  # it is, of a HEAD
+        await send(head)
+        await send(piece)
+        while (await receive())["type"] != "http.disconnect":
+            pass
     if path == "/begin":
         await send(head)
         await send(piece)
@@ -138,6 +143,18 @@ def test_h2(tmp_path: Path, secure: Any, path: str) -> None:
         assert goaway.last_stream_id == stuck
         read_to_end(client)
         server.wait_for("2 more requests were answered 503, 1 connections were cut")
+
+
+def test_h2_whole_response(tmp_path: Path, secure: Any) -> None:
+    """One whose request alone is not at its end is ended without an error."""
+    options, context = secure
+    with blocking(tmp_path, *options) as server, Client(server, context) as client:
+        whole = client.request("/all", method="HEAD", end=False)
+        assert client.answer(whole)[0] == 200
+        client.request("/block")
+        reset = client.wait(lambda e: isinstance(e, h2.events.StreamReset))
+        assert (reset.stream_id, reset.error_code) == (whole, 0)
+        read_to_end(client)
 
 
 def test_h2_first_request(tmp_path: Path, secure: Any) -> None:

@@ -81,6 +81,14 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise ValueError("half an answer")
+    elif path == "/half-of-nothing":
+        status = int(scope["query_string"])
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        if scope["headers"][-1] != (b"x-then", b"read"):
+            raise ValueError("half an answer without a body")
+        while (await receive())["type"] != "http.disconnect":
+            pass
     elif path == "/length":
         await answer(b"abc", headers=[(b"content-length", b"3"),
                                       (b"connection", b"close")])
@@ -301,6 +309,47 @@ def test_half_an_answer_is_reset(server: Server) -> None:
         reset = client.wait(lambda e: isinstance(e, h2.events.StreamReset))
         assert reset.stream_id == stream
         assert client.answer(client.request("/hello"))[2] == b"hello"
+
+
+def is_reset(client: Client, stream: int) -> bool:
+    reset = h2.events.StreamReset
+    return any(isinstance(e, reset) and e.stream_id == stream for e in client.events)
+
+
+def whole_then_reset(client: Client, stream: int) -> int:
+    """The error of the reset that follows the end of a response."""
+    reset = client.wait(
+        lambda e: isinstance(e, h2.events.StreamReset) and e.stream_id == stream
+    )
+    assert client.answer(stream)[2] == b""  # it came before the reset
+    return int(reset.error_code)
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204)])
+def test_no_error_behind_a_response_without_a_body(
+    server: Server, method: str, status: int
+) -> None:
+    """The head was all of it, whatever the application does then: RFC 9113, 8.1."""
+    with Client(server) as client:
+        path = f"/half-of-nothing?{status}"
+        stream = client.request(path, method=method, end=False)
+        assert whole_then_reset(client, stream) == 0
+        stream = client.request(path, method=method)
+        assert client.answer(stream)[0] == status
+        resets = [e for e in client.events if isinstance(e, h2.events.StreamReset)]
+        assert len(resets) == 1
+        # The limit of a body (--limit-body) is met while the application reads on.
+        stream = client.request(path, ("x-then", "read"), method=method, end=False)
+        left = 4_000_000
+        while left and not is_reset(client, stream):
+            size = min(client.h2.local_flow_control_window(stream), 16384, left)
+            left -= size
+            if size:
+                client.h2.send_data(stream, b"x" * size)
+                client.flush()
+            else:
+                client.read()
+        assert whole_then_reset(client, stream) == 0
 
 
 def test_a_server_that_stops_says_goaway(tmp_path: Path) -> None:
