@@ -20,7 +20,7 @@
 enum {
     HEAD_BYTES = 13, /* kind: 1, bytes: 8, regions: 4; little-endian, packed */
     FIRST_BYTES = 4096,
-    /* What is larger goes as a file of memory. */
+    /* What is larger goes as a file of memory, if it can. */
     BLOCK_BYTES = 1 << 20,
 };
 
@@ -33,6 +33,7 @@ typedef enum feed_state {
     FEED_ANSWER, /* these are the first bytes of this task's answer */
     FEED_UNREAD, /* the process has gone and never had this call */
     FEED_GONE,   /* the process has gone */
+    FEED_FAULT,  /* it sent what is no answer, or the socket failed: this is why */
 } feed_state;
 
 static const char task_capsule[] = "atoll.pool.task";
@@ -115,7 +116,24 @@ typedef struct feeder {
     long got;      /* how many bytes of an answer are in `first` */
     int descriptor;
     char first[FIRST_BYTES];
+    at_fault fault;
 } feeder;
+
+/* Is it what a process answers to a call? */
+static bool ends_task(unsigned kind)
+{
+    return kind == AT_OUTCOME_VALUE || kind == AT_OUTCOME_ERROR ||
+           kind == AT_OUTCOME_REFUSED;
+}
+
+/* Why there is no answer, of `result`: what the talk gave. */
+static feed_state no_answer(long result)
+{
+    if (result == 0) {
+        return FEED_GONE;
+    }
+    return result == AT_ECLOSED ? FEED_UNREAD : FEED_FAULT;
+}
 
 /* Run the feeder's task in the process. 0: it is over; or as feed() comes back. */
 static feed_state run_there(feeder *self) AT_DETACHED
@@ -125,16 +143,16 @@ static feed_state run_there(feeder *self) AT_DETACHED
     if (sent.region_count != 0 || sent.size_bytes >= BLOCK_BYTES) {
         return FEED_CALL;
     }
-    int result = at_talk_send(self->socket, call->data, call->size_bytes);
+    int result = at_talk_send(self->socket, call->data, call->size_bytes, &self->fault);
     if (result < 0) {
-        return result == AT_ECLOSED ? FEED_UNREAD : FEED_GONE;
+        return no_answer(result);
     }
     do {
         self->got = at_talk_receive(self->socket, self->first, sizeof self->first,
-                                    &self->descriptor);
+                                    &self->descriptor, &self->fault);
     } while (self->got == AT_EINTERRUPTED);
     if (self->got <= 0) {
-        return self->got == AT_ECLOSED ? FEED_UNREAD : FEED_GONE;
+        return no_answer(self->got);
     }
     head answer = {0};
     if (self->got >= HEAD_BYTES) {
@@ -143,6 +161,10 @@ static feed_state run_there(feeder *self) AT_DETACHED
     if (self->got < HEAD_BYTES || self->descriptor >= 0 ||
         answer.size_bytes != (uint64_t)self->got - HEAD_BYTES) {
         return FEED_ANSWER;
+    }
+    if (!ends_task(answer.kind)) {
+        (void)at_fault_set(&self->fault, AT_EFORMAT, "it is of kind %u", answer.kind);
+        return FEED_FAULT;
     }
     at_message *words;
     at_outcome outcome = (at_outcome)answer.kind;
@@ -186,7 +208,8 @@ static feed_state run_all(feeder *self, Py_ssize_t limit, Py_ssize_t *done) AT_D
     return FEED_LIMIT;
 }
 
-/* The task as a capsule, and its bytes: of the call, or the first of the answer. */
+/* The task as a capsule, and its bytes: of the call, or the first of the answer, or
+ * words. */
 static PyObject *hand_over(feeder *self, feed_state state, Py_ssize_t done) AT_ATTACHED
 {
     const char *bytes = self->first;
@@ -194,6 +217,9 @@ static PyObject *hand_over(feeder *self, feed_state state, Py_ssize_t done) AT_A
     if (state == FEED_CALL) {
         bytes = self->task->payload->data + HEAD_BYTES;
         size = (Py_ssize_t)self->task->payload->size_bytes - HEAD_BYTES;
+    } else if (state == FEED_FAULT) {
+        bytes = self->fault.text;
+        size = (Py_ssize_t)strlen(bytes);
     }
     PyObject *capsule = PyCapsule_New(self->task, task_capsule, NULL);
     PyObject *found = NULL;
@@ -280,12 +306,22 @@ AT_UNCHECKED PyObject *at_pool_put_back(PyObject *self, PyObject *capsule)
 /* ---- blocks for Python -------------------------------------------------------------
  */
 
-static PyObject *raise_gone(long result) AT_ATTACHED
+/* `result`: what the talk gave. */
+static PyObject *raise_no_block(long result, const at_fault *fault) AT_ATTACHED
 {
-    PyErr_SetString(result == 0            ? PyExc_EOFError
-                    : result == AT_ECLOSED ? PyExc_ConnectionResetError
-                                           : PyExc_OSError,
-                    "the other side of the socket has gone");
+    if (result == 0 || result == AT_ECLOSED) {
+        return PyErr_Format(result == 0 ? PyExc_EOFError : PyExc_ConnectionResetError,
+                            "the other side of the socket has gone");
+    }
+    if (fault->system_error == 0) {
+        return at_raise_fault(fault);
+    }
+    PyObject *error =
+        PyObject_CallFunction(PyExc_OSError, "is", fault->system_error, fault->text);
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
     return NULL;
 }
 
@@ -302,18 +338,19 @@ AT_UNCHECKED static PyObject *block_send(PyObject *Py_UNUSED(module),
     }
     size_t size_bytes = (size_t)PyBytes_GET_SIZE(arguments[2]);
     char first[FIRST_BYTES];
+    at_fault fault;
     size_t in_first =
         size_bytes < FIRST_BYTES - HEAD_BYTES ? size_bytes : FIRST_BYTES - HEAD_BYTES;
     const char *data = PyBytes_AS_STRING(arguments[2]);
     head_write((head){.kind = (unsigned)kind, .size_bytes = size_bytes}, first);
     memcpy(first + HEAD_BYTES, data, in_first);
     PyThreadState *thread_state = at_detach();
-    int result = at_talk_send(socket, first, HEAD_BYTES + in_first);
+    int result = at_talk_send(socket, first, HEAD_BYTES + in_first, &fault);
     if (result == 0 && in_first < size_bytes) {
-        result = at_talk_send(socket, data + in_first, size_bytes - in_first);
+        result = at_talk_send(socket, data + in_first, size_bytes - in_first, &fault);
     }
     at_attach(thread_state);
-    return result == 0 ? Py_NewRef(Py_None) : raise_gone(result);
+    return result == 0 ? Py_NewRef(Py_None) : raise_no_block(result, &fault);
 }
 
 AT_UNCHECKED static PyObject *block_receive(PyObject *Py_UNUSED(module),
@@ -324,18 +361,19 @@ AT_UNCHECKED static PyObject *block_receive(PyObject *Py_UNUSED(module),
         return NULL;
     }
     char first[FIRST_BYTES];
+    at_fault fault;
     int descriptor;
     long got;
     do {
         PyThreadState *thread_state = at_detach();
-        got = at_talk_receive(socket, first, sizeof first, &descriptor);
+        got = at_talk_receive(socket, first, sizeof first, &descriptor, &fault);
         at_attach(thread_state);
         if (got == AT_EINTERRUPTED && PyErr_CheckSignals() < 0) {
             return NULL;
         }
     } while (got == AT_EINTERRUPTED);
     if (got <= 0) {
-        return raise_gone(got);
+        return raise_no_block(got, &fault);
     }
     if (got >= HEAD_BYTES && descriptor < 0) {
         head found = head_read(first);

@@ -6,7 +6,9 @@ import os
 import pickle
 import signal
 import socket
+import stat
 import sys
+import tempfile
 import termios
 import time
 from concurrent.futures import CancelledError
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import atoll
+from atoll import _atoll
 from atoll._pool import memory, processes, worker_process
 
 DEADLINE = 60
@@ -315,12 +318,51 @@ def test_without_files_to_open_buffers_go_in_the_bytes(monkeypatch):
     data = bytes(range(256)) * (MB // 256)
     with atoll.Pool(1, model="processes") as pool:
         with monkeypatch.context() as context:
-            # Less than what goes by a file of its own.
             context.setattr(os, "memfd_create", none_left)
-            call = pool.submit(len, data[: MB // 2])
-        assert call.result(DEADLINE) == MB // 2
+            for size in (MB // 2, 4 * MB):
+                call = pool.submit(len, bytes(size))
+                assert call.result(DEADLINE) == size
         monkeypatch.setattr("atoll._pool.processes._MEMORIES", 0)
         assert pool.submit(lambda d: d, data).result(DEADLINE) == data
+        process = pool.submit(setattr, os, "memfd_create", none_left)
+        assert process.result(DEADLINE) is None
+        assert pool.submit(lambda d: 4 * d, data).result(DEADLINE) == 4 * data
+
+
+@pytest.mark.parametrize("kind", [2, 3, 5, 255])
+@pytest.mark.parametrize("size", [0, 1 << 40])
+def test_a_process_that_answers_nonsense(kind, size):
+    """It is ended; what else it says is not taken for the next tasks' answers."""
+
+    def say():
+        for entry in Path("/proc/self/fd").iterdir():
+            try:
+                if stat.S_ISSOCK(entry.stat().st_mode):
+                    os.write(int(entry.name), worker_process.HEAD.pack(kind, size, 0))
+            except FileNotFoundError:  # what lists them
+                pass
+        return "said"
+
+    with atoll.Pool(1, model="processes") as pool:
+        first = pool.submit(os.getpid).result(DEADLINE)
+        calls = [pool.submit(say), *(pool.submit(abs, -n) for n in range(5))]
+        with pytest.raises(
+            atoll.BrokenProcess, match=f"{first} .* not be read: .*kind"
+        ):
+            calls[0].result(DEADLINE)
+        assert [call.result(DEADLINE) for call in calls[1:]] == [0, 1, 2, 3, 4]
+        assert pool.submit(os.getpid).result(DEADLINE) != first
+
+
+def test_the_reason_of_a_socket_that_fails_is_told():
+    with socket.socket() as unconnected, pytest.raises(OSError) as told:
+        _atoll.block_receive(unconnected.fileno())
+    assert told.value.errno == errno.ENOTCONN
+    with socket.socket() as unconnected, pytest.raises(ConnectionResetError):
+        _atoll.block_send(unconnected.fileno(), 0, b"")
+    with pytest.raises(OSError) as told, tempfile.TemporaryFile() as file:
+        _atoll.block_send(file.fileno(), 0, b"")
+    assert told.value.errno == errno.ENOTSOCK
 
 
 def test_a_process_that_dies_with_a_large_call_costs_that_call_alone():

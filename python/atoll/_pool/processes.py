@@ -15,7 +15,7 @@ from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
 from atoll._pool.memory import Memory, dump
 from atoll._pool.models import Model
-from atoll._pool.results import ERROR, VALUE
+from atoll._pool.results import ERROR, REFUSED, VALUE
 from atoll._pool.worker import Report, describe
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["ProcessModel"]
 
 # Why `Scheduler.feed` comes back; feed_state in src/bind/pool_feed.c.
-_OVER, _LIMIT, _SETTLE, _CALL, _ANSWER, _UNREAD, _GONE = range(7)
+_OVER, _LIMIT, _SETTLE, _CALL, _ANSWER, _UNREAD, _GONE, _FAULT = range(8)
+
+_ANSWERS = VALUE, ERROR, REFUSED
 
 # How many calls with memory of their own may wait: each has a file open.
 _MEMORIES = 200
 
-type CrashWord = tuple[str, int | None, int]
+type CrashWord = tuple[str, str]
 
 _COMMAND = "from atoll._pool.worker_process import main; main({})"
 
@@ -186,20 +188,26 @@ class ProcessModel(Model):
             return None
         if state == _GONE:
             return self._crash(worker)
+        if state == _FAULT:
+            return self._misread(worker, data.decode(errors="replace"))
         try:
             if state == _CALL:
                 memory = self._memories.get(task_id)
                 _there.send_block(sock, _there.CALL, data, memory)
-                outcome, answer, buffers = _there.receive_block(sock)
+                outcome, answer, buffers = _there.receive_block(sock, _ANSWERS)
             else:
-                outcome, answer, buffers = _there.receive_rest(sock, data, descriptor)
+                outcome, answer, buffers = _there.receive_rest(
+                    sock, data, descriptor, _ANSWERS
+                )
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is there to send to; or, as Linux tells it, the other end closed
             # with bytes that it had not read, and those of the call are the last ones.
             self._dead(worker)
             return None
-        except (EOFError, OSError):
+        except EOFError:
             return self._crash(worker)
+        except (OSError, ValueError) as error:
+            return self._misread(worker, str(error))
         if outcome != VALUE:
             return outcome, answer
         try:
@@ -210,8 +218,19 @@ class ProcessModel(Model):
         return VALUE, b""
 
     def _crash(self, worker: int) -> tuple[int, bytes]:
-        word: CrashWord = ("crash", *self._dead(worker))
-        return 1, _atoll.dumps(word)
+        code, process_id = self._dead(worker)
+        text = f"process {process_id} ended with code {code} while it ran the task"
+        word: CrashWord = "crash", text
+        return ERROR, _atoll.dumps(word)
+
+    def _misread(self, worker: int, why: str) -> tuple[int, bytes]:
+        """The answer cannot be read, and nobody knows where another would begin."""
+        _, process_id = self._dead(worker)
+        text = (
+            f"process {process_id} was ended, since its answer could not be read: {why}"
+        )
+        word: CrashWord = "crash", text
+        return ERROR, _atoll.dumps(word)
 
     def _dead(self, worker: int) -> tuple[int | None, int]:
         process = self._processes[worker]

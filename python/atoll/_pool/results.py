@@ -81,10 +81,7 @@ def error_of(outcome: int, value: Any, interrupted: bool) -> BaseException:
     if isinstance(value, BaseException):
         return value
     if isinstance(value, tuple) and value[0] == "crash":
-        _, code, process_id = value
-        return BrokenProcess(
-            f"process {process_id} ended with code {code} while it ran the task"
-        )
+        return BrokenProcess(value[1])
     if value is None:
         if interrupted:
             return Cancelled()

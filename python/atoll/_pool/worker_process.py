@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 from atoll import _atoll
@@ -31,16 +32,20 @@ def send_block(
 ) -> None:
     """Send bytes, and buffers that were written to memory.
 
-    Many bytes go as a memfd too, so that they are not pushed through.
+    Many bytes go as a memfd too, so that they are not pushed through, where one is to
+    be had.
     """
-    if memory is None and len(data) < _MEMFD_BYTES:
+    size, regions = len(data), []
+    if memory is not None:
+        regions = memory.regions
+    elif size >= _MEMFD_BYTES:
+        try:
+            memory, data = Memory([data]), b""
+        except OSError:
+            pass
+    if memory is None:
         _atoll.block_send(sock.fileno(), kind, data)
         return
-    size = len(data)
-    if memory is None:
-        memory, regions, data = Memory([data]), [], b""
-    else:
-        regions = memory.regions
     head = HEAD.pack(kind, size, len(regions))
     block = head + b"".join(REGION.pack(*region) for region in regions) + data
     sent = socket.send_fds(sock, [block], [memory.descriptor])
@@ -56,23 +61,40 @@ def _receive_up_to(sock: socket.socket, data: bytearray, size: int) -> None:
         data += part
 
 
-def receive_block(sock: socket.socket) -> tuple[int, Any, list[memoryview]]:
+def _known(kind: int, kinds: Collection[int]) -> int:
+    if kind not in kinds:
+        raise ValueError(f"it is of kind {kind}")
+    return kind
+
+
+def receive_block(
+    sock: socket.socket, kinds: Collection[int] = range(256)
+) -> tuple[int, Any, list[memoryview]]:
     """Receive what `send_block` sent: kind, bytes, buffers.
 
     Each side sends when the other waits: what comes is of one block.
 
+    Args:
+        sock: Where it comes from.
+        kinds: Those that it may be of.
+
     Raises:
         EOFError: The other side has gone.
         ConnectionResetError: It has, and did not read what was sent to it.
+        OSError: The system refused: too many open files, for one.
+        ValueError: What came is no block.
     """
     kind, data, descriptor = _atoll.block_receive(sock.fileno())
     if kind >= 0:
-        return kind, data, []
-    return receive_rest(sock, data, descriptor)
+        return _known(kind, kinds), data, []
+    return receive_rest(sock, data, descriptor, kinds)
 
 
 def receive_rest(
-    sock: socket.socket, first: bytes, descriptor: int
+    sock: socket.socket,
+    first: bytes,
+    descriptor: int,
+    kinds: Collection[int] = range(256),
 ) -> tuple[int, Any, list[memoryview]]:
     """`receive_block` for a block whose first bytes have come, all of a short one.
 
@@ -80,11 +102,20 @@ def receive_rest(
         sock: Where the others come from.
         first: Those that have come.
         descriptor: What has come with them, which is closed here, or -1.
+        kinds: Those that it may be of.
+
+    Raises:
+        EOFError: The other side has gone.
+        OSError: The system refused.
+        ValueError: What came is no block.
     """
     try:
         block = bytearray(first)
         _receive_up_to(sock, block, HEAD.size)
         kind, size, count = HEAD.unpack_from(block)
+        _known(kind, kinds)
+        if count and descriptor < 0:
+            raise ValueError(f"its {count} buffers did not come")
         if descriptor >= 0 and not count:
             whole = mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
             return kind, whole, []
