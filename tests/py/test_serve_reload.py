@@ -132,6 +132,67 @@ def test_an_application_that_does_not_start_leaves_the_old_one(tmp_path: Path) -
             wait_for_version(raw, "repaired")
 
 
+NEVER_STARTS = """
+import time
+with open("begun", "w"):
+    pass
+def wait_for_what_never_comes():
+    while True:
+        time.sleep(0.01)
+wait_for_what_never_comes()
+"""
+
+
+def wait_for_file(path: Path, server: Server) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not path.exists():
+        assert time.monotonic() < deadline, server.log
+        assert server.process.poll() is None, server.log
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--model", "processes"), ("--preload",)],
+    ids=["interpreters", "processes", "preload"],
+)
+def test_code_that_never_starts_is_passed_over_for_newer(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    options = (*options, "--stuck-after", "0.5")
+    with serving(tmp_path, APP.format(version="old"), *options) as server:
+        (tmp_path / "main.py").write_text(NEVER_STARTS)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_file(tmp_path / "begun", server)
+        if options[0] != "--preload":  # whose template has no witness
+            server.wait_for("WARNING worker 0 has been starting for ")
+            server.wait_for("in wait_for_what_never_comes")
+        with server.connect() as raw:
+            assert raw.get()[2] == b"old"
+            write(tmp_path, "newer")
+            time.sleep(0.5)  # longer than it may start silently
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("worker 0: the new one is passed over")
+            wait_for_version(raw, "newer")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--model", "processes"), ("--preload",)],
+    ids=["interpreters", "processes", "preload"],
+)
+def test_a_stop_does_not_wait_for_code_that_never_starts(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    source = APP.format(version="old")
+    options = (*options, "--timeout-drain", "3600")
+    with serving(tmp_path, source, *options) as server:
+        (tmp_path / "main.py").write_text(NEVER_STARTS)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_file(tmp_path / "begun", server)
+        assert server.stop() == 0
+
+
 def test_a_changed_file_reloads(tmp_path: Path) -> None:
     with (
         serving(tmp_path, APP.format(version="old"), "--reload") as server,

@@ -21,16 +21,20 @@ from typing import Any
 from atoll import top
 from atoll._errors import AtollError
 from atoll._server import listening, logs
+from atoll._server.announcing import announce
 from atoll._server.hosts import RESTART_FIRST_S, Host, Inside, WorkerRecord
 from atoll._server.orders import Orders
 from atoll._server.plan import Plan, is_free_threaded, make_plan
 from atoll._server.processes import Processes
 from atoll._server.replacing import Lives, Replacing
 from atoll._server.settings import Settings
+from atoll._server.signalling import signals_into
 from atoll._server.signs import Signs
+from atoll._server.starting import Starts
 from atoll._server.stats import ServerStats, collect
 from atoll._server.vigil import Vigil
 from atoll._server.watching import Watcher
+from atoll._server.witness import THE_FIRST
 
 logger = logging.getLogger("atoll.server")
 
@@ -44,6 +48,8 @@ KILL_AFTER_S = 10.0
 LEAVE_AFTER_S = 5.0
 #: Seconds for workers to end that are still starting: they have nothing to finish.
 LEAVE_STARTING_S = 0.5
+#: The same where others serve: theirs takes a while mostly, and the start may be over.
+LEAVE_SUCCESSOR_S = 3.0
 
 
 class Supervisor:
@@ -92,6 +98,8 @@ class Supervisor:
         self._lives = Lives(settings)
         self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
         self._signs = Signs(settings, self.host, self._replace_silent)
+        inside = not self.plan.processes
+        self._starts: Starts[WorkerRecord] = Starts(settings, has_witness=inside)
         self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
@@ -146,7 +154,7 @@ class Supervisor:
         self._warn()
         if not self.plan.processes:  # each of them looks itself
             self._vigil.service = self.host.service
-        with self._shown(), self._signals() if signals else contextlib.nullcontext():
+        with self._shown(), self._signals(signals):
             self._watch(self._wake_read.fileno(), self._take_signals)
             self._watch(self.host.service.spent(), self._take_spent)
             if self.orders is not None:
@@ -171,6 +179,11 @@ class Supervisor:
             yield
         finally:
             forget()
+
+    def _signals(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        if not wanted:
+            return contextlib.nullcontext()
+        return signals_into(self._wake_write.fileno())
 
     def _warn(self) -> None:
         plan = self.plan
@@ -220,6 +233,7 @@ class Supervisor:
         for moment in (
             self._lives.next_look(self.workers),
             self._vigil.next_look(),
+            self._starts.next_look(self._everyone()),
             self._signs.next_look() if self.plan.processes else None,
             self._leave_at,
         ):
@@ -236,12 +250,11 @@ class Supervisor:
                 self._start(worker)
             if worker.kill_at is not None and worker.kill_at <= now:
                 worker.kill_at = None
-                if self._served:
-                    logger.error("worker %d does not end: killed", worker.index)
-                self.host.kill(worker)
+                self._force_end(worker)
         if self.plan.processes:
             self._signs.look(self._everyone())
         self._vigil.look(self._everyone())
+        self._starts.look(self._everyone())
         if self._leave_at is not None and self._leave_at <= now:
             self._leave_the_rest()
         if not self._stopping and self._lives.is_due(self.workers):
@@ -268,28 +281,6 @@ class Supervisor:
             self.orders.report(event="spent")
 
     # ---- signals and orders ----
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The signals arrive as bytes in the wake-up socket meanwhile."""
-        before = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (
-                signal.SIGINT,
-                signal.SIGTERM,
-                signal.SIGHUP,
-                signal.SIGUSR1,
-            )
-        }
-        wakeup = signal.set_wakeup_fd(
-            self._wake_write.fileno(), warn_on_full_buffer=False
-        )
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _take_signals(self) -> None:
         # Once each: a terminal and what runs this may both pass Ctrl-C on.
@@ -342,16 +333,30 @@ class Supervisor:
             self._set_kill(worker)
             if self._vigil.is_stuck(worker):
                 self._vigil.give_up(worker)
+            if worker.running and not worker.ready:
+                self._hurry(worker)
         if self.settings.timeout_drain and not self.plan.processes:
             self._leave_at = (
                 time.monotonic() + self.settings.timeout_drain + LEAVE_AFTER_S
             )
         if not self._served and self.failure is None and self.orders is None:
             logger.info("%s had not started yet", self.settings.app)
-            self._leave_at = time.monotonic() + LEAVE_STARTING_S
-            for worker in self._everyone():
-                if worker.running and self.plan.processes:
-                    worker.kill_at = self._leave_at
+
+    def _hurry(self, worker: WorkerRecord) -> None:
+        """It has nothing to finish, and may never get to where it is asked to end."""
+        patience = LEAVE_SUCCESSOR_S if self._served else LEAVE_STARTING_S
+        if self.plan.processes and self._served and self.plan.workers > 1:
+            return  # some of its workers may serve: it looks itself
+        worker.kill_at = time.monotonic() + patience
+
+    def _force_end(self, worker: WorkerRecord) -> None:
+        if not self.plan.processes:  # a thread, still starting
+            logger.debug("worker %d still starts: it is left", worker.index)
+            self._vigil.left.append(worker)
+            return
+        if self._served and worker.ready:
+            logger.error("worker %d does not end: killed", worker.index)
+        self.host.kill(worker)
 
     def _leave_the_rest(self) -> None:
         """The time is over, and a thread cannot be ended from outside."""
@@ -392,6 +397,7 @@ class Supervisor:
         if self.plan.place == "main" and not self.plan.processes:
             logger.warning("this application is not imported by workers: no reload")
         elif self._served and not self._stopping:
+            self._pass_over()
             self.host.renew()
             self._replace([w.index for w in self.workers], "reloads", "reload")
 
@@ -445,6 +451,19 @@ class Supervisor:
         logger.info("worker %d: a new one serves", successor.index)
         self._start_successor()
 
+    def _pass_over(self) -> None:
+        """A successor that does not get to serving shall not keep newer code waiting."""
+        successor = self._replacing.successor
+        if successor is None or not self._starts.is_overdue(successor):
+            return
+        logger.warning("worker %d: the new one is passed over", successor.index)
+        self._replacing.successor = None
+        self._replacing.retired.append(successor)
+        if self.plan.processes:
+            self.host.kill(successor)
+        else:
+            successor.drain_when_ready = True
+
     def _finish(self, worker: WorkerRecord) -> None:
         self.host.drain(worker)
         self._set_kill(worker)
@@ -488,6 +507,8 @@ class Supervisor:
             worker.failure = report["text"]
         elif event == "alive":
             self._signs.answered(worker)
+        elif event == "stack" and report["thread"] == THE_FIRST:
+            self._starts.answered(worker, report["text"])
         elif event == "stack":
             self._vigil.answered(report["thread"], report["text"])
         elif event == "stuck" and not self._stopping:
@@ -510,7 +531,9 @@ class Supervisor:
             worker.reader = -1
 
     def _ready(self, worker: WorkerRecord) -> None:
-        worker.ready = True
+        worker.ready, worker.kill_at = True, None
+        if self._stopping:
+            self._set_kill(worker)
         if worker.drain_when_ready:
             self._finish(worker)
             return
@@ -544,25 +567,9 @@ class Supervisor:
     def _announce(self) -> None:
         if self.orders is not None:
             return
-        addresses = self.host.addresses()
-        settings = self.settings
-        for host, port in addresses:
-            where = f"[{host}]" if ":" in host else host
-            scheme = "https" if settings.ssl_certfile else "http"
-            logger.info(
-                "listening on %s (%s, %s)",
-                f"unix:{host}" if port < 0 else f"{scheme}://{where}:{port}",
-                settings.app,
-                self.plan.describe(),
-            )
-        for host, port in self.host.service.control_addresses():
-            where = f"[{host}]" if ":" in host else host
-            logger.info(
-                "control on %s",
-                f"unix:{host}" if port < 0 else f"http://{where}:{port}",
-            )
+        announce(self.settings, self.plan, self.host)
         if self.on_ready is not None:
-            self.on_ready(addresses)
+            self.on_ready(self.host.addresses())
 
     def _ended(self, worker: WorkerRecord) -> None:
         while worker.reader >= 0 and worker.death_fd >= 0:

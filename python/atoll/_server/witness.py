@@ -5,9 +5,10 @@ waits for its questions, without the GIL, and answers with the Python stack of a
 that serves, or raises an exception in it. Where C code keeps the GIL the witness keeps
 silent, and that is an answer too.
 
-The questions are JSON lines: {"ask": "stack" or "interrupt", "thread": native id}. The
-answers: {"event": "stack", "thread": native id, "text": the stack, most recent call
-last}, as `traceback` writes it, without the server's own frames.
+The questions are JSON lines: {"ask": "stack" or "interrupt", "thread": native id}, or
+`THE_FIRST` for the thread that imports the application. The answers: {"event": "stack",
+"thread": the same, "text": the stack, most recent call last}, as `traceback` writes it,
+without the server's own frames.
 """
 
 import json
@@ -22,12 +23,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+#: Stands for the thread that made the witness, before any serves.
+THE_FIRST = 0
 #: Seconds for an event loop to show that it gets on.
 GLANCE_S = 0.1
 #: Frames of these are the server's and the loop's, where they stand outermost.
 _OWN_FOLDER = str(Path(__file__).parent.parent)
 _LOOP_MODULES = frozenset(
-    {"asyncio.base_events", "asyncio.events", "asyncio.runners", "threading"}
+    {
+        "asyncio.base_events",
+        "asyncio.events",
+        "asyncio.runners",
+        "importlib",
+        "threading",
+    }
 )
 
 
@@ -50,7 +59,7 @@ class Witness:
         self._control = control
         self._report = report
         self._lock = threading.Lock()
-        self._serving: dict[int, _Serving] = {}
+        self._serving = {THE_FIRST: _Serving((threading.get_ident(),), None)}
         self._thread = threading.Thread(
             target=self._answer, name="atoll-witness", daemon=True
         )

@@ -1,0 +1,80 @@
+"""Workers that take long to start: the log says so, and where they are.
+
+Importing an application can wait for what never comes (a database, a lock, a line of
+input) or never end. Nobody is harmed while others serve, but somebody should know; and
+an edit that mends it must not wait for what it mends.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from atoll._server.settings import Settings
+from atoll._server.vigil import Ward, ask
+from atoll._server.witness import THE_FIRST
+
+logger = logging.getLogger("atoll.server")
+
+
+class Starter(Ward, Protocol):
+    """What is looked at of a worker.
+
+    Attributes:
+        running: It was started, and has not ended.
+        started_at: `time.monotonic()`.
+    """
+
+    running: bool
+    started_at: float
+
+
+class Starts[Worker: Starter]:
+    """Looks at workers that do not serve yet; everything on the supervisor's thread.
+
+    Args:
+        settings: `stuck_after`: how long a start may take before it is told of.
+        has_witness: A worker can be asked where it is. Otherwise it tells by itself.
+    """
+
+    def __init__(self, settings: Settings, has_witness: bool) -> None:
+        self._limit_s = settings.stuck_after
+        self._has_witness = has_witness
+        # After how many seconds each is told of next.
+        self._next_s: dict[Worker, float] = {}
+
+    def is_overdue(self, worker: Worker) -> bool:
+        """Has it been starting for longer than `stuck_after`?"""
+        starting = worker.running and not worker.ready
+        return starting and 0 < self._limit_s <= time.monotonic() - worker.started_at
+
+    def next_look(self, workers: Sequence[Worker]) -> float | None:
+        """When to look again (`time.monotonic()`); None: not before a worker starts."""
+        if not self._limit_s or not self._has_witness:
+            return None
+        moments = [
+            worker.started_at + self._next_s.get(worker, self._limit_s)
+            for worker in workers
+            if worker.running and not worker.ready
+        ]
+        return min(moments, default=None)
+
+    def look(self, workers: Sequence[Worker]) -> None:
+        """Tell of those that are overdue, each after twice the time."""
+        if not self._has_witness:
+            return
+        late = {worker for worker in workers if self.is_overdue(worker)}
+        self._next_s = {w: at for w, at in self._next_s.items() if w in late}
+        for worker in late:
+            seconds = time.monotonic() - worker.started_at
+            if seconds >= self._next_s.get(worker, 0.0):
+                self._next_s[worker] = 2 * seconds
+                logger.warning(
+                    "worker %d has been starting for %.0f s", worker.index, seconds
+                )
+                ask(worker, "stack", THE_FIRST)
+
+    def answered(self, worker: Worker, text: str) -> None:
+        """Its witness has told where it is."""
+        if text and not worker.ready:
+            logger.warning("worker %d is here:\n%s", worker.index, text.rstrip())
