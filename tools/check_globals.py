@@ -31,6 +31,7 @@ ALLOWED = {
     r"no_waitv": "sys/park.c: what the kernel can do is the same for the process",
     r"(.*_)?functions|methods|.*_attributes": "tables of CPython's, never written",
     r"ledgers": "interp/heap.c: allocators belong to the process",
+    r"constants": "interp/constants.c: code of all interpreters has the same ones",
     r"table_lock": "interp/slot.c: the slots of the thunks, which are compiled in",
     r"shared_init_lock": "interp/module.c: one shared file, one init at a time",
     r"corrected_defs": "interp/module.c: of CPython's own definitions, the process's",

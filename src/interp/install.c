@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "interp/compat.h"
+#include "interp/constants.h"
 #include "interp/extension.h"
 #include "interp/runtime.h"
 
@@ -91,8 +92,13 @@ int at_install_here(bool at_exit)
         PyErr_SetString(PyExc_RuntimeError, "atoll was never imported in main");
         return -1;
     }
-    if (add_runtime_module(def, file) < 0) {
+    int known =
+        PyMapping_HasKeyStringWithError(PyImport_GetModuleDict(), "atoll._importer");
+    if (known < 0 || add_runtime_module(def, file) < 0) {
         return -1;
+    }
+    if (!known) {
+        at_constants_share_here();
     }
     PyObject *importer = importer_module(file);
     PyObject *done = importer != NULL
