@@ -6,8 +6,10 @@ dict that others read. The peers: the same spin-then-park in plain C, which is t
 `queue.SimpleQueue` between two threads; `multiprocessing`'s `Pipe`, `Queue`,
 `shared_memory` and `Manager`; and the standard library's queue between interpreters.
 
-The goals are said with the ratios. One way in batches the making and freeing of the ints
-themselves, on both sides, is most of what is left; the median of a round trip shows
+The goals are said with the ratios. One way in batches the making and freeing of fresh
+ints themselves is most of what is left ("ints made and freed" says how much, with no
+message at all): so there are two figures, for ints that are made for the message on both
+sides, and for small ones, which Python keeps. The median of a round trip shows
 whether both sides keep spinning, and where something else runs on the machine the
 sides share a processor and take turns, in C too.
 
@@ -252,44 +254,63 @@ def standard_trip(rounds: int, cpus: Cpus) -> float | None:
 # ---- one way ---------------------------------------------------------------------------
 
 
-def stream(send: Any, wait: Any, count: int) -> float:
+# Ints that Python keeps one of: nothing is made for them, on either side.
+KEPT = list(range(256))
+
+
+def stream(send: Any, wait: Any, count: int, fresh: bool = True) -> float:
     """Nanoseconds for a message of `count`, until the other side has had the last."""
     wait()
 
     def run() -> None:
-        for i in range(count):
-            send(i)
+        if fresh:
+            for i in range(count):
+                send(i)
+        else:
+            for _ in range(0, count, len(KEPT)):
+                for i in KEPT:
+                    send(i)
         send(None)
         wait()
 
     return per(count, run)
 
 
-def channel_stream(count: int, cpus: Cpus, batch: int = 1) -> float:
+def channel_stream(count: int, cpus: Cpus, batch: int = 1, fresh: bool = True) -> float:
     there, done = Channel(4096), Channel(1)
     function = drain if batch == 1 else drain_batches
     with interpreter(function, there, done, cpus[1]):
         pin(cpus[0])
         if batch == 1:
-            return stream(there.send, done.recv, count)
+            return stream(there.send, done.recv, count, fresh)
 
         done.recv()
 
         def run() -> None:
             for first in range(0, count, batch):
-                there.send_many(range(first, first + batch))
+                there.send_many(range(first, first + batch) if fresh else KEPT)
             there.send(None)
             done.recv()
 
         return per(count, run)
 
 
-def thread_stream(count: int, cpus: Cpus) -> float:
+def thread_stream(count: int, cpus: Cpus, fresh: bool = True) -> float:
     there: queue.SimpleQueue[Any] = queue.SimpleQueue()
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with thread(drain_queue, there, done, cpus[1]):
         pin(cpus[0])
-        return stream(there.put, done.get, count)
+        return stream(there.put, done.get, count, fresh)
+
+
+def making(count: int, batch: int = 256) -> float:
+    """What a receiver of fresh ints cannot do without, nor a sender."""
+
+    def run() -> None:
+        for first in range(1000, 1000 + count, batch):
+            list(range(first, first + batch))
+
+    return per(count, run)
 
 
 def pipe_stream(count: int, cpus: Cpus) -> float:
@@ -423,7 +444,14 @@ def steps(cpus: Cpus, scale: int, program: str | None) -> dict[str, Callable[[],
         "one way: channel, batches of 256": lambda: channel_stream(
             many // 256 * 256, cpus, 256
         ),
+        "one way: channel, batches, kept ints": lambda: channel_stream(
+            many // 256 * 256, cpus, 256, False
+        ),
         "one way: SimpleQueue, threads": lambda: thread_stream(many, cpus),
+        "one way: SimpleQueue, kept ints": lambda: thread_stream(
+            many // 256 * 256, cpus, False
+        ),
+        "one way: ints made and freed": lambda: making(many // 256 * 256),
         "one way: Pipe, processes": lambda: pipe_stream(some, cpus),
         "to three: broadcast": lambda: broadcast_stream(many, cpus),
         "to three: SimpleQueues, threads": lambda: thread_broadcast(many, cpus),
@@ -473,9 +501,14 @@ RATIOS = [
         "one way: channel",
     ),
     (
-        "SimpleQueue / channel, one way, in batches (5)",
+        "SimpleQueue / channel, one way, in batches",
         "one way: SimpleQueue, threads",
         "one way: channel, batches of 256",
+    ),
+    (
+        "SimpleQueue / channel, batches, kept ints (5)",
+        "one way: SimpleQueue, kept ints",
+        "one way: channel, batches, kept ints",
     ),
     (
         "SimpleQueues / broadcast, to three",

@@ -194,7 +194,12 @@ static PyObject *unpack_batch(at_channel_object *self, void **items,
         leave_items(self, items, 0, count);
         return NULL;
     }
+    PyObject **objects = ((PyListObject *)list)->ob_item;
     for (size_t i = 0; i < count; i++) {
+        i += at_parcel_words_unpack(items + i, count - i, objects + i);
+        if (i == count) {
+            break;
+        }
         PyObject *value = object_of(items[i]);
         if (value == NULL && i != 0) {
             PyErr_Clear(); /* the next receive raises it */
@@ -219,6 +224,26 @@ static PyObject *unpack_batch(at_channel_object *self, void **items,
     return list;
 }
 
+/* Up to `wanted` items without waiting: how many, or AT_EEMPTY, AT_ECLOSED, AT_ELAGGED
+ * with the count in items[0]. */
+static int take_items(at_channel_object *self, void **items, size_t wanted) AT_ATTACHED
+{
+    at_member_receives(self->member);
+    size_t count = 0;
+    while (count < wanted &&
+           atomic_load_explicit(&self->left, memory_order_relaxed) != NULL &&
+           at_channel_left_take(self, &items[count])) {
+        count++;
+    }
+    if (count == 0) {
+        return at_channel_try_recv_many(self->channel, items, wanted);
+    }
+    return (int)count +
+           (count < wanted
+                ? at_channel_try_recv_more(self->channel, items + count, wanted - count)
+                : 0);
+}
+
 AT_UNCHECKED PyObject *
 at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
@@ -238,21 +263,19 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
     }
     void *items[AT_CHANNEL_MANY];
     size_t wanted = limit < AT_CHANNEL_MANY ? (size_t)limit : AT_CHANNEL_MANY;
-    int result = take_item(self, items);
+    int result = take_items(self, items, wanted);
     if (result == AT_EEMPTY) {
         result = recv_waiting(self, items, deadline_ns);
+        if (result == 0) {
+            result = 1 + (wanted > 1 ? at_channel_try_recv_more(self->channel,
+                                                                items + 1, wanted - 1)
+                                     : 0);
+        }
     }
-    if (result != 0) {
+    if (result < 0) {
         return at_channel_received(self, result, items[0]);
     }
-    size_t count = 1;
-    while (count < wanted && at_channel_left_take(self, &items[count])) {
-        count++;
-    }
-    int more = count < wanted ? at_channel_try_recv_more(self->channel, items + count,
-                                                         wanted - count)
-                              : 0;
-    return unpack_batch(self, items, count + (size_t)more);
+    return unpack_batch(self, items, (size_t)result);
 }
 
 AT_UNCHECKED PyObject *at_channel_method_next(PyObject *object)

@@ -6,6 +6,7 @@
 #include "bind/wait.h"
 #include "chan/message.h"
 #include "interp/attach.h"
+#include "interp/compat.h"
 #include "parcel/parcel.h"
 #include "parcel/word.h"
 #include "sys/clock.h"
@@ -154,21 +155,44 @@ static PyObject *source_next(source *from) AT_ATTACHED
     return item;
 }
 
+/* The objects that are next in a list or tuple, while they go as words: how many, at
+ * most `limit`. No code runs that could change the list, which another thread can where
+ * there is no GIL: there it is left to source_next(). */
+static size_t pack_words(source *from, void **messages, size_t limit) AT_ATTACHED
+{
+    if (from->iterator != NULL ||
+        (AT_FREE_THREADED && PyList_CheckExact(from->objects))) {
+        return 0;
+    }
+    Py_ssize_t left = PySequence_Fast_GET_SIZE(from->objects) - from->next;
+    PyObject **objects = PySequence_Fast_ITEMS(from->objects) + from->next;
+    size_t packed = 0;
+    while (packed < limit && (Py_ssize_t)packed < left &&
+           at_parcel_word_pack(objects[packed], &messages[packed])) {
+        packed++;
+    }
+    from->next += (Py_ssize_t)packed;
+    return packed;
+}
+
 /* Pack up to AT_CHANNEL_MANY objects, and say how many. Fewer is the end, or the place
  * of an exception, which is set. */
 static size_t pack_batch(source *from, void **messages) AT_ATTACHED
 {
     size_t packed = 0;
-    PyObject *object;
-    while (packed < AT_CHANNEL_MANY && (object = source_next(from)) != NULL) {
+    for (;;) {
+        packed += pack_words(from, messages + packed, AT_CHANNEL_MANY - packed);
+        PyObject *object = packed < AT_CHANNEL_MANY ? source_next(from) : NULL;
+        if (object == NULL) {
+            return packed;
+        }
         int failed = pack_one_of(object, from->next - 1, &messages[packed]);
         Py_DECREF(object);
         if (failed < 0) {
-            break;
+            return packed;
         }
         packed++;
     }
-    return packed;
 }
 
 /* Send what is in `from`: how many there were, or -1 with an exception set. */

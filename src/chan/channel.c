@@ -237,6 +237,9 @@ static int recv_many(at_channel *channel, void **items, size_t limit, bool tells
 
 int at_channel_try_recv_many(at_channel *channel, void **items, size_t limit)
 {
+    if (!at_ring_may_pop(&channel->ring)) {
+        return AT_EEMPTY;
+    }
     return recv_many(channel, items, limit, true);
 }
 

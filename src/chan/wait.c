@@ -148,6 +148,12 @@ static unsigned notify_batch(at_wait_queue *queue, unsigned limit)
     unsigned count =
         notify_locked(queue, wakes, limit < NOTIFY_BATCH ? limit : NOTIFY_BATCH);
     (void)pthread_mutex_unlock(&queue->mutex);
+    if (count != 0) {
+        /* Who is never the one that waits says here where it runs: a side that is
+         * pinned to a CPU of its own would take the other for asleep on the same one.
+         */
+        (void)at_park_can_spin();
+    }
     for (unsigned i = 0; i < count; i++) {
         if (wakes[i].owner != NULL) {
             wakes[i].waiter->call(wakes[i].waiter);

@@ -40,6 +40,9 @@ static void state_free(PyObject *capsule) AT_ATTACHED
         Py_DECREF(state->handles[i].type);
     }
     Py_XDECREF(state->view_type);
+    for (size_t i = 0; i < AT_PARCEL_SMALL_INTS; i++) {
+        Py_XDECREF(state->small_ints[i]);
+    }
     Py_XDECREF(state->dispatch);
     Py_XDECREF(state->reducers);
     Py_XDECREF(state->reduce_type);
@@ -58,6 +61,17 @@ static void state_free(PyObject *capsule) AT_ATTACHED
         at_shared_unref(&state->home->shared);
     }
     at_free(state);
+}
+
+static int make_small_ints(at_parcel_state *state) AT_ATTACHED
+{
+    for (long i = 0; i < AT_PARCEL_SMALL_INTS; i++) {
+        state->small_ints[i] = PyLong_FromLong(i);
+        if (state->small_ints[i] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static at_parcel_state *state_make(PyObject *interpreter_dict,
@@ -83,7 +97,8 @@ static at_parcel_state *state_make(PyObject *interpreter_dict,
     at_shared_init(&state->home->shared, &home_kind);
     state->view_type = at_parcel_view_type_new();
     state->known_globals = PyDict_New();
-    if (state->view_type != NULL && state->known_globals != NULL) {
+    if (state->view_type != NULL && state->known_globals != NULL &&
+        make_small_ints(state) == 0) {
         status = PyDict_SetItemString(interpreter_dict, state_key, capsule);
     }
 done:

@@ -10,7 +10,11 @@
 #include "base/shared.h"
 #include "parcel/parcel.h"
 
-enum { AT_PARCEL_HANDLES = 24 };
+enum {
+    AT_PARCEL_HANDLES = 24,
+    /* From 0 on: ints that Python keeps one of. */
+    AT_PARCEL_SMALL_INTS = 256,
+};
 
 typedef struct at_parcel_loan at_parcel_loan;
 
@@ -30,6 +34,7 @@ typedef struct at_parcel_state {
     int64_t interpreter_id;
     at_parcel_home *home;
     PyTypeObject *view_type; /* a block as a buffer: buffer.c */
+    PyObject *small_ints[AT_PARCEL_SMALL_INTS];
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */
     PyObject *known_globals;

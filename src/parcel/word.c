@@ -6,15 +6,17 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "parcel/state.h"
+
 enum {
-    TAG_INT = 1,
+    TAG_INT = AT_PARCEL_WORD_INT,
     TAG_CONSTANT = 2,
     TAG_FLOAT_SMALL = 3,
     TAG_FLOAT_LARGE = 4,
     TAG_BYTES = 5,
     TAG_STR = 6,
-    TAG_MASK = 7,
-    TAG_BITS = 3,
+    TAG_MASK = AT_PARCEL_WORD_TAG,
+    TAG_BITS = AT_PARCEL_WORD_TAG_BITS,
     FLOAT_ROTATION = 4,
     RUN_LIMIT = AT_PARCEL_WORD_RUN_BYTES, /* beside the tag */
 };
@@ -34,18 +36,14 @@ static bool constant(uint64_t which, void **word)
     return finish(which << TAG_BITS | TAG_CONSTANT, word);
 }
 
+/* The small ones are packed in word.h. */
 static bool pack_int(PyObject *object, void **word)
 {
-    long long value;
-    if (PyUnstable_Long_IsCompact((PyLongObject *)object)) {
-        value = PyUnstable_Long_CompactValue((PyLongObject *)object);
-    } else {
-        static const long long limit = 1LL << 60;
-        int overflow;
-        value = PyLong_AsLongLongAndOverflow(object, &overflow);
-        if (overflow != 0 || value >= limit || value < -limit) {
-            return false;
-        }
+    static const long long limit = 1LL << 60;
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow != 0 || value >= limit || value < -limit) {
+        return false;
     }
     return finish((uint64_t)value << TAG_BITS | TAG_INT, word);
 }
@@ -76,7 +74,7 @@ static bool pack_run(const void *data, Py_ssize_t size, uint64_t tag, void **wor
     return finish(bits, word);
 }
 
-bool at_parcel_word_pack(PyObject *object, void **word)
+bool at_parcel_word_pack_other(PyObject *object, void **word)
 {
     PyTypeObject *type = Py_TYPE(object);
     if (type == &PyLong_Type) {
@@ -149,12 +147,10 @@ static PyObject *unpack_constant(uint64_t which)
     }
 }
 
-PyObject *at_parcel_word_unpack(const void *word)
+PyObject *at_parcel_word_unpack_other(const void *word)
 {
     uint64_t bits = (uint64_t)(uintptr_t)word;
     switch (bits & TAG_MASK) {
-    case TAG_INT:
-        return PyLong_FromLongLong((int64_t)bits >> TAG_BITS);
     case TAG_CONSTANT:
         return unpack_constant(bits >> TAG_BITS);
     case TAG_FLOAT_SMALL:
@@ -163,4 +159,31 @@ PyObject *at_parcel_word_unpack(const void *word)
     default:
         return unpack_run(bits);
     }
+}
+
+size_t at_parcel_words_unpack(void *const *words, size_t count, PyObject **objects)
+{
+    const at_parcel_state *state = at_parcel_state_get();
+    if (state == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    size_t done = 0;
+    for (; done < count; done++) {
+        uint64_t bits = (uint64_t)(uintptr_t)words[done];
+        uint64_t value = bits >> TAG_BITS;
+        if ((bits & TAG_MASK) == TAG_INT && value < AT_PARCEL_SMALL_INTS) {
+            objects[done] = Py_NewRef(state->small_ints[value]);
+            continue;
+        }
+        if ((bits & TAG_MASK) == 0) {
+            break; /* a message */
+        }
+        objects[done] = at_parcel_word_unpack(words[done]);
+        if (objects[done] == NULL) {
+            PyErr_Clear();
+            break;
+        }
+    }
+    return done;
 }

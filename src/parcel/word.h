@@ -18,6 +18,7 @@
 
 #include <Python.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/contexts.h"
 
@@ -27,10 +28,38 @@ enum { AT_PARCEL_WORD_RUN_BYTES = 7 };
  * others. ctx: any */
 int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES]);
 
+enum { AT_PARCEL_WORD_INT = 1, AT_PARCEL_WORD_TAG = 7, AT_PARCEL_WORD_TAG_BITS = 3 };
+
+/* The slow halves of the next two: whatever is no small int. */
+bool at_parcel_word_pack_other(PyObject *object, void **word) AT_ATTACHED;
+PyObject *at_parcel_word_unpack_other(const void *word) AT_ATTACHED;
+
 /* `object` as a word; false where it must be a message. Never fails, runs no code. */
-bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED;
+static inline bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED
+{
+    if (!PyLong_CheckExact(object) ||
+        !PyUnstable_Long_IsCompact((PyLongObject *)object)) {
+        return at_parcel_word_pack_other(object, word);
+    }
+    Py_ssize_t value = PyUnstable_Long_CompactValue((PyLongObject *)object);
+    uint64_t bits = (uint64_t)value << AT_PARCEL_WORD_TAG_BITS | AT_PARCEL_WORD_INT;
+    *word = (void *)(uintptr_t)bits; /* NOLINT(performance-no-int-to-ptr): a word */
+    return true;
+}
 
 /* The object of a word: a new reference, or NULL with MemoryError. */
-PyObject *at_parcel_word_unpack(const void *word) AT_ATTACHED;
+static inline PyObject *at_parcel_word_unpack(const void *word) AT_ATTACHED
+{
+    uint64_t bits = (uint64_t)(uintptr_t)word;
+    return (bits & AT_PARCEL_WORD_TAG) == AT_PARCEL_WORD_INT
+               ? PyLong_FromLongLong((int64_t)bits >> AT_PARCEL_WORD_TAG_BITS)
+               : at_parcel_word_unpack_other(word);
+}
+
+/* The objects of the words at `words`, as many as follow each other, up to `count`: how
+ * many there are now at `objects`. The next is a message, or a word whose object cannot
+ * be made at the moment: at_parcel_word_unpack() says why. Sets no exception. */
+size_t at_parcel_words_unpack(void *const *words, size_t count,
+                              PyObject **objects) AT_ATTACHED;
 
 #endif

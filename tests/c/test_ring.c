@@ -7,7 +7,7 @@
 #include "check.h"
 #include "sys/thread.h"
 
-enum { ITEMS_PER_PRODUCER = 20000, PRODUCERS = 2, CONSUMERS = 2, BATCH_LIMIT = 8 };
+enum { ITEMS_PER_PRODUCER = 20000, PRODUCERS = 2, CONSUMERS = 2, BATCH_LIMIT = 40 };
 
 static void *item_of(uintptr_t number)
 {
@@ -76,14 +76,14 @@ static void closing_keeps_what_was_accepted(void)
 
 static void batches(void)
 {
-    for (size_t capacity = 1; capacity <= 9; capacity++) {
+    for (size_t capacity = 1; capacity <= 30; capacity++) {
         at_ring ring;
         CHECK(at_ring_init(&ring, capacity) == 0);
         uintptr_t next_in = 1;
         uintptr_t next_out = 1;
-        for (size_t round = 0; round < 40; round++) {
-            void *items[12];
-            size_t wanted = 1 + round % 12;
+        for (size_t round = 0; round < 200; round++) {
+            void *items[BATCH_LIMIT];
+            size_t wanted = 1 + round * 7 % BATCH_LIMIT;
             for (size_t i = 0; i < wanted; i++) {
                 items[i] = item_of(next_in + i);
             }
@@ -97,7 +97,7 @@ static void batches(void)
             }
             CHECK(at_ring_may_pop(&ring));
             size_t count = at_ring_count(&ring);
-            size_t limit = 1 + round % 5;
+            size_t limit = 1 + round * 5 % 33;
             int got = at_ring_try_pop_many(&ring, items, limit);
             CHECK(got == (int)(limit < count ? limit : count));
             for (int i = 0; i < got; i++) {
@@ -107,16 +107,16 @@ static void batches(void)
         (void)at_ring_close(&ring);
         void *item = NULL;
         CHECK(at_ring_try_push_many(&ring, &item, 1) == AT_ECLOSED);
-        void *rest[12];
+        void *rest[BATCH_LIMIT];
         while (next_out < next_in) {
-            int got = at_ring_try_pop_many(&ring, rest, 12);
+            int got = at_ring_try_pop_many(&ring, rest, BATCH_LIMIT);
             CHECK(got > 0);
             for (int i = 0; i < got; i++) {
                 CHECK(rest[i] == item_of(next_out++));
             }
         }
         CHECK(at_ring_may_pop(&ring));
-        CHECK(at_ring_try_pop_many(&ring, rest, 12) == AT_ECLOSED);
+        CHECK(at_ring_try_pop_many(&ring, rest, BATCH_LIMIT) == AT_ECLOSED);
         at_ring_fini(&ring);
     }
 }
@@ -235,7 +235,9 @@ static void nothing_lost_or_doubled(void)
     many_threads(3, false, 1);
     many_threads(64, false, 1);
     many_threads(2, false, 3);
-    many_threads(64, false, BATCH_LIMIT);
+    many_threads(64, false, 8);
+    many_threads(20, false, BATCH_LIMIT);
+    many_threads(128, false, BATCH_LIMIT);
 }
 
 static void nothing_lost_when_closed_in_mid_send(void)

@@ -222,6 +222,25 @@ class Stops:
         raise StopIteration
 
 
+def test_a_batch_of_words_and_messages():
+    """Small objects cross in place of a pointer: in runs, and between others."""
+    small = [0, 255, 256, -1, -5, -6, 2**60 - 1, -(2**60), 2**60, 2**200, None, True]
+    small += [False, ..., 0.0, -0.0, 1.5, 1e300, "", "short", b"", b"seven b", "ünï"]
+    large = [(1, 2), "longer than a word", [], {"a": 1}]
+    for step in range(1, 9):
+        objects: list[Any] = []
+        for i in range(300):
+            source = large if i % step == 0 else small
+            objects.append(source[i % len(source)])
+        for shape in (list, tuple, iter):
+            channel = atoll.Channel(1000)
+            assert channel.send_many(shape(objects)) == 300
+            received = channel.recv_many(256)
+            while len(received) < 300:
+                received += channel.recv_many(256)
+            assert repr(received) == repr(objects)
+
+
 def test_send_many_of_every_kind() -> None:
     channel = Channel(2000)
     for objects in ([1, 2], (3, 4), range(5, 7), iter([7, 8]), {9: 0, 10: 0}):
