@@ -389,9 +389,13 @@ void at_reactor_drain(at_reactor *reactor)
     at_connection *connection = reactor->connections;
     while (connection != NULL) {
         at_connection *after = connection->after;
+        unsigned claim = atomic_load_explicit(&connection->claim, memory_order_relaxed);
         if (at_reactor_hold(connection)) {
             connection->readable = true;
             at_reactor_schedule(connection);
+            /* The application may get stuck before the next batch: whoever gives this
+             * reactor up then finds each connection as it was. */
+            atomic_store_explicit(&connection->claim, claim, memory_order_release);
         }
         connection = after;
     }
