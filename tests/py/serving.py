@@ -1,5 +1,6 @@
 """Servers as child processes, and clients that speak raw bytes, for the tests."""
 
+import collections
 import contextlib
 import os
 import re
@@ -10,12 +11,21 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 DEADLINE_S = 60.0
 COMMAND = "from atoll.cli import main; main(prog_name='atoll')"
 LISTENING = re.compile(r"listening on https?://(\S+):(\d+) ")
+
+
+def wait_until(condition: Callable[[], object], what: object = "") -> None:
+    """Until it is true; `what` is told where it never is, and called if it can be."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        told = what() if callable(what) else what
+        assert time.monotonic() < end, told or "it never happened"
+        time.sleep(0.01)
 
 
 class Server:
@@ -64,6 +74,26 @@ class Server:
                     log = "".join(self.lines)
                     raise AssertionError(f"{pattern!r} never came in the log:\n{log}")
                 self._changed.wait(min(left, 0.2))
+
+    def wait_for_count(self, text: str, count: int) -> None:
+        """Wait until the log has had that text so often."""
+        end = time.monotonic() + DEADLINE_S
+        with self._changed:
+            while "".join(self.lines).count(text) < count:
+                left = end - time.monotonic()
+                if left <= 0 or not self._reader.is_alive():
+                    log = "".join(self.lines)
+                    raise AssertionError(f"{text!r} came less often:\n{log}")
+                self._changed.wait(min(left, 0.2))
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Its process stands still meanwhile: what clients send comes in one go."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     @property
     def port(self) -> int:
@@ -188,3 +218,27 @@ class Raw:
         head = "\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *fields, "", ""])
         self.send(head.encode())
         return self.answer()
+
+
+def different[T: Hashable](
+    connect: Callable[[], Raw], ask: Callable[[Raw], T], count: int
+) -> set[T]:
+    """What `ask` gives over ever new connections, until so much of it is different.
+
+    The last few stay open, since a new one goes to the worker that has fewest.
+    """
+    seen: set[T] = set()
+    kept: collections.deque[Raw] = collections.deque()
+    end = time.monotonic() + DEADLINE_S
+    try:
+        while len(seen) < count:
+            assert time.monotonic() < end, seen
+            if len(kept) == 32:
+                kept.popleft().socket.close()
+                time.sleep(0.01)
+            kept.append(connect())
+            seen.add(ask(kept[-1]))
+    finally:
+        for raw in kept:
+            raw.socket.close()
+    return seen

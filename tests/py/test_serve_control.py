@@ -1,6 +1,7 @@
 """Health, readiness, metrics and overload: answered in C, also while Python is stuck."""
 
 import re
+import select
 import socket
 import sys
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import DEADLINE_S, Raw, Server, serving
+from serving import DEADLINE_S, Raw, Server, serving, wait_until
 
 #: /stuck keeps its worker, with the GIL of its interpreter, until a file appears.
 SOURCE = """
@@ -27,6 +28,7 @@ async def app(scope, receive, send):
         while not os.path.exists(HERE + "/go"):
             time.sleep(0.005)
     if scope["path"] == "/waits":
+        os.close(os.open(HERE + "/waits-" + scope["query_string"].decode(), os.O_CREAT))
         while not os.path.exists(HERE + "/go"):
             await asyncio.sleep(0.005)
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -60,11 +62,30 @@ def fetch(port: int, path: str) -> tuple[int, str]:
         return status, body.decode()
 
 
-def wait_until(path: Path) -> None:
+def ask_until_served(raw: Raw, target: str) -> bytes:
+    """A worker that gets no time for long enough is overloaded, and says so."""
     end = time.monotonic() + DEADLINE_S
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
+    while (answer := raw.get(target))[0] != 200:
+        assert answer[0] == 503, answer
+        assert time.monotonic() < end, answer
+        time.sleep(0.01)
+    return answer[2]
+
+
+def make_stuck(server: Server, folder: Path) -> Raw:
+    """Have one more worker stuck; the connection that waits for it."""
+    file = folder / "is-stuck"
+    file.unlink(missing_ok=True)
+    client = Raw(server.port)
+    end = time.monotonic() + DEADLINE_S
+    while not file.exists():
+        client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Refused, where the worker had no time; otherwise there is no answer.
+        while not file.exists() and not select.select([client.socket], [], [], 0.01)[0]:
+            assert time.monotonic() < end
+        if not file.exists():
+            assert client.answer()[0] == 503
+    return client
 
 
 def wait_ready(port: int) -> None:
@@ -172,11 +193,7 @@ def test_stuck_workers_do_not_keep_health_from_being_answered(
     with serving(tmp_path, source, *options) as server:
         port = control(server)
         wait_ready(port)
-        stuck = [Raw(server.port) for _ in range(2)]
-        for client in stuck:
-            (tmp_path / "is-stuck").unlink(missing_ok=True)
-            client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
-            wait_until(tmp_path / "is-stuck")
+        stuck = [make_stuck(server, tmp_path) for _ in range(2)]
         assert fetch(port, "/health") == (200, "ok\n")
         samples = parse(fetch(port, "/metrics")[1])
         running = [samples[f'atoll_running_requests{{worker="{i}"}}'] for i in range(2)]
@@ -198,12 +215,10 @@ def test_requests_that_wait_for_stuck_workers_are_answered_503(
         wait_ready(port)
         kept = [Raw(server.port) for _ in range(4)]
         for client in kept:
-            assert client.get("/before")[0] == 200
-        stuck = [Raw(server.port) for _ in range(int(workers))]
-        for client in stuck:
-            (tmp_path / "is-stuck").unlink(missing_ok=True)
-            client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
-            wait_until(tmp_path / "is-stuck")
+            ask_until_served(client, "/before")
+        stuck = [make_stuck(server, tmp_path) for _ in range(int(workers))]
+        refused = 'atoll_overload_total{worker="control"}'
+        before = parse(fetch(port, "/metrics")[1])[refused]
         for client in kept:
             status, headers, body = client.get("/x")
             assert (status, headers["retry-after"]) == (503, "1")
@@ -214,39 +229,52 @@ def test_requests_that_wait_for_stuck_workers_are_answered_503(
             assert fresh.get("/x")[0] == 503
         assert fetch(port, "/ready") == (503, "requests wait too long\n")
         assert fetch(port, "/health")[0] == 200
-        samples = parse(fetch(port, "/metrics")[1])
-        assert samples['atoll_overload_total{worker="control"}'] == 6
+        assert parse(fetch(port, "/metrics")[1])[refused] == before + 6
         (tmp_path / "go").touch()
         for client in stuck:
             assert client.answer()[2] == b"/stuck"
             client.socket.close()
         wait_ready(port)
         for client in kept:
-            assert client.get("/after")[2] == b"/after"
+            assert ask_until_served(client, "/after") == b"/after"
             client.socket.close()
 
 
 def test_a_queue_that_stays_too_long_is_refused_and_a_burst_is_not(
     tmp_path: Path,
 ) -> None:
-    """Each request takes 100 ms: some ten are served in time, and the rest is not."""
+    """Each request takes 100 ms: some ten are served in time, and the rest is not.
+
+    The first takes as long as the clients need to send the others.
+    """
     source = """
-    import time
+    import os, time
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
             raise RuntimeError("no lifespan")
         if scope["path"] == "/works":
+            open("begun", "w").close()
             time.sleep(0.1)
+            while not os.path.exists("all-are-sent"):
+                time.sleep(0.005)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"done"})
     """
     with serving(tmp_path, source, "--max-queue-delay", "1") as server:
         clients = [Raw(server.port) for _ in range(40)]
         for client in clients:
-            assert client.get("/")[0] == 200
-        for client in clients:
-            client.send(b"GET /works HTTP/1.1\r\nHost: x\r\n\r\n")
+            ask_until_served(client, "/")
+        request = b"GET /works HTTP/1.1\r\nHost: x\r\n\r\n"
+        first = clients[0]
+        first.send(request)
+        while not (tmp_path / "begun").exists():
+            if select.select([first.socket], [], [], 0.01)[0]:
+                assert first.answer()[0] == 503  # the worker had no time
+                first.send(request)
+        for client in clients[1:]:
+            client.send(request)
+        (tmp_path / "all-are-sent").touch()
         answers = [client.answer() for client in clients]
         refused = [headers for status, headers, _ in answers if status == 503]
         served = [body for status, _, body in answers if status == 200]
@@ -256,11 +284,7 @@ def test_a_queue_that_stays_too_long_is_refused_and_a_burst_is_not(
         assert len(refused) >= 5
         assert all(headers["retry-after"] == "1" for headers in refused)
         # Until the balancer looks again, the control thread may go on for the worker.
-        end = time.monotonic() + DEADLINE_S
-        while (status := clients[0].get("/")[0]) != 200:
-            assert status == 503
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        ask_until_served(first, "/")
         for client in clients:
             client.socket.close()
 
@@ -268,13 +292,12 @@ def test_a_queue_that_stays_too_long_is_refused_and_a_burst_is_not(
 def test_requests_at_a_time(tmp_path: Path) -> None:
     with serving(tmp_path, SOURCE, "--limit-concurrency", "2") as server:
         running = [Raw(server.port) for _ in range(2)]
-        for client in running:
-            client.send(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
+        for number, client in enumerate(running):
+            request = f"GET /waits?{number} HTTP/1.1\r\nHost: x\r\n\r\n"
+            client.send(request.encode())
+            wait_until((tmp_path / f"waits-{number}").exists)
         with Raw(server.port) as client:
-            end = time.monotonic() + DEADLINE_S
-            while (answer := client.get("/"))[0] == 200:  # until both have come
-                assert time.monotonic() < end
-            status, headers, _ = answer
+            status, headers, _ = client.get("/")
             assert (status, headers["retry-after"]) == (503, "1")
             # A body that comes with it is no harm, and the connection is kept.
             client.send(
@@ -287,8 +310,7 @@ def test_requests_at_a_time(tmp_path: Path) -> None:
             for one in running:
                 assert one.answer()[0] == 200
                 one.socket.close()
-            while client.get("/")[0] != 200:  # the last may still be in its account
-                assert time.monotonic() < end
+            ask_until_served(client, "/")  # the last may still be in its account
 
 
 def test_a_websocket_is_refused_with_503_too(tmp_path: Path) -> None:
@@ -298,9 +320,7 @@ def test_a_websocket_is_refused_with_503_too(tmp_path: Path) -> None:
         Raw(server.port) as client,
     ):
         running.send(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
-        end = time.monotonic() + DEADLINE_S
-        while client.get("/")[0] == 200:
-            assert time.monotonic() < end
+        wait_until((tmp_path / "waits-").exists)
         client.send(
             b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
             b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -332,10 +352,8 @@ def test_too_many_connections(tmp_path: Path, crowd: list[Raw]) -> None:
         assert crowd[0].rest() == b""  # the one that had rested longest
         for client in crowd[1:5]:
             client.send(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
-        end = time.monotonic() + DEADLINE_S
         metric = 'atoll_running_requests{worker="0"}'
-        while parse(fetch(port, "/metrics")[1])[metric] < 4:
-            assert time.monotonic() < end
+        wait_until(lambda: parse(fetch(port, "/metrics")[1])[metric] == 4)
         crowd.append(Raw(server.port))
         status, headers, body = crowd[-1].get("/")
         assert (status, headers["connection"]) == (503, "close")

@@ -1,15 +1,13 @@
 """The same server with workers of every model: interpreters, threads, processes."""
 
-import contextlib
 import os
 import select
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import DEADLINE_S, Server, serving
+from serving import DEADLINE_S, Server, different, serving
 
 pytest.importorskip("websockets")
 from websockets.sync.client import connect
@@ -69,24 +67,13 @@ async def app(scope, receive, send):
 """
 
 
-def wait_for_count(server: Server, text: str, count: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while server.log.count(text) < count:
-        assert time.monotonic() < deadline, server.log
-        assert server.process.poll() is None, server.log
-        time.sleep(0.02)
-
-
-def different(server: Server, count: int, words: int = 2) -> set[bytes]:
-    """Who serves, until so many have been seen: process and thread, or the process."""
-    seen: set[bytes] = set()
-    deadline = time.monotonic() + DEADLINE_S
-    with contextlib.ExitStack() as stack:
-        while len(seen) < count:
-            assert time.monotonic() < deadline, seen
-            who = stack.enter_context(server.connect()).get("/who")[2]
-            seen.add(b" ".join(who.split()[:words]))
-    return seen
+def who_serve(server: Server, count: int, words: int = 2) -> set[bytes]:
+    """Until so many have been seen: process and thread, or the process."""
+    return different(
+        server.connect,
+        lambda raw: b" ".join(raw.get("/who")[2].split()[:words]),
+        count,
+    )
 
 
 @pytest.fixture(params=MODELS)
@@ -97,7 +84,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_requests_sockets_and_lifespan(tmp_path: Path, model: str) -> None:
     with serving(tmp_path, APP, *MODELS[model]) as server:
         server.wait_for("all 2 workers serve")
-        seen = different(server, 4 if model == "both" else 2)
+        seen = who_serve(server, 4 if model == "both" else 2)
         processes = {who.split()[0] for who in seen}
         assert len(processes) == (2 if model in OF_PROCESSES else 1)
         assert (str(server.process.pid).encode() in processes) == (
@@ -106,14 +93,15 @@ def test_requests_sockets_and_lifespan(tmp_path: Path, model: str) -> None:
         with server.connect() as raw:
             raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
             assert [raw.answer()[2] for _ in range(2)] == [b"0", b"0"]
-        with connect(f"ws://127.0.0.1:{server.port}/") as socket:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with connect(url, open_timeout=DEADLINE_S) as socket:
             socket.send("hello")
             assert socket.recv(DEADLINE_S) == "hello!"
         loops = 4 if model == "both" else 2
         imports = {"threads": 1, "preload": 1}.get(model, loops)
+        assert server.stop() == 0, server.log
         assert server.log.count("told: imported") == imports
         assert server.log.count("told: startup") == loops
-        assert server.stop() == 0, server.log
         assert server.log.count("told: shutdown") == loops
 
 
@@ -152,14 +140,14 @@ def test_an_application_that_does_not_start(tmp_path: Path, model: str) -> None:
 def test_a_process_that_crashes_is_replaced(tmp_path: Path, model: str) -> None:
     with serving(tmp_path, APP, *MODELS[model]) as server:
         server.wait_for("all 2 workers serve")
-        before = different(server, 2, words=1)
+        before = who_serve(server, 2, words=1)
         with server.connect() as raw:
             raw.send(b"GET /crash HTTP/1.1\r\nHost: x\r\n\r\n")
             with pytest.raises((EOFError, ConnectionResetError)):
                 raw.answer()
         server.wait_for("its process was killed by SIGABRT; another starts in 0.5 s")
-        wait_for_count(server, "all 2 workers serve", 2)
-        after = different(server, 2, words=1)
+        server.wait_for_count("all 2 workers serve", 2)
+        after = who_serve(server, 2, words=1)
         assert after != before
 
 
@@ -179,7 +167,7 @@ def test_requests_wait_for_the_next_process(tmp_path: Path) -> None:
 def test_processes_end_with_the_first(tmp_path: Path, model: str) -> None:
     with serving(tmp_path, APP, *MODELS[model], check=False) as server:
         server.wait_for("all 2 workers serve")
-        processes = map(int, different(server, 2, words=1))
+        processes = map(int, who_serve(server, 2, words=1))
         ends = [os.pidfd_open(process) for process in processes]
         server.kill()
         for end in ends:

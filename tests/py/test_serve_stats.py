@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from serving import Raw
+from serving import DEADLINE_S, Raw, wait_until
 
 import atoll
 
@@ -32,8 +32,6 @@ def app(environ, start_response):
     return [b"ok"]
 """
 
-DEADLINE_S = 60.0
-
 
 def get(url: str) -> int:
     try:
@@ -47,6 +45,11 @@ def get(url: str) -> int:
 
 def total(stats: atoll.ServerStats, key: str) -> int:
     return sum(worker[key] for worker in stats["workers"])  # type: ignore[literal-required, misc]
+
+
+def states(server: atoll.Server) -> list[str]:
+    """How its workers are: the others start when the first serves."""
+    return [worker["state"] for worker in server.stats()["workers"]]
 
 
 def wait_for_requests(server: atoll.Server, count: int) -> atoll.ServerStats:
@@ -75,6 +78,7 @@ def test_requests_are_counted_by_worker_and_class(app: Path, module: str) -> Non
             assert get(server.url) == 200
         missing = 404 if module == "stats_app" else 200
         assert get(server.url + "/no") == missing
+        wait_until(lambda: states(server) == ["serves", "serves"])
         stats = wait_for_requests(server, 6)
         assert total(stats, "requests") == 6
         assert total(stats, "accepted") == 6
@@ -82,7 +86,6 @@ def test_requests_are_counted_by_worker_and_class(app: Path, module: str) -> Non
         for worker in stats["workers"]:
             answered[200] += worker["responses"]["2xx"]
             answered[404] += worker["responses"]["4xx"]
-            assert worker["state"] == "serves"
             assert worker["thread"] > 0
             assert worker["memory_bytes"] is None or worker["memory_bytes"] > 1 << 20
             latency = worker["latency"]
@@ -102,13 +105,10 @@ def test_time_that_a_request_waits_is_seen(app: Path) -> None:
     with atoll.Server("stats_app:app", app_dir=str(app), port=0) as server:
         first = threading.Thread(target=get, args=(server.url + "/slow",))
         first.start()
-        end = time.monotonic() + DEADLINE_S
-        while server.stats()["workers"][0]["running"] == 0:
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        wait_until(lambda: server.stats()["workers"][0]["running"] == 1)
         with Raw(server.addresses[0][1]) as second:
             second.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(0.3)
+            time.sleep(0.5)
             (app / "go").touch()
             assert second.answer()[0] == 200
         first.join(DEADLINE_S)
