@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-DEADLINE = 60
+DEADLINE = 120
 
 
 def run(script, *, code=0, stderr=""):

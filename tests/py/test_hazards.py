@@ -346,35 +346,54 @@ with atoll.Interpreter() as one:
     assert done.words == ["0", "KeyboardInterrupt"], done
 
 
-@needs("signals")
-def test_signals() -> None:
-    source = """
-import os, signal, threading, time
-{create}
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-begin = time.monotonic()
+# The code in the interpreter says that it runs, and ends when it is told to; it is told
+# when Ctrl-C has not ended it for `PATIENCE` seconds.
+INTERRUPTED = """
+import os, signal, threading
+begun, beginner = os.pipe()
+stop, stopper = os.pipe()
+ended, told = threading.Event(), []
+def interrupt():
+    os.read(begun, 1)
+    os.kill(os.getpid(), signal.SIGINT)
+    if not ended.wait(PATIENCE):
+        told.append(True)
+        os.write(stopper, b"s")
+loop = f'''
+import os, select
+os.write({beginner}, b"b")
+while not select.select([{stop}], [], [], 0)[0]:
+    pass
+'''
+CREATE
+thread = threading.Thread(target=interrupt)
+thread.start()
 try:
-    {run}
+    RUN
 except KeyboardInterrupt:
     pass
-print(time.monotonic() - begin < 8)
+ended.set()
+thread.join()
+print("told" if told else "interrupted")
 """
-    loop = (
-        "import time; end = time.monotonic() + 10\\nwhile time.monotonic() < end: pass"
+
+
+@needs("signals")
+def test_signals() -> None:
+    def interrupted(create: str, run_it: str, patience: float) -> Ended:
+        source = INTERRUPTED.replace("CREATE", create).replace("RUN", run_it)
+        return run(source.replace("PATIENCE", str(patience)))
+
+    plain = interrupted(
+        "import _interpreters; one = _interpreters.create()",
+        "_interpreters.exec(one, loop)",
+        3,
     )
-    plain = run(
-        source.format(
-            create="import _interpreters; one = _interpreters.create()",
-            run=f"_interpreters.exec(one, '{loop}')",
-        )
+    remedied = interrupted(
+        "import atoll; one = atoll.Interpreter()", "one.exec(loop)", 60
     )
-    remedied = run(
-        source.format(
-            create="import atoll; one = atoll.Interpreter()", run=f"one.exec('{loop}')"
-        )
-    )
-    assert plain.words == ["False"], plain
-    assert remedied.words == ["True"], remedied
+    assert plain.words == ["told"], plain
+    assert remedied.words == ["interrupted"], remedied
 
 
 STACKS = """
