@@ -5,6 +5,7 @@
 #include "base/contexts.h"
 #include "bind/error.h"
 #include "bind/server.h"
+#include "interp/attach.h"
 #include "net/service.h"
 #include "net/tls.h"
 #include "serve/worker.h"
@@ -322,7 +323,10 @@ static PyObject *service_give_up(PyObject *self, PyObject *arguments)
         return NULL;
     }
     at_given_up result;
-    int failed = at_service_give_up(service_of(self), thread, retry_after_s, &result);
+    at_service *service = service_of(self);
+    PyThreadState *thread_state = at_detach();
+    int failed = at_service_give_up(service, thread, retry_after_s, &result);
+    at_attach(thread_state);
     if (failed < 0) {
         return at_raise(failed);
     }
@@ -336,7 +340,10 @@ static PyObject *service_cut(PyObject *self, PyObject *arguments)
         return NULL;
     }
     at_given_up result;
-    int failed = at_service_cut(service_of(self), thread, retry_after_s, &result);
+    at_service *service = service_of(self);
+    PyThreadState *thread_state = at_detach();
+    int failed = at_service_cut(service, thread, retry_after_s, &result);
+    at_attach(thread_state);
     if (failed < 0) {
         return at_raise(failed);
     }

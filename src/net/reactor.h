@@ -124,7 +124,8 @@ int64_t at_reactor_probe(at_reactor *reactor, int64_t now_ns);
 uint64_t at_reactor_ask(at_reactor *reactor);
 uint64_t at_reactor_batches(const at_reactor *reactor);
 
-/* What is said to clients in the owner's stead. */
+/* What is said to clients in the owner's stead, and what is left to say: parting.h. */
+struct at_partings;
 typedef struct at_last_words {
     at_span answer; /* "503 Service Unavailable" over HTTP/1.1 */
     at_span block;  /* the same for HTTP/2; at_h2_farewell_block */
@@ -136,8 +137,8 @@ typedef struct at_last_words {
  * ctx:  any thread but the owner's; the service's mutex keeps the reactor
  * owns: the caller gets what is in the list */
 at_newcomer *at_reactor_give_up(at_reactor *reactor, const at_last_words *words,
-                                at_newcomer **spare, int *spare_count,
-                                at_given_up *result);
+                                struct at_partings *partings, at_newcomer **spare,
+                                int *spare_count, at_given_up *result);
 bool at_reactor_is_given_up(const at_reactor *reactor);
 
 /* It was given up some time ago: unless the owner has begun a batch since, end every
@@ -145,7 +146,7 @@ bool at_reactor_is_given_up(const at_reactor *reactor);
  * again as long as it is there.
  * ctx:  any thread but the owner's; the service's mutex keeps the reactor */
 void at_reactor_cut(at_reactor *reactor, const at_last_words *words,
-                    at_given_up *result);
+                    struct at_partings *partings, at_given_up *result);
 
 /* It does not get on with its work, as far as the balancer sees. */
 bool at_reactor_is_open(at_reactor *reactor); /* it takes connections */

@@ -22,6 +22,7 @@
 #include "http/h2_farewell.h"
 #include "net/connection.h"
 #include "net/h2.h"
+#include "net/parting.h"
 #include "net/reactor_internal.h"
 #include "sys/clock.h"
 #include "sys/wakefd.h"
@@ -65,34 +66,21 @@ static bool seize(at_connection *connection, unsigned claim)
         memory_order_relaxed);
 }
 
-/* Send the last bytes and, within TLS, say that they are the last. */
-static void end_with(at_connection *connection, at_span text)
-{
-    /* No socket that has nothing waiting refuses so few bytes. */
-    if (connection->tls != NULL) {
-        if (text.size != 0) {
-            (void)at_tls_send(connection->tls, &text, 1);
-        }
-        at_tls_shut_write(connection->tls);
-    } else if (text.size != 0) {
-        (void)at_socket_send(connection->descriptor, &text, 1);
-    }
-}
-
-/* Say `answer` to who waits on the connection, if that can be said now. */
-static bool answer_instead(at_connection *connection, at_span answer)
+/* Say `answer` to who waits on the connection, and end it. */
+static bool answer_instead(at_partings *partings, at_connection *connection,
+                           at_span answer)
 {
     if (!seize(connection, AT_CLAIM_ASKED)) {
         return false;
     }
-    end_with(connection, answer);
+    at_partings_say(partings, connection, answer);
     return true;
 }
 
 /* Requests without a word of an answer get it; the others are broken off, a WebSocket
  * among them, since its close frame would have to fit the client's window. Gives how
  * many were answered. */
-static int end_streams(at_connection *connection, at_span block)
+static int end_streams(at_partings *partings, at_connection *connection, at_span block)
 {
     at_h2_farewell farewell;
     int answered = 0;
@@ -100,40 +88,39 @@ static int end_streams(at_connection *connection, at_span block)
     for (const at_h2_carrier *carrier = connection->h2_carriers; carrier != NULL;
          carrier = carrier->after) {
         if (carrier->exchange->started) {
-            bool is_whole = at_h2_is_sent(carrier->stream) &&
-                            at_connection_waiting(connection) == 0;
+            bool is_whole = at_h2_is_sent(carrier->stream);
             at_h2_farewell_reset(&farewell, carrier->stream->id, is_whole);
         } else if (at_h2_farewell_answer(&farewell, carrier->stream->id, block)) {
             answered++;
         }
     }
     at_span text = at_h2_farewell_end(&farewell, at_h2_last_stream(connection->h2));
-    end_with(connection, text);
+    at_partings_say(partings, connection, text);
     return answered;
 }
 
-/* Tell a client whose connection is cut that it is no fault of its own. Nothing can be
+/* End a connection, and tell its client that it is no fault of its own. Nothing can be
  * said of a response over HTTP/1.1 that has begun: that it breaks off is the message,
  * and TLS's close_notify would make a whole of one that ends with the connection. */
-static int say_farewell(at_connection *connection, at_span block)
+static int say_farewell(at_partings *partings, at_connection *connection, at_span block)
 {
     static const char CLOSE[] = "\x88\x02\x03\xf4"; /* 1012: service restart */
     if (seize(connection, AT_CLAIM_FREE)) {
-        end_with(connection, (at_span){NULL, 0});
-        return 0;
+        at_partings_say(partings, connection, (at_span){NULL, 0});
+    } else if (!seize(connection, AT_CLAIM_OPEN)) {
+        /* Its owner is in the middle of something, or of a frame. */
+        at_socket_shut(connection->descriptor);
+    } else if (connection->phase == AT_PHASE_H2 && connection->h2 != NULL) {
+        return end_streams(partings, connection, block);
+    } else {
+        at_partings_say(partings, connection, (at_span){CLOSE, sizeof CLOSE - 1});
     }
-    if (!seize(connection, AT_CLAIM_OPEN)) {
-        return 0; /* its owner is in the middle of something, or of a frame */
-    }
-    if (connection->phase == AT_PHASE_H2 && connection->h2 != NULL) {
-        return end_streams(connection, block);
-    }
-    end_with(connection, (at_span){CLOSE, sizeof CLOSE - 1});
     return 0;
 }
 
 /* Caller holds the mutex. */
-static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer **spare,
+static at_newcomer *empty_list(at_reactor *reactor, at_span answer,
+                               at_partings *partings, at_newcomer **spare,
                                int *spare_count, at_given_up *result)
 {
     at_newcomer *list = reactor->inbox;
@@ -152,8 +139,7 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
             result->moved++;
             continue;
         }
-        if (answer_instead(connection, answer)) {
-            at_socket_shut(connection->descriptor);
+        if (answer_instead(partings, connection, answer)) {
             result->answered++;
         }
     }
@@ -161,14 +147,15 @@ static at_newcomer *empty_list(at_reactor *reactor, at_span answer, at_newcomer 
 }
 
 at_newcomer *at_reactor_give_up(at_reactor *reactor, const at_last_words *words,
-                                at_newcomer **spare, int *spare_count,
-                                at_given_up *result)
+                                at_partings *partings, at_newcomer **spare,
+                                int *spare_count, at_given_up *result)
 {
     (void)pthread_mutex_lock(&reactor->mutex);
     reactor->inbox_closed = true;
     atomic_store(&reactor->record->open, false);
     atomic_store_explicit(&reactor->given_up, true, memory_order_relaxed);
-    at_newcomer *list = empty_list(reactor, words->answer, spare, spare_count, result);
+    at_newcomer *list =
+        empty_list(reactor, words->answer, partings, spare, spare_count, result);
     atomic_store_explicit(&reactor->disturbed, true, memory_order_relaxed);
     (void)pthread_mutex_unlock(&reactor->mutex);
     /* Should the owner come back, it shall find no client and an end. */
@@ -181,7 +168,7 @@ at_newcomer *at_reactor_give_up(at_reactor *reactor, const at_last_words *words,
 
 /* Caller holds the mutex. */
 static void cut_what_is_left(at_reactor *reactor, const at_last_words *words,
-                             at_given_up *result)
+                             at_partings *partings, at_given_up *result)
 {
     for (at_connection *connection = reactor->connections; connection != NULL;
          connection = connection->after) {
@@ -189,24 +176,23 @@ static void cut_what_is_left(at_reactor *reactor, const at_last_words *words,
         if (claim == AT_CLAIM_TAKEN || claim == AT_CLAIM_ANSWERED) {
             continue; /* its socket is another's, or has had its end */
         }
-        if (answer_instead(connection, words->answer)) {
+        if (answer_instead(partings, connection, words->answer)) {
             result->answered++;
         } else {
-            result->answered += say_farewell(connection, words->block);
+            result->answered += say_farewell(partings, connection, words->block);
             result->cut++;
         }
-        at_socket_shut(connection->descriptor);
     }
 }
 
 void at_reactor_cut(at_reactor *reactor, const at_last_words *words,
-                    at_given_up *result)
+                    at_partings *partings, at_given_up *result)
 {
     if (reactor->was_cut || at_reactor_probe(reactor, at_clock_ns()) == 0) {
         return; /* there is nothing left, or it has come back and drains */
     }
     reactor->was_cut = true;
     (void)pthread_mutex_lock(&reactor->mutex);
-    cut_what_is_left(reactor, words, result);
+    cut_what_is_left(reactor, words, partings, result);
     (void)pthread_mutex_unlock(&reactor->mutex);
 }

@@ -33,6 +33,7 @@ void at_service_limits_init(at_service_limits *limits)
         .body_timeout_ns = 30 * SECOND_NS,
         .idle_timeout_ns = 60 * SECOND_NS,
         .write_timeout_ns = 30 * SECOND_NS,
+        .farewell_timeout_ns = 1 * SECOND_NS,
         .linger_timeout_ns = 2 * SECOND_NS,
         .websocket =
             {

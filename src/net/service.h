@@ -52,6 +52,8 @@ typedef struct at_service_limits {
     unsigned running_count; /* requests of a worker at a time; 0: any */
     uint64_t connection_count; /* of the server, all its processes; 0: any */
     uint64_t here_count;       /* connections of this process; 0: any */
+    int64_t
+        farewell_timeout_ns; /* for clients to take the last words of a stuck worker */
     int64_t linger_timeout_ns; /* after the last answer, for the client to close */
 } at_service_limits;
 
@@ -252,17 +254,17 @@ typedef struct at_given_up {
 
 /* Give up the reactor that was opened by that thread, whose owner is stuck: see
  * at_reactor_give_up. `retry_after_s` is what is said to who is answered 503.
- * ctx:  any
+ * ctx:  detached: waits for clients whose sockets are full
  * errs: AT_EINVALID (there is none), AT_ENOMEM */
 int at_service_give_up(at_service *service, int thread, int retry_after_s,
-                       at_given_up *result);
+                       at_given_up *result) AT_DETACHED;
 
 /* End what is left with a reactor that was given up, unless its owner has come back:
  * see at_reactor_cut. Zeros in `result`: there is nothing left, or no such reactor.
- * ctx:  any
+ * ctx:  detached: waits for clients whose sockets are full
  * errs: AT_ENOMEM */
 int at_service_cut(at_service *service, int thread, int retry_after_s,
-                   at_given_up *result);
+                   at_given_up *result) AT_DETACHED;
 
 /* ctx: any; false past the last place, zeros for an empty one */
 bool at_service_stats(at_service *service, int index, at_reactor_stats *stats);

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "http/h1_response.h"
 #include "http/h2_farewell.h"
+#include "net/parting.h"
 #include "net/reactor.h"
 #include "net/service_internal.h"
 #include "sys/clock.h"
@@ -105,6 +106,12 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
     at_bytes answer;
     at_bytes_init(&answer);
     if (write_503(&words, &answer, block, retry_after_s) < 0) {
+        at_bytes_fini(&answer);
+        return AT_ENOMEM;
+    }
+    at_partings partings;
+    if (at_partings_init(&partings) < 0) {
+        at_bytes_fini(&answer);
         return AT_ENOMEM;
     }
     (void)pthread_mutex_lock(&service->mutex);
@@ -116,10 +123,11 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
     (void)pthread_mutex_lock(&service->mutex);
     reactor = at_service_reactor_of(service, thread);
     if (reactor != NULL) {
-        settle_elsewhere(
-            service, at_reactor_give_up(reactor, &words, spare, &spare_count, result));
+        settle_elsewhere(service, at_reactor_give_up(reactor, &words, &partings, spare,
+                                                     &spare_count, result));
     }
     (void)pthread_mutex_unlock(&service->mutex);
+    at_partings_finish(&partings, service->limits.farewell_timeout_ns);
     while (spare_count > 0) {
         at_free(spare[--spare_count]);
     }
@@ -136,7 +144,10 @@ int at_service_cut(at_service *service, int thread, int retry_after_s,
     char block[AT_H2_FAREWELL_BLOCK_BYTES];
     at_bytes answer;
     at_bytes_init(&answer);
-    if (write_503(&words, &answer, block, retry_after_s) < 0) {
+    at_partings partings;
+    if (write_503(&words, &answer, block, retry_after_s) < 0 ||
+        at_partings_init(&partings) < 0) {
+        at_bytes_fini(&answer);
         return AT_ENOMEM;
     }
     (void)pthread_mutex_lock(&service->mutex);
@@ -144,10 +155,11 @@ int at_service_cut(at_service *service, int thread, int retry_after_s,
         at_reactor *reactor = service->reactors[i];
         if (reactor != NULL && at_reactor_thread(reactor) == thread &&
             at_reactor_is_given_up(reactor)) {
-            at_reactor_cut(reactor, &words, result);
+            at_reactor_cut(reactor, &words, &partings, result);
         }
     }
     (void)pthread_mutex_unlock(&service->mutex);
+    at_partings_finish(&partings, service->limits.farewell_timeout_ns);
     at_bytes_fini(&answer);
     return 0;
 }

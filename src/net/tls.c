@@ -9,13 +9,9 @@
 #include "base/memory.h"
 #include "net/tls_internal.h"
 
-enum { RECORD_BYTES = 16 << 10 };
-
-struct at_tls {
-    SSL *ssl;
-    at_tls_context *context; /* a reference */
-    bool ended;              /* the client sends no more */
-    bool failed;             /* nothing may be sent or received any more */
+enum {
+    RECORD_BYTES = 16 << 10,
+    OVERHEAD_BYTES = 256, /* of a record, whatever the cipher: RFC 8446 5.2 */
 };
 
 at_tls *at_tls_new(at_tls_context *context, int descriptor)
@@ -30,11 +26,12 @@ at_tls *at_tls_new(at_tls_context *context, int descriptor)
         ERR_clear_error();
         return NULL;
     }
-    BIO_set_data(bio, (void *)(intptr_t)descriptor);
+    BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
     SSL_set_accept_state(ssl);
     tls->ssl = ssl;
+    tls->descriptor = descriptor;
     tls->context = at_tls_context_ref(context);
     return tls;
 }
@@ -175,6 +172,26 @@ void at_tls_shut_write(at_tls *tls)
         (void)SSL_shutdown(tls->ssl);
         ERR_clear_error();
     }
+}
+
+long at_tls_write_last(at_tls *tls, const at_span *pieces, int count, char *to,
+                       size_t room)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        total += pieces[i].size;
+    }
+    /* Asked before a record is numbered: the client would miss one that is dropped. */
+    if (tls->failed || total + (total / RECORD_BYTES + 2) * OVERHEAD_BYTES > room) {
+        return tls->failed ? AT_ECLOSED : AT_ELIMIT;
+    }
+    tls->sink = to;
+    tls->sink_room = room;
+    long sent = at_tls_send(tls, pieces, count);
+    at_tls_shut_write(tls);
+    tls->failed = true;
+    tls->sink = NULL;
+    return sent == (long)total ? (long)(room - tls->sink_room) : AT_ECLOSED;
 }
 
 /* ---- what is known

@@ -80,6 +80,14 @@ long at_tls_send(at_tls *tls, const at_span *pieces, int count);
 /* Tell the client that no more will be sent, if that can be done at once. */
 void at_tls_shut_write(at_tls *tls);
 
+/* Write to `to`, instead of sending it, what a client is told as the last: the pieces,
+ * and that no more will be sent. Only where no piece is left to come again. Nothing can
+ * be sent or received any more.
+ * gives: the size
+ * errs:  AT_ELIMIT (more than `room`; then nothing has changed), AT_ECLOSED */
+long at_tls_write_last(at_tls *tls, const at_span *pieces, int count, char *to,
+                       size_t room);
+
 /* What ASGI's tls extension tells: version (0x0304) and cipher suite as they are on the
  * wire; certificates as PEM and the client's name as RFC 4514, appended.
  * gives: 1, or 0 where there is none; errs: AT_ENOMEM */

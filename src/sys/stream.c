@@ -276,6 +276,12 @@ long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_
     return taken < 0 ? at_error_from_errno(errno) : taken;
 }
 
+int at_socket_copy(int descriptor)
+{
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? at_error_from_errno(errno) : copy;
+}
+
 void at_socket_shut(int descriptor)
 {
     (void)shutdown(descriptor, SHUT_RDWR);

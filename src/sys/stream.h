@@ -70,6 +70,10 @@ long at_socket_send_file(int descriptor, int file, uint64_t offset, size_t size_
  * milliseconds; negative for a socket that is not TCP. */
 int64_t at_socket_age_ns(int descriptor);
 
+/* The same socket by another descriptor, which the caller closes.
+ * errs: as at_error_from_errno() */
+int at_socket_copy(int descriptor);
+
 /* Say that no more will be sent; what was sent still arrives. */
 void at_socket_shut_write(int descriptor);
 

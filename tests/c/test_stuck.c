@@ -164,25 +164,47 @@ static void cut(at_service *service, int thread)
     CHECK(result.cut == 2 && result.answered == 2);
 }
 
+/* A service whose one owner is burning for clients[1], while clients[0] waits. Gives
+ * the owner's thread. */
+static int make_stuck(owner *owner, int clients[2])
+{
+    memset(owner, 0, sizeof *owner);
+    at_service_limits limits;
+    at_service_limits_init(&limits);
+    limits.farewell_timeout_ns = INT64_C(60) * 1000000000;
+    owner->service = at_service_new(&limits);
+    CHECK(owner->service != NULL);
+    CHECK(at_service_listen(owner->service, "127.0.0.1", 0, 64, NULL) == 0);
+    CHECK(at_thread_start(&owner->thread, "owner", run, owner, NULL) == 0);
+    wait_for(&owner->opened);
+    clients[0] = dial(owner->service);
+    clients[1] = dial(owner->service);
+    say(clients[0], HELLO WAIT, sizeof HELLO WAIT - 1);
+    wait_for(&owner->kept);
+    say(clients[1], HELLO BURN, sizeof HELLO BURN - 1);
+    wait_for(&owner->burning);
+    at_reactor_stats stats;
+    CHECK(at_service_stats(owner->service, 0, &stats));
+    return stats.thread;
+}
+
+static void end_stuck(owner *owner)
+{
+    wait_for(&owner->drained);
+    CHECK(owner->answered == AT_ECLOSED);
+    CHECK(owner->lost == 2);
+    atomic_store(&owner->stop, true);
+    at_thread_join(&owner->thread);
+    at_reactor_close(owner->reactor);
+    at_service_unref(owner->service);
+}
+
 static void owner_comes_back_after_the_farewell(void)
 {
     owner owner;
-    memset(&owner, 0, sizeof owner);
-    at_service_limits limits;
-    at_service_limits_init(&limits);
-    owner.service = at_service_new(&limits);
-    CHECK(owner.service != NULL);
-    CHECK(at_service_listen(owner.service, "127.0.0.1", 0, 64, NULL) == 0);
-    CHECK(at_thread_start(&owner.thread, "owner", run, &owner, NULL) == 0);
-    wait_for(&owner.opened);
-    int clients[2] = {dial(owner.service), dial(owner.service)};
-    say(clients[0], HELLO WAIT, sizeof HELLO WAIT - 1);
-    wait_for(&owner.kept);
-    say(clients[1], HELLO BURN, sizeof HELLO BURN - 1);
-    wait_for(&owner.burning);
-    at_reactor_stats stats;
-    CHECK(at_service_stats(owner.service, 0, &stats));
-    cut(owner.service, stats.thread);
+    int clients[2];
+    int thread = make_stuck(&owner, clients);
+    cut(owner.service, thread);
     atomic_store_explicit(&owner.let_go, true, memory_order_relaxed);
     for (int i = 0; i < 2; i++) { /* the answer is the farewell's alone */
         char kinds[16];
@@ -192,17 +214,118 @@ static void owner_comes_back_after_the_farewell(void)
         CHECK(strchr(kinds, '1') == kinds + size - 2);
         (void)close(clients[i]);
     }
-    wait_for(&owner.drained);
-    CHECK(owner.answered == AT_ECLOSED);
-    CHECK(owner.lost == 2);
-    atomic_store(&owner.stop, true);
-    at_thread_join(&owner.thread);
-    at_reactor_close(owner.reactor);
-    at_service_unref(owner.service);
+    end_stuck(&owner);
+}
+
+/* ---- clients who have not read -------------------------------------------------- */
+
+/* The server's descriptors of a connection: how many there are, and the first. */
+static int find_server_side(int client, int *first)
+{
+    struct sockaddr_in own, peer;
+    socklen_t size = sizeof own;
+    CHECK(getsockname(client, (struct sockaddr *)&own, &size) == 0);
+    int count = 0;
+    for (int descriptor = 0; descriptor < 1024; descriptor++) {
+        size = sizeof peer;
+        if (descriptor != client &&
+            getpeername(descriptor, (struct sockaddr *)&peer, &size) == 0 &&
+            peer.sin_family == AF_INET && peer.sin_port == own.sin_port) {
+            *first = count++ == 0 ? descriptor : *first;
+        }
+    }
+    return count;
+}
+
+/* Send the client `most` bytes, or as many as its sockets take. */
+static size_t fill(int client, size_t most)
+{
+    int server = -1;
+    CHECK(find_server_side(client, &server) == 1);
+    int small = 16 << 10;
+    CHECK(setsockopt(server, SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+    char filling[1024];
+    memset(filling, 'z', sizeof filling);
+    size_t size = 0;
+    ssize_t got;
+    do {
+        size_t left = most - size < sizeof filling ? most - size : sizeof filling;
+        got = left != 0 ? send(server, filling, left, MSG_NOSIGNAL) : 0;
+        size += got > 0 ? (size_t)got : 0;
+    } while (got > 0);
+    return size;
+}
+
+typedef struct cutter {
+    at_service *service;
+    int thread;
+    at_thread own;
+    atomic_bool done;
+} cutter;
+
+static void run_cutter(void *argument)
+{
+    cutter *self = argument;
+    cut(self->service, self->thread);
+    atomic_store(&self->done, true);
+}
+
+/* Read to the end: the farewell stands whole behind what filled the sockets. */
+static void hear_whole(int client, size_t filled)
+{
+    size_t size = 0, capacity = filled + 4096;
+    char *text = malloc(capacity);
+    CHECK(text != NULL);
+    ssize_t got;
+    while ((got = recv(client, text + size, capacity - size, 0)) > 0) {
+        size += (size_t)got;
+    }
+    CHECK(got == 0);
+    char *last = text + size;
+    while (last != text && last[-1] != 'z') {
+        last--;
+    }
+    CHECK(last != text);
+    size_t at = (size_t)(last - text);
+    char kinds[16] = "";
+    while (at < size) {
+        CHECK(at + 9 <= size && strlen(kinds) + 1 < sizeof kinds);
+        kinds[strlen(kinds)] = (char)('0' + text[at + 3]);
+        at += 9 + (unsigned char)text[at + 1] * 256U + (unsigned char)text[at + 2];
+    }
+    CHECK(at == size);
+    CHECK(strcmp(kinds, "17") == 0 || strcmp(kinds, "417") == 0);
+    free(text);
+}
+
+/* Sockets that are full, or have room for the first bytes of the farewell alone. */
+static void the_farewell_is_whole(void)
+{
+    owner owner;
+    int clients[2];
+    int thread = make_stuck(&owner, clients);
+    cutter cutter = {.service = owner.service, .thread = thread};
+    size_t filled[2];
+    filled[1] = fill(clients[1], SIZE_MAX);
+    filled[0] = fill(clients[0], filled[1] - 7);
+    CHECK(at_thread_start(&cutter.own, "cutter", run_cutter, &cutter, NULL) == 0);
+    /* What is not taken at once is kept, with a descriptor of its own. */
+    int first;
+    while (!atomic_load(&cutter.done) && find_server_side(clients[1], &first) == 1) {
+        (void)usleep(100);
+    }
+    for (int i = 0; i < 2; i++) {
+        hear_whole(clients[i], filled[i]);
+        (void)close(clients[i]);
+    }
+    at_thread_join(&cutter.own);
+    atomic_store_explicit(&owner.let_go, true, memory_order_relaxed);
+    end_stuck(&owner);
 }
 
 int main(void)
 {
     RUN(owner_comes_back_after_the_farewell);
+    RUN(the_farewell_is_whole);
     return 0;
 }
