@@ -190,7 +190,7 @@ def test_http_disconnect(strict: Server) -> None:
 
 def test_websocket_closed_by_the_client(strict: Server) -> None:
     url = f"ws://127.0.0.1:{strict.port}/chat"
-    with connect(url, subprotocols=["one", "two"]) as client:
+    with connect(url, subprotocols=["one", "two"], open_timeout=DEADLINE_S) as client:
         assert client.subprotocol == "two"
         assert client.response.headers["x-one"] == "1"
         client.send("h\u00e9")
@@ -203,7 +203,7 @@ def test_websocket_closed_by_the_client(strict: Server) -> None:
 
 def test_websocket_closed_by_the_application(strict: Server) -> None:
     url = f"ws://127.0.0.1:{strict.port}/chat"
-    with connect(url, subprotocols=["one", "two"]) as client:
+    with connect(url, subprotocols=["one", "two"], open_timeout=DEADLINE_S) as client:
         for message in ("h\u00e9", b"\0\xff", "more"):
             client.send(message)
         assert client.recv(DEADLINE_S) == "text"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import COMMAND, DEADLINE_S, Raw, Server, serving
+from serving import COMMAND, DEADLINE_S, Raw, Server, serving, wait_until
 
 SOURCE = """
 async def app(scope, receive, send):
@@ -152,13 +152,13 @@ def test_access_log_alone_is_standard_output(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        end = time.monotonic() + DEADLINE_S
-        while not (tmp_path / "s").exists():
-            assert time.monotonic() < end
-            time.sleep(0.01)
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(DEADLINE_S)
-            client.connect(str(tmp_path / "s"))
+
+            def connects() -> bool:  # its name is there a little before it listens
+                return client.connect_ex(str(tmp_path / "s")) == 0
+
+            wait_until(connects)
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(4096)
         line = process.stdout.readline()

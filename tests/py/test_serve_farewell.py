@@ -3,6 +3,7 @@ all; over TLS too."""
 
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ async def app(scope, receive, send):
     await send(head)
     await send({"type": "http.response.body", "body": b"done"})
 """
-QUICK = ("--stuck-after", "0.5", "--replace-stuck-after", "2", "--ws-max-size", "99")
+QUICK = ("--stuck-after", "0.5", "--replace-stuck-after", "3", "--ws-max-size", "99")
 INTERNAL_ERROR = 2
 
 
@@ -199,6 +200,7 @@ def test_a_websocket_in_the_middle_of_a_frame(tmp_path: Path) -> None:
     """Nothing is said there: it would be the message's."""
     text = b"block in a frame"
     with blocking(tmp_path) as server, server.connect() as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.send(HANDSHAKE)
         client.until(b"\r\n\r\n")
         client.send(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
@@ -211,6 +213,7 @@ def test_a_websocket_in_the_middle_of_a_frame(tmp_path: Path) -> None:
 
 def test_h2_in_the_middle_of_a_frame(tmp_path: Path) -> None:
     with blocking(tmp_path) as server, Client(server) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.h2.update_settings({4: (1 << 31) - 1})  # INITIAL_WINDOW_SIZE
         client.h2.increment_flow_control_window((1 << 31) - 1 - 65535)
         client.flush()

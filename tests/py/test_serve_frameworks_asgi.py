@@ -25,7 +25,8 @@ def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def chat(server: Server) -> None:
-    with connect(f"ws://127.0.0.1:{server.port}/chat") as client:
+    url = f"ws://127.0.0.1:{server.port}/chat"
+    with connect(url, open_timeout=DEADLINE_S) as client:
         for text in ("hello", "y" * 100_000):
             client.send(text)
             assert client.recv(DEADLINE_S) == text + "!"
@@ -237,6 +238,7 @@ def test_quart(tmp_path: Path, options: tuple[str, ...]) -> None:
 
 
 DJANGO = """
+import fcntl
 import os
 import django
 from django.conf import settings
@@ -269,9 +271,11 @@ async def notes(request):
 def sync(request):
     return JsonResponse({"count": Note.objects.count()})
 urlpatterns = [path("notes", notes), path("sync", sync)]
-if Note._meta.db_table not in connection.introspection.table_names():
-    with connection.schema_editor() as editor:
-        editor.create_model(Note)
+with open("lock", "w") as lock:  # every process comes here
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if Note._meta.db_table not in connection.introspection.table_names():
+        with connection.schema_editor() as editor:
+            editor.create_model(Note)
 connection.close()
 app = get_asgi_application()
 """

@@ -97,6 +97,7 @@ def test_flask(tmp_path: Path, options: tuple[str, ...]) -> None:
 
 
 DJANGO = """
+import fcntl
 import os, sqlite3, sys
 import django
 from django.conf import settings
@@ -139,9 +140,11 @@ def broken(request):
     raise ValueError("broken view")
 urlpatterns = [path("", home), path("notes", notes), path("body", body),
                path("stream", stream), path("file", file), path("broken", broken)]
-if not Note._meta.db_table in connection.introspection.table_names():
-    with connection.schema_editor() as editor:
-        editor.create_model(Note)
+with open("lock", "w") as lock:  # every process comes here
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if Note._meta.db_table not in connection.introspection.table_names():
+        with connection.schema_editor() as editor:
+            editor.create_model(Note)
 connection.close()
 app = get_wsgi_application()
 """

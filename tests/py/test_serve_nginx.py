@@ -9,13 +9,12 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import DEADLINE_S, Server, serving
+from serving import DEADLINE_S, Server, serving, wait_until
 
 pytest.importorskip("websockets")
 from websockets.sync.client import connect
@@ -89,7 +88,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def nginx(folder: Path, upstream: str) -> Iterator[int]:
     """nginx before that upstream; its port, which another may take before it does."""
-    end = time.monotonic() + DEADLINE_S
+    listens = folder / "nginx.pid"  # is written once it does
     while True:
         port = free_port()
         config = folder / "nginx.conf"
@@ -98,12 +97,7 @@ def nginx(folder: Path, upstream: str) -> Iterator[int]:
             ["nginx", "-c", str(config), "-e", str(folder / "error.log")]
         )
         try:
-            while process.poll() is None:
-                assert time.monotonic() < end
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                time.sleep(0.01)
+            wait_until(lambda p=process: p.poll() is not None or listens.exists())
             if process.poll() is None:
                 yield port
                 return
@@ -122,7 +116,8 @@ def check(port: int) -> None:
         sent = client.post("/", content=b"x" * 5_000_000)
         assert sent.text == "203.0.113.7 https 5000000"
         assert client.get("/events").text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
-    with connect(f"ws://127.0.0.1:{port}/") as client:
+    url = f"ws://127.0.0.1:{port}/"
+    with connect(url, open_timeout=DEADLINE_S) as client:
         client.send("hello")
         assert client.recv(DEADLINE_S) == "hello!"
 
@@ -153,10 +148,7 @@ def test_over_tcp_with_reloads(tmp_path: Path) -> None:
         try:
             for turn in range(1, 3):
                 server.process.send_signal(signal.SIGHUP)
-                end = time.monotonic() + DEADLINE_S
-                while server.log.count("a new one serves") < 2 * turn:
-                    assert time.monotonic() < end, server.log
-                    time.sleep(0.01)
+                server.wait_for_count("a new one serves", 2 * turn)
         finally:
             over.set()
             for thread in threads:

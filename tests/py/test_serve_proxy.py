@@ -120,7 +120,7 @@ ADDRESSES = socket.inet_aton("203.0.113.7") + socket.inet_aton("192.0.2.1")
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("proxied")
-    options = ("--loop", "asyncio", "--proxy-protocol", "--timeout-handshake", "2")
+    options = ("--loop", "asyncio", "--proxy-protocol", "--timeout-handshake", "60")
     with serving(folder, APP, *options) as running:
         yield running
 
@@ -165,10 +165,14 @@ def test_what_has_no_proxy_header_is_refused(proxied: Server) -> None:
         with proxied.connect() as raw:
             raw.send(data)
             assert closed(raw)
-    with proxied.connect() as raw:
+    proxied.wait_for("a PROXY header was refused")
+
+
+def test_half_a_proxy_header_times_out(tmp_path: Path) -> None:
+    options = ("--loop", "asyncio", "--proxy-protocol", "--timeout-handshake", "0.5")
+    with serving(tmp_path, APP, *options) as server, server.connect() as raw:
         raw.send(b"PROXY ")  # and nothing more
         assert closed(raw)
-    proxied.wait_for("a PROXY header was refused")
 
 
 def test_proxy_headers_of_strangers_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving import DEADLINE_S, Raw, Server, serving
+from serving import DEADLINE_S, Raw, Server, serving, wait_until
 
 websockets = pytest.importorskip("websockets")
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
@@ -143,10 +143,7 @@ def seen(server: Server) -> Any:
 
 def wait_seen(server: Server, entry: Any) -> None:
     """Wait until the application has met `entry`."""
-    for _ in range(6000):
-        if entry in seen(server):
-            return
-    raise AssertionError(f"{entry} is not in {seen(server)}")
+    wait_until(lambda: entry in seen(server), lambda: (entry, seen(server)))
 
 
 HANDSHAKE = (
@@ -456,14 +453,22 @@ def test_a_slow_application_gets_everything(server: Server) -> None:
 # ---- timeouts and the end ----
 
 
+def test_a_client_that_answers_pings_stays(tmp_path: Any) -> None:
+    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "60")
+    with (
+        serving(tmp_path, APP, "--loop", "asyncio", *options) as server,
+        RawSocket(server) as raw,
+    ):
+        for _ in range(3):
+            first, payload = raw.receive()
+            assert first == 0x89
+            raw.frame(0x8A, payload)
+
+
 def test_a_silent_client_is_pinged_and_then_dropped(tmp_path: Any) -> None:
-    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "4")
+    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.5")
     with serving(tmp_path, APP, "--loop", "asyncio", *options) as server:
         with RawSocket(server, "/mute") as raw:
-            for _ in range(3):
-                first, payload = raw.receive()
-                assert first == 0x89
-                raw.frame(0x8A, payload)
             assert raw.receive()[0] == 0x89
             with pytest.raises((ConnectionResetError, EOFError)):
                 raw.receive()
