@@ -106,12 +106,13 @@ $(BUILD)/aarch64/build.ninja: $(VENV)/.ready
 	@tools/system-packages aarch64
 	$(VENV)/bin/meson setup $(BUILD)/aarch64 --cross-file tools/aarch64.ini $(PART_OPTIONS)
 
-lint: build $(VENV)/.test  ## style and types: ruff, mypy, the order of the house
+lint: build $(VENV)/.test  ## style, types, the order of the house, names in documents
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy python/atoll tests/typing
 	! test -x $(VENV)/bin/pyright || $(VENV)/bin/pyright --pythonpath $(PY) tests/typing
 	$(PY) tools/check_house.py
+	$(PY) tools/check_names.py
 	$(PY) tools/check_globals.py $(BUILD)/package
 
 tidy:  ## clang: thread-safety of every C function, clang-tidy (needs clang)
