@@ -110,6 +110,7 @@ lint: build $(VENV)/.test  ## style, types, the order of the house, names in doc
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy python/atoll tests/typing
+	$(PY) -m mypy.stubtest --concise atoll._atoll
 	! test -x $(VENV)/bin/pyright || $(VENV)/bin/pyright --pythonpath $(PY) tests/typing
 	$(PY) tools/check_house.py
 	$(PY) tools/check_names.py

@@ -13,7 +13,9 @@ from collections.abc import (
 )
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, overload
+from typing import Any, Literal, Self, SupportsIndex, TypeVar, final, overload
+
+from typing_extensions import disjoint_base
 
 from atoll._server.stats import WorkerStats
 
@@ -66,6 +68,7 @@ def image_stats() -> dict[str, int]: ...
 
 # channel.c
 
+@final
 class Channel:
     """A bounded queue between interpreters and threads.
 
@@ -200,6 +203,7 @@ def pack_item(obj: object, /) -> object: ...
 
 # subscription.c
 
+@final
 class Subscription:
     """What `Broadcast.subscribe` gives: receives like a `Channel`.
 
@@ -277,6 +281,7 @@ class Subscription:
 
 # broadcast.c
 
+@final
 class Broadcast:
     """One to many: every subscriber receives every object, in one order.
 
@@ -366,6 +371,7 @@ class Broadcast:
 
 # shared_dict.c
 
+@final
 class SharedDict(MutableMapping[str | bytes | int, Any]):
     """A dict that the interpreters and threads of this process share.
 
@@ -391,6 +397,7 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     def __delitem__(self, key: str | bytes | int, /) -> None: ...
     def __iter__(self) -> Iterator[str | bytes | int]: ...
     def __len__(self) -> int: ...
+    def get(self, key: str | bytes | int, default: Any = None, /) -> Any: ...
     def keys(self) -> list[str | bytes | int]:  # type: ignore[override]
         """A list of the keys: a snapshot, in no order."""
 
@@ -449,6 +456,7 @@ def select(channels: tuple[Any, ...], timeout: float | None, /) -> tuple[Any, An
 
 # wakeups.c
 
+@final
 class Wakeups:
     def fileno(self) -> int: ...
     def arm(self, channel: object, sends: bool, number: int, /) -> object: ...
@@ -461,9 +469,10 @@ def disarm(armed: object, used: bool, /) -> None: ...
 def die_with_parent(signal: int, /) -> None: ...
 def adopt_orphans() -> None: ...
 
+@final
 class Service:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         request_line_bytes: int = ...,
         head_bytes: int = ...,
@@ -483,7 +492,7 @@ class Service:
         forwarded_allow: str = ...,
         proxy_headers: bool = ...,
         proxy_protocol: bool = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def number(self) -> int: ...
     def listen(self, host: str, port: int, backlog: int, /) -> None: ...
@@ -541,12 +550,17 @@ class Service:
     def clear_spent(self) -> None: ...
     def log_access(self, path: str, format: str, /) -> None: ...
     def reopen_logs(self) -> None: ...
+    def open_boards(self, processes: int, workers: int, /) -> int: ...
+    def give_board(self, process: int, /) -> int: ...
+    def take_board_back(self, place: int, /) -> None: ...
+    def join_boards(self, descriptor: int, place: int, /) -> None: ...
     def start_guard(self) -> None: ...
     def control_addresses(self) -> list[tuple[str, int]]: ...
 
+@final
 class Worker:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         service: int,
         app: Callable[..., Any],
         loop: AbstractEventLoop,
@@ -558,7 +572,7 @@ class Worker:
         gone_class: type[OSError],
         index: int = 0,
         on_debug: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def running(self) -> int: ...
     def run(self) -> None: ...
@@ -572,9 +586,10 @@ class Worker:
     def interrupt(self, batches: int, /) -> bool: ...
     def close(self) -> None: ...
 
+@final
 class WsgiWorker:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         service: int,
         app: Callable[..., Any],
         root_path: str,
@@ -585,7 +600,7 @@ class WsgiWorker:
         file_wrapper: type[Any],
         gone_class: type[OSError],
         index: int = 0,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def running(self) -> int: ...
     def work(self) -> None: ...
@@ -595,6 +610,7 @@ class WsgiWorker:
     def interrupt(self, seconds: float, /) -> int: ...
     def end(self) -> None: ...
 
+@final
 class Message:
     @property
     def attachments(self) -> int: ...
@@ -629,6 +645,7 @@ def left_out() -> frozenset[str]: ...
 
 # queue.c
 
+@final
 class Queue:
     """Messages found by number; see src/chan/queue.h."""
 
@@ -705,6 +722,7 @@ class _View:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
 
+@final
 class SharedBuffer(_View):
     """Bytes that every interpreter and process sees.
 
@@ -721,6 +739,7 @@ class SharedBuffer(_View):
 
     def __new__(cls, size: int, *, name: str | None = None) -> SharedBuffer: ...
 
+@final
 class SharedArray(_View):
     """Items of one type and a shape, which every interpreter and process sees.
 
@@ -769,16 +788,19 @@ class _Lock(_Sync):
     def __enter__(self) -> bool: ...
     def __exit__(self, *exception: object) -> None: ...
 
+@final
 class Lock(_Lock):
     """`threading.Lock`, between interpreters and processes."""
 
     def __new__(cls, *, shared: bool = False, name: str | None = None) -> Self: ...
 
+@final
 class RLock(_Lock):
     """`threading.RLock`, between interpreters and processes."""
 
     def __new__(cls, *, shared: bool = False, name: str | None = None) -> Self: ...
 
+@final
 class Condition(_Lock):
     """`threading.Condition`, between interpreters and processes."""
 
@@ -796,6 +818,7 @@ class Condition(_Lock):
     def notify(self, n: int = 1) -> None: ...
     def notify_all(self) -> None: ...
 
+@final
 class Event(_Sync):
     """`threading.Event`, between interpreters and processes."""
 
@@ -814,12 +837,15 @@ class _Semaphore(_Sync):
     def __enter__(self) -> bool: ...
     def __exit__(self, *exception: object) -> None: ...
 
+@final
 class Semaphore(_Semaphore):
     """`threading.Semaphore`, between interpreters and processes."""
 
+@final
 class BoundedSemaphore(_Semaphore):
     """`threading.BoundedSemaphore`, between interpreters and processes."""
 
+@final
 class Barrier(_Sync):
     """`threading.Barrier`, between interpreters and processes."""
 
@@ -842,6 +868,7 @@ class Barrier(_Sync):
     @property
     def broken(self) -> bool: ...
 
+@final
 class AtomicInt(_Sync):
     """An int of 64 bits that threads, interpreters and processes change without a
     lock."""
@@ -872,9 +899,10 @@ class AtomicInt(_Sync):
     def __int__(self) -> int: ...
     def __index__(self) -> int: ...
     def __bool__(self) -> bool: ...
-    def __iadd__(self, n: SupportsIndex) -> Self: ...
-    def __isub__(self, n: SupportsIndex) -> Self: ...
+    def __iadd__(self, n: SupportsIndex, /) -> Self: ...
+    def __isub__(self, n: SupportsIndex, /) -> Self: ...
 
+@disjoint_base
 class PoolFutureBase:
     @property
     def _task_id(self) -> int: ...
@@ -893,18 +921,19 @@ class PoolFutureBase:
     def _settle(self, state: str, result: Any, exception: Any, /) -> bool: ...
     def _adopt(self, condition: threading.Condition, /) -> threading.Condition: ...
 
+@final
 class Desk[F: PoolFutureBase]:
     @property
     def futures(self) -> dict[int, F]: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         scheduler: Scheduler,
         pool: Any,
         type: type[F],
         values: dict[int, tuple[Any, BaseException | None]] | None,
         pending: str,
         finished: str,
-    ) -> None: ...
+    ) -> Self: ...
     def future(self, function: Any, /) -> F: ...
     def submit(self, function: Any, args: Any, kwargs: Any, /) -> F: ...
     def collect(self, timeout: float | None, /) -> list[Any]: ...
@@ -912,8 +941,9 @@ class Desk[F: PoolFutureBase]:
         self, future: F, timeout: float | None, left: list[Any], /
     ) -> bool | BaseException | None: ...
 
+@final
 class Scheduler:
-    def __init__(self, workers: int, address: int = 0) -> None: ...
+    def __new__(cls, workers: int, address: int = 0) -> Self: ...
     def submit(
         self, id: int, function: Any, args: Any, kwargs: Any, worker: int, /
     ) -> None: ...

@@ -61,11 +61,3 @@ void at_bytes_consume(at_bytes *bytes, size_t size_bytes)
         memmove(bytes->data, bytes->data + size_bytes, bytes->size);
     }
 }
-
-char *at_bytes_take(at_bytes *bytes, size_t *size_bytes)
-{
-    char *data = bytes->data;
-    *size_bytes = bytes->size;
-    *bytes = (at_bytes){0};
-    return data;
-}

@@ -28,8 +28,4 @@ int at_bytes_append(at_bytes *bytes, const void *data, size_t size_bytes);
 /* Drop the first `size_bytes`, which must be there, and close the gap. */
 void at_bytes_consume(at_bytes *bytes, size_t size_bytes);
 
-/* Hand the storage to the caller, who frees it with at_free(); `bytes` is empty after.
- */
-char *at_bytes_take(at_bytes *bytes, size_t *size_bytes);
-
 #endif

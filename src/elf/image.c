@@ -332,11 +332,6 @@ void *at_image_symbol(at_image *image, const char *symbol)
     return map == image->map ? address : NULL; /* dlsym looks into what it needs, too */
 }
 
-const char *at_image_path(const at_image *image)
-{
-    return image->library->file->path;
-}
-
 /* ---- end ----------------------------------------------------------------------- */
 
 static at_image *reversed(at_image *first)

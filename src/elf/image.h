@@ -81,10 +81,6 @@ void *at_image_dlopen(at_image_space *space, const char *name, int flags,
  * ctx: any */
 void *at_image_symbol(at_image *image, const char *symbol);
 
-/* The path of the original file. Lives as long as the process.
- * ctx: any */
-const char *at_image_path(const at_image *image);
-
 /* Walk the images of a space in the order they were loaded; NULL starts, NULL ends.
  * ctx: the space's own thread */
 at_image *at_image_next(at_image_space *space, at_image *after);
@@ -97,8 +93,9 @@ bool at_image_space_holds(const at_image_space *space, const void *address);
  * again after those. ctx: any */
 bool at_image_space_has_threads(const at_image_space *space);
 
-/* The path of the library in whose image `address` lies, as at_image_path() has it, and
- * *place, where in the library; NULL where it lies in no image of a space. ctx: any */
+/* The path of the library in whose image `address` lies, the original's, which lives as
+ * long as the process, and *place, where in the library; NULL where it lies in no image
+ * of a space. ctx: any */
 const char *at_image_library_at(const void *address, uintptr_t *place);
 
 /* The process keeps a pointer to `address` for good: where that lies in an image, the

@@ -90,16 +90,6 @@ static at_span status_line(int status)
     }
 }
 
-at_span at_http_reason(int status)
-{
-    at_span line = status_line(status);
-    if (line.size == 0) {
-        return (at_span){"", 0};
-    }
-    size_t before = LINE_BEGIN_BYTES + CODE_BYTES;
-    return (at_span){line.data + before, line.size - before - 2};
-}
-
 static void write_two_digits(char *at, int number)
 {
     at[0] = (char)('0' + number / 10 % 10);

@@ -20,10 +20,6 @@ enum {
     AT_H1_CHUNK_PREFIX_MAX = 18, /* sixteen digits and CRLF */
 };
 
-/* The standing reason phrase of a status, or "" where there is none.
- * ctx: any */
-at_span at_http_reason(int status);
-
 /* Write the date of `unix_seconds` (0 to the year 9999) as RFC 9110 5.6.7 wants it.
  * ctx: any */
 void at_http_date(char date[AT_HTTP_DATE_BYTES], int64_t unix_seconds);

@@ -10,8 +10,8 @@
  * below that it needs no GIL, or something else, of which CPython thinks the worst.
  *
  * CPython looks the file and its init function up by the `origin` and `name` of the
- * spec, which is therefore none of importlib's. No docstring: it would be set on what is
- * no module.
+ * spec, which is therefore none of importlib's. No docstring: it would be set on what
+ * is no module.
  */
 #include <Python.h>
 

@@ -45,11 +45,6 @@ void at_interpreter_unref(at_interpreter *interpreter)
     at_shared_unref((at_shared *)interpreter);
 }
 
-at_interpreter *at_interpreter_of_thread(void)
-{
-    return owned_by_this_thread;
-}
-
 void at_interpreter_set_of_thread(at_interpreter *interpreter)
 {
     owned_by_this_thread = interpreter;

@@ -167,8 +167,7 @@ void at_interpreter_leave(at_interpreter *interpreter);
 int at_interpreter_gate_close(at_interpreter *interpreter,
                               int64_t deadline_ns) AT_DETACHED;
 
-/* The interpreter whose owner is the calling thread, or NULL; borrowed. */
-at_interpreter *at_interpreter_of_thread(void);
+/* The calling thread is the owner of `interpreter`, which it borrows. */
 void at_interpreter_set_of_thread(at_interpreter *interpreter);
 
 #endif

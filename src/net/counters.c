@@ -34,13 +34,6 @@ void at_counters_read(const at_counters *counters, at_tally *tally)
     }
 }
 
-void at_counters_merge(at_counters *into, const at_counters *from)
-{
-    for (unsigned i = 0; i < AT_COUNT_WORDS; i++) {
-        at_count(into, i, atomic_load_explicit(&from->words[i], memory_order_relaxed));
-    }
-}
-
 uint64_t at_histogram_total(const uint64_t *histogram)
 {
     uint64_t total = 0;

@@ -90,9 +90,6 @@ void at_count_time(at_counters *counters, unsigned histogram, int64_t time_ns);
 /* Add what `counters` say to `tally`. ctx: any */
 void at_counters_read(const at_counters *counters, at_tally *tally);
 
-/* Add a block to another. ctx: nobody else writes either */
-void at_counters_merge(at_counters *into, const at_counters *from);
-
 /* The words of a histogram in a tally: its buckets, then the sum in ns. */
 static inline const uint64_t *at_tally_histogram(const at_tally *tally,
                                                  unsigned histogram)

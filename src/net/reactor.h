@@ -175,7 +175,4 @@ at_counters *at_reactor_counters(at_reactor *reactor);
  * one batch, as the balancer saw; 0: neither. */
 int64_t at_reactor_stuck_ns(const at_reactor *reactor);
 
-/* Did it refuse its last request for waiting too long? */
-bool at_reactor_is_refusing(const at_reactor *reactor);
-
 #endif

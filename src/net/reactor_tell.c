@@ -31,11 +31,6 @@ int at_reactor_thread(const at_reactor *reactor)
     return reactor->thread;
 }
 
-bool at_reactor_is_refusing(const at_reactor *reactor)
-{
-    return atomic_load_explicit(&reactor->record->refusing, memory_order_relaxed);
-}
-
 int64_t at_reactor_stuck_ns(const at_reactor *reactor)
 {
     return at_record_stuck_ns(reactor->record, at_clock_ns());

@@ -46,8 +46,3 @@ void at_clock_civil(int64_t wall_ns, at_civil_time *civil)
         .offset_s = (int)local.tm_gmtoff,
     };
 }
-
-int64_t at_clock_thread_cpu_ns(void)
-{
-    return clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
-}

@@ -33,8 +33,4 @@ typedef struct at_civil_time {
 /* ctx: any; takes the C library's lock of the time zone */
 void at_clock_civil(int64_t wall_ns, at_civil_time *civil);
 
-/* CPU time that the calling thread has used.
- * ctx: any */
-int64_t at_clock_thread_cpu_ns(void);
-
 #endif

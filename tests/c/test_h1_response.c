@@ -216,13 +216,6 @@ static void dates(void)
     }
 }
 
-static void reasons(void)
-{
-    CHECK(at_http_reason(404).size == 9);
-    CHECK(memcmp(at_http_reason(404).data, "Not Found", 9) == 0);
-    CHECK(at_http_reason(299).size == 0);
-}
-
 static int out_of_memory(void)
 {
     at_bytes bytes;
@@ -248,7 +241,6 @@ int main(void)
     RUN(interim_responses);
     RUN(chunks);
     RUN(dates);
-    RUN(reasons);
     RUN_FAILING(out_of_memory);
     return 0;
 }
