@@ -19,7 +19,9 @@ with atoll.Interpreter() as interpreter:
 def test_gdb_knows_the_code_of_an_image():
     run = subprocess.run(
         [
-            *("gdb", "-batch", "-nx", "-ex", "set pagination off", "-ex", "run"),
+            *("gdb", "-batch", "-nx", "-ex", "set pagination off"),
+            # Stopped by whoever runs the tests, it is not to end there.
+            *("-ex", "handle SIGSTOP SIGCONT nostop noprint", "-ex", "run"),
             *("-ex", "backtrace 5", "--args", sys.executable, "-c", CODE),
         ],
         capture_output=True,

@@ -51,7 +51,7 @@ def test_looking_at_frames_leaves_other_interpreters_whole() -> None:
         [sys.executable, "-X", "faulthandler", "-c", HAMMER],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "alive\n", "")
