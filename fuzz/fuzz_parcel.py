@@ -53,7 +53,7 @@ def mutate(rng: random.Random, data: bytearray) -> None:
         if kind == 0 and data:
             data[place] = rng.randrange(256)
         elif kind == 1 and data:
-            data[place] = rng.choice([0, 0x7F, 0x80, 0xFF, *range(0x8A, 0xA2)])
+            data[place] = rng.choice([0, 0x7F, 0x80, 0xFF, *range(0x8A, 0xA5)])
         elif kind == 2:
             del data[place : place + rng.randrange(1, 9)]
         elif kind == 3:

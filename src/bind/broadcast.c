@@ -144,11 +144,12 @@ AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
                                              Py_ssize_t count, PyObject *keyword_names)
 {
     broadcast_object *self = self_of(object);
-    PyObject *values[2] = {NULL, NULL};
+    PyObject *values[2] = {count == 1 ? arguments[0] : NULL, NULL};
     static const char *const names[] = {"obj", "timeout"};
     void *item;
-    if (at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
-                          values) < 0 ||
+    if (((count != 1 || keyword_names != NULL) &&
+         at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
+                           values) < 0) ||
         at_channel_pack(values[0], &item) < 0) {
         return NULL;
     }

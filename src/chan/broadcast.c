@@ -239,11 +239,12 @@ static void unlock_and_finish(hub *self, chores *later)
     }
 }
 
-/* Caller holds the mutex. */
-static bool has_room_locked(const hub *self)
+/* Is there room at each? If not, the first that has none tells when it has. Caller
+ * holds the mutex. */
+static bool await_room_locked(const hub *self)
 {
     for (size_t i = 0; i < self->count; i++) {
-        if (!at_channel_has_room(self->channels[i])) {
+        if (!at_channel_await_room(self->channels[i])) {
             return false;
         }
     }
@@ -279,7 +280,7 @@ int at_broadcast_try_send(at_broadcast *broadcast, void *item)
     bool nobody = false;
     if (self->closed) {
         result = AT_ECLOSED;
-    } else if (waits && !has_room_locked(self)) {
+    } else if (waits && !await_room_locked(self)) {
         result = AT_EFULL;
     } else {
         /* All at once, and before the first of them may let go of its own: the line
@@ -293,7 +294,7 @@ int at_broadcast_try_send(at_broadcast *broadcast, void *item)
         }
         later.count = self->count;
         room_left =
-            waits && atomic_load(&self->senders.count) != 0 && has_room_locked(self);
+            waits && atomic_load(&self->senders.count) != 0 && await_room_locked(self);
     }
     unlock_and_finish(self, &later);
     if (nobody) {
@@ -321,7 +322,11 @@ int at_broadcast_send(at_broadcast *broadcast, void *item, const at_patience *pa
 {
     sending wanted = {broadcast, item};
     at_wait_link link = {.queue = &broadcast->hub->senders};
-    return at_wait(&link, 1, attempt_send, &wanted, &broadcast->spin, patience);
+    int result = at_wait(&link, 1, attempt_send, &wanted, &broadcast->spin, patience);
+    if (result == AT_ENOMEM) {
+        at_wait_notify(&broadcast->hub->senders, 1); /* of room that this did not take */
+    }
+    return result;
 }
 
 /* ---- closing and looking ------------------------------------------------------- */

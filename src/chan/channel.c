@@ -14,6 +14,9 @@ struct at_channel {
     void (*drop)(void *item);
     at_channel_feed feed;   /* all zero where members send */
     at_wait_queue *senders; /* `own_senders`, or the feed's */
+    /* A sender of the feed waits for room here, and not only elsewhere. Pairs with the
+     * turns of the ring: see await_room and tell_room. */
+    atomic_bool awaited;
     atomic_bool orphaned;
     at_members members;
     pthread_mutex_t lag_mutex; /* of a feed that does not wait for the slow */
@@ -122,6 +125,16 @@ static void senders_pass_on(at_channel *channel)
     }
 }
 
+/* There is room for `count` more. A feed's sender waits until there is at all that it
+ * feeds: those that it does not wait for would wake it for nothing. */
+static void tell_room(at_channel *channel, unsigned count)
+{
+    if (channel->feed.source == NULL ||
+        (atomic_load(&channel->awaited) && atomic_exchange(&channel->awaited, false))) {
+        at_wait_notify(channel->senders, count);
+    }
+}
+
 int at_channel_try_send(at_channel *channel, void *item)
 {
     int result = at_ring_try_push(&channel->ring, item);
@@ -216,7 +229,7 @@ int at_channel_try_recv(at_channel *channel, void **item)
     }
     int result = pop(channel, item);
     if (result == 0) {
-        at_wait_notify(channel->senders, 1);
+        tell_room(channel, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -230,7 +243,7 @@ static int recv_many(at_channel *channel, void **items, size_t limit, bool tells
     if (count < 0) {
         return count;
     }
-    at_wait_notify(channel->senders, (unsigned)count);
+    tell_room(channel, (unsigned)count);
     receivers_pass_on(channel);
     return count;
 }
@@ -265,7 +278,7 @@ int at_channel_brief_recv(at_channel *channel, void **item)
     int result = at_spin_briefly(&channel->brief_spin, attempt_recv, &wanted);
     *item = wanted.item;
     if (result == 0) {
-        at_wait_notify(channel->senders, 1);
+        tell_room(channel, 1);
         receivers_pass_on(channel);
     }
     return result == AT_EAGAIN ? AT_EEMPTY : result;
@@ -279,7 +292,7 @@ int at_channel_recv(at_channel *channel, void **item, const at_patience *patienc
         at_wait(&link, 1, attempt_recv, &wanted, &channel->receiver_spin, patience);
     *item = wanted.item;
     if (result == 0) {
-        at_wait_notify(channel->senders, 1);
+        tell_room(channel, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -315,7 +328,7 @@ static int selection_end(selection *wanted, int result, void **item, size_t *cho
     *item = wanted->item;
     if (result == 0) {
         at_channel *channel = wanted->channels[wanted->chosen];
-        at_wait_notify(channel->senders, 1);
+        tell_room(channel, 1);
         receivers_pass_on(channel);
     }
     return result;
@@ -348,9 +361,18 @@ int at_channel_select(at_channel **channels, size_t count, size_t start, void **
 
 /* ---- feeding ------------------------------------------------------------------ */
 
-bool at_channel_has_room(const at_channel *channel)
+static bool has_room(const at_channel *channel)
 {
     return at_ring_may_push(&channel->ring) || at_ring_is_closed(&channel->ring);
+}
+
+bool at_channel_await_room(at_channel *channel)
+{
+    if (has_room(channel)) {
+        return true;
+    }
+    atomic_store(&channel->awaited, true);
+    return has_room(channel); /* what was made before that was not told */
 }
 
 int at_channel_feed_item(at_channel *channel, void *item, void **dropped)

@@ -48,8 +48,9 @@ typedef enum at_slow {
 
 /* What sends on a channel instead of members. */
 typedef struct at_channel_feed {
-    at_shared *source;      /* the channel takes a reference of its own */
-    at_wait_queue *senders; /* of the source: told of room, and of the end */
+    at_shared *source; /* the channel takes a reference of its own */
+    at_wait_queue
+        *senders; /* of the source: told of room that is awaited, and the end */
     /* The channel is being freed, and must not be fed any more. ctx: any; must not
      * block */
     void (*ended)(at_shared *source, at_channel *channel);
@@ -157,8 +158,10 @@ int at_channel_join(at_channel *channel, at_peer *peer, at_member **member);
 /* ---- feeding ------------------------------------------------------------------
  * For the source of a feed, which calls the first two from one thread at a time. */
 
-/* Would feeding not have to wait: is there room, or nobody any more? ctx: any */
-bool at_channel_has_room(const at_channel *channel);
+/* Would feeding not have to wait: is there room, or nobody any more? If not, the feed's
+ * senders are told of the next room: once, and of no other channel's that nobody asked.
+ * So a sender that leaves others waiting asks again. ctx: any */
+bool at_channel_await_room(at_channel *channel);
 
 /* Put `item` behind the others, and wake nobody. `*dropped` is the item that had to go
  * for it, or NULL: the caller's to destroy, also where this fails.

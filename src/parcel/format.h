@@ -58,6 +58,8 @@ enum at_parcel_tag {
     AT_TAG_BYTES_BLOCK, /* position of the attachment */
     /* token (16 bytes), size (4 of the machine), bytes: what known.received takes */
     AT_TAG_KNOWN,
+    AT_TAG_TUPLE_ROW, /* size, words of 8 bytes: row.h */
+    AT_TAG_LIST_ROW,
 };
 
 /* Which parts of a reduced object follow. */

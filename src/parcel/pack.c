@@ -10,6 +10,7 @@
 #include "parcel/buffer.h"
 #include "parcel/packer.h"
 #include "parcel/parcel.h"
+#include "parcel/row.h"
 
 int at_packer_append(at_packer *packer, const void *data, size_t size)
 {
@@ -165,6 +166,10 @@ static int pack_tuple(at_packer *packer, PyObject *object, bool again) AT_ATTACH
     Py_ssize_t count = PyTuple_GET_SIZE(object);
     size_t tag_offset = packer->writer.size_bytes;
     again = again && count != 0; /* there is only one empty tuple */
+    int is_row = at_packer_row(packer, object, again, false);
+    if (is_row != 0) {
+        return is_row < 0 ? -1 : again ? at_packer_remember(packer, object) : 0;
+    }
     if (at_packer_tag(packer, again ? AT_TAG_TUPLE | AT_TAG_MEMO : AT_TAG_TUPLE) < 0 ||
         at_packer_size(packer, (size_t)count) < 0 ||
         pack_items(packer, &PyTuple_GET_ITEM(object, 0), count, AT_STEP_INDEX) < 0) {
@@ -464,10 +469,13 @@ int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
     at_step root = {.kind = AT_STEP_WORD, .word = name};
     at_step place = {.outer = &root, .kind = AT_STEP_INDEX, .index = index};
     packer.step = index < 0 ? &root : &place;
-    if (status == 0) {
+    int is_row = status == 0 ? at_packer_row(&packer, object, false, true) : status;
+    if (is_row == 0) {
         /* What contains nothing is not met again. */
         bool again = !PyUnicode_CheckExact(object) && !PyBytes_CheckExact(object);
         status = at_packer_object(&packer, object, again);
+    } else {
+        status = is_row < 0 ? -1 : 0;
     }
     return packer_end(&packer, status, message);
 }

@@ -12,6 +12,7 @@
 #include "parcel/buffer.h"
 #include "parcel/format.h"
 #include "parcel/parcel.h"
+#include "parcel/row.h"
 #include "parcel/unpacker.h"
 
 PyObject *at_unpacker_malformed(const char *what)
@@ -470,6 +471,10 @@ PyObject *at_unpacker_object(at_unpacker *in)
     case AT_TAG_BYTES:
     case AT_TAG_BYTEARRAY:
         return at_unpacker_complete(in, read_bytes(in, tag == AT_TAG_BYTEARRAY), again);
+    case AT_TAG_TUPLE_ROW:
+    case AT_TAG_LIST_ROW:
+        return at_unpacker_complete(in, at_unpacker_row(in, tag == AT_TAG_LIST_ROW),
+                                    again);
     case AT_TAG_AGAIN:
         return read_again(in);
     default:

@@ -10,7 +10,7 @@
 
 enum {
     TAG_INT = AT_PARCEL_WORD_INT,
-    TAG_CONSTANT = 2,
+    TAG_CONSTANT = AT_PARCEL_WORD_CONSTANT,
     TAG_FLOAT_SMALL = 3,
     TAG_FLOAT_LARGE = 4,
     TAG_BYTES = 5,
@@ -22,6 +22,7 @@ enum {
 };
 
 enum { CONSTANT_NONE, CONSTANT_FALSE, CONSTANT_TRUE, CONSTANT_ZERO, CONSTANT_ELLIPSIS };
+static_assert(CONSTANT_ELLIPSIS + 1 == AT_PARCEL_WORD_CONSTANTS, "all of them");
 
 static_assert(sizeof(void *) == 8, "words take the place of 64-bit pointers");
 

@@ -28,7 +28,24 @@ enum { AT_PARCEL_WORD_RUN_BYTES = 7 };
  * others. ctx: any */
 int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES]);
 
-enum { AT_PARCEL_WORD_INT = 1, AT_PARCEL_WORD_TAG = 7, AT_PARCEL_WORD_TAG_BITS = 3 };
+enum {
+    AT_PARCEL_WORD_INT = 1,
+    AT_PARCEL_WORD_CONSTANT = 2,
+    AT_PARCEL_WORD_TAG = 7,
+    AT_PARCEL_WORD_TAG_BITS = 3,
+    AT_PARCEL_WORD_CONSTANTS = 5, /* None, False, True, 0.0, ... */
+};
+
+/* Is it a word that at_parcel_word_unpack() may be given? What came from elsewhere may
+ * be any bits. */
+static inline bool at_parcel_word_is_valid(const void *word)
+{
+    uint64_t bits = (uint64_t)(uintptr_t)word;
+    uint64_t tag = bits & AT_PARCEL_WORD_TAG;
+    return tag != 0 && tag != AT_PARCEL_WORD_TAG &&
+           (tag != AT_PARCEL_WORD_CONSTANT ||
+            bits >> AT_PARCEL_WORD_TAG_BITS < AT_PARCEL_WORD_CONSTANTS);
+}
 
 /* The slow halves of the next two: whatever is no small int. */
 bool at_parcel_word_pack_other(PyObject *object, void **word) AT_ATTACHED;

@@ -147,6 +147,34 @@ def test_shared_references():
     assert got[0] is got[1][0]
 
 
+def test_rows():
+    """Short tuples and lists of small objects are written in one run."""
+    small = [None, True, 0, -7, 255, 256, 2**60 - 1, -(2**60), 0.0, -2.5, ..., "a"]
+    small += ["seven b", b"", b"1234567", "Grüße"]
+    others = [2**60, 1e300, "eight by", b"12345678", "日本", [], 2j, -0.0]
+    for count in (0, 1, 2, 15, 16, 17):
+        for first in range(len(small)):
+            items = [small[(first + i * 5) % len(small)] for i in range(count)]
+            for value in (items, tuple(items), [tuple(items)], {"k": items}):
+                for way in (trip, by_bytes):
+                    assert exactly(way(value)) == exactly(value)
+            for other in others if count else ():
+                mixed = (*items[:-1], other)
+                assert exactly(trip(mixed)) == exactly(mixed)
+
+
+def test_rows_keep_what_is_shared():
+    text, data = "".join(["te", "xt"]), bytes([1, 2])
+    pair = (1, 2)
+    got = trip([text, 1, text])
+    assert got[0] == text and got[0] is got[2]
+    got = trip([(text, data), text, data])
+    assert got[0][0] is got[1] and got[0][1] is got[2]
+    got = trip([pair, {"k": pair}, pair])
+    assert got == [pair, {"k": pair}, pair]
+    assert got[0] is got[2] is got[1]["k"]
+
+
 def test_sharing_across_objects():
     items = [1]
     got = trip([Point(1, items), items, {"again": Point(2, items)}])
