@@ -65,6 +65,7 @@ async def _attempt[Result](
     timeout: float | None,
 ) -> Result:
     """Call `attempt` until it raises neither `Full` nor `Empty`."""
+    timeout = _atoll.seconds(timeout)
     try:
         return attempt()
     except (Full, Empty):

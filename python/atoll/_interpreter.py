@@ -216,7 +216,8 @@ class Interpreter:
         destroyed: it is left as it is, and a `RuntimeWarning` names what is in the way.
 
         Args:
-            timeout: Seconds for all that; None waits as long as it takes.
+            timeout: Seconds for all that; None waits as long as it takes. What runs
+                when it is over is interrupted, with 0 at once.
 
         Raises:
             RuntimeError: The call comes from inside the interpreter.
@@ -384,6 +385,9 @@ def _result(message: _atoll.Message | None) -> Any:
         del exception
 
 
+_LONGEST_POLL = 1e6  # seconds; poll() counts milliseconds in an int
+
+
 def _wait(job: Any, timeout: float | None) -> _atoll.Message | None:
     """Wait for a job, and on the main thread for signals too; its reply.
 
@@ -422,9 +426,14 @@ def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
         poll.register(reader, select.POLLIN)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = poll.poll(None if left is None else math.ceil(left * 1000))
-            if not ready or any(number == descriptor for number, _ in ready):
+            wait = None if left is None else min(left, _LONGEST_POLL)
+            ready = poll.poll(None if wait is None else math.ceil(wait * 1000))
+            if any(number == descriptor for number, _ in ready):
                 return
+            if not ready:
+                if wait == left:
+                    return
+                continue
             numbers = os.read(reader, 4096)
             if previous != -1:
                 os.write(previous, numbers)
@@ -456,6 +465,7 @@ def _stop_tracing() -> None:
 
 def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
     """Close and wait; the state it came to, and what is in the way."""
+    timeout = _atoll.seconds(timeout)
     _stop_tracing()
     _atoll.interpreter_close_begin(interpreter_id, timeout)
     try:

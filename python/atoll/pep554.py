@@ -135,6 +135,7 @@ class RecvChannel(_End):
     __slots__ = ()
 
     def _recv(self, timeout: float | None) -> Any:
+        timeout = _atoll.seconds(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -20,6 +20,7 @@ int at_bind_select(PyObject *module);
 int at_bind_shared_dict(PyObject *module);
 int at_bind_subscription(PyObject *module);
 int at_bind_sync(PyObject *module);
+int at_bind_wait(PyObject *module);
 int at_bind_wakeups(PyObject *module);
 int at_bind_server(PyObject *module);
 int at_bind_parcel(PyObject *module);

@@ -49,7 +49,7 @@ static void channel_unref(atoll_channel *channel)
 
 static at_patience patience_for(double timeout)
 {
-    bool is_long = timeout < 0 || timeout >= 9e9; /* more nanoseconds do not fit */
+    bool is_long = !(timeout >= 0 && timeout < 9e9); /* more nanoseconds do not fit */
     return (at_patience){
         is_long ? AT_NEVER : at_clock_deadline((int64_t)(timeout * 1e9)), NULL};
 }

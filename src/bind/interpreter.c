@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "bind/bind.h"
 #include "bind/error.h"
+#include "bind/wait.h"
 #include "interp/attach.h"
 #include "interp/close.h"
 #include "interp/heap.h"
@@ -17,27 +18,6 @@
 #include "sys/clock.h"
 
 #define JOB_CAPSULE "atoll._atoll.job"
-
-/* Seconds or None into a deadline. */
-static int deadline_from(PyObject *timeout, int64_t *deadline_ns) AT_ATTACHED
-{
-    *deadline_ns = AT_NEVER;
-    if (timeout == Py_None) {
-        return 0;
-    }
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (seconds != seconds) {
-        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
-        return -1;
-    }
-    if (seconds < 9e9) {
-        *deadline_ns = at_clock_deadline(seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
-    }
-    return 0;
-}
 
 static at_interpreter *find_open(long long id) AT_ATTACHED
 {
@@ -242,7 +222,7 @@ AT_UNCHECKED static PyObject *job_wait(PyObject *module, PyObject *arguments)
     PyObject *timeout;
     int64_t deadline_ns;
     if (!PyArg_ParseTuple(arguments, "OO:job_wait", &capsule, &timeout) ||
-        deadline_from(timeout, &deadline_ns) < 0) {
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
     at_job *job = PyCapsule_GetPointer(capsule, JOB_CAPSULE);
@@ -306,7 +286,7 @@ AT_UNCHECKED static PyObject *interpreter_close_begin(PyObject *module,
     PyObject *timeout;
     int64_t deadline_ns;
     if (!PyArg_ParseTuple(arguments, "LO:interpreter_close_begin", &id, &timeout) ||
-        deadline_from(timeout, &deadline_ns) < 0) {
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
     at_interpreter *interpreter = at_runtime_find(id);
@@ -363,7 +343,7 @@ AT_UNCHECKED static PyObject *interpreter_close_wait(PyObject *module,
     PyObject *timeout;
     int64_t deadline_ns;
     if (!PyArg_ParseTuple(arguments, "LO:interpreter_close_wait", &id, &timeout) ||
-        deadline_from(timeout, &deadline_ns) < 0) {
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
     at_interpreter *interpreter = at_runtime_find(id);
@@ -413,7 +393,7 @@ AT_UNCHECKED static PyObject *interpreter_freeze(PyObject *module, PyObject *arg
     PyObject *timeout;
     int64_t deadline_ns;
     if (!PyArg_ParseTuple(arguments, "LO:interpreter_freeze", &id, &timeout) ||
-        deadline_from(timeout, &deadline_ns) < 0) {
+        at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
     at_interpreter *interpreter = at_runtime_find(id);

@@ -19,6 +19,7 @@ static int module_exec(PyObject *module)
         at_bind_interpreter,
         at_bind_extension,
         at_bind_frames,
+        at_bind_wait,
         at_bind_wakeups,
         at_bind_sync,
         at_bind_server,

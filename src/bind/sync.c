@@ -258,9 +258,12 @@ PyObject *at_sync_outcome(int result)
 static int parse_seconds(PyObject *timeout, bool blocking,
                          int64_t *deadline_ns) AT_ATTACHED
 {
-    double seconds = PyFloat_AsDouble(timeout);
+    double seconds;
+    if (at_bind_seconds(timeout, &seconds) < 0) {
+        return -1;
+    }
     if (seconds == -1.0) {
-        return PyErr_Occurred() ? -1 : 0;
+        return 0;
     }
     if (!blocking) {
         PyErr_SetString(PyExc_ValueError,

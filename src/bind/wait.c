@@ -1,7 +1,10 @@
 /* What every type that waits needs; see wait.h. */
 #include "bind/wait.h"
 
+#include <math.h>
+
 #include "base/error.h"
+#include "bind/bind.h"
 #include "bind/error.h"
 #include "interp/attach.h"
 #include "sys/clock.h"
@@ -10,6 +13,9 @@
 
 /* A signal handler raised, and its exception is set. */
 enum { SIGNAL_RAISED = 1 };
+
+/* More nanoseconds than that do not fit. */
+#define FOR_EVER_SECONDS 9e9
 
 static void peer_capsule_free(PyObject *capsule)
 {
@@ -59,24 +65,53 @@ at_peer *at_bind_peer(void)
     return PyCapsule_GetPointer(capsule, PEER_KEY);
 }
 
+int at_bind_seconds(PyObject *timeout, double *seconds)
+{
+    *seconds = PyFloat_AsDouble(timeout);
+    if (*seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyLong_Check(timeout) || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        int sign;
+        (void)PyLong_AsLongLongAndOverflow(timeout, &sign);
+        *seconds = sign * (double)INFINITY;
+    }
+    if (*seconds != *seconds) {
+        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+        return -1;
+    }
+    return 0;
+}
+
 int at_bind_deadline(PyObject *timeout, int64_t *deadline_ns)
 {
+    double seconds;
     *deadline_ns = AT_NEVER;
     if (timeout == NULL || timeout == Py_None) {
         return 0;
     }
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) {
+    if (at_bind_seconds(timeout, &seconds) < 0) {
         return -1;
     }
-    if (seconds != seconds) {
-        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
-        return -1;
-    }
-    if (seconds < 9e9) { /* more nanoseconds than that do not fit */
+    if (seconds < FOR_EVER_SECONDS) {
         *deadline_ns = at_clock_deadline(seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
     }
     return 0;
+}
+
+/* seconds(timeout) -> float or None */
+AT_UNCHECKED static PyObject *seconds_of(PyObject *Py_UNUSED(module), PyObject *timeout)
+{
+    double seconds;
+    if (timeout == Py_None) {
+        return Py_NewRef(Py_None);
+    }
+    if (at_bind_seconds(timeout, &seconds) < 0) {
+        return NULL;
+    }
+    return seconds < FOR_EVER_SECONDS ? PyFloat_FromDouble(seconds > 0 ? seconds : 0.0)
+                                      : Py_NewRef(Py_None);
 }
 
 bool at_bind_wait_again(int *result)
@@ -116,4 +151,16 @@ PyObject *at_bind_coroutine(const char *name, PyObject *object, PyObject *argume
     PyObject *coroutine = PyObject_Call(method, arguments, keywords);
     Py_DECREF(method);
     return coroutine;
+}
+
+static PyMethodDef functions[] = {
+    {"seconds", seconds_of, METH_O,
+     "seconds($module, timeout, /)\n--\n\n"
+     "A timeout as every wait takes it: seconds that are not negative, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
+AT_UNCHECKED int at_bind_wait(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
 }

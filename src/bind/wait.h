@@ -14,8 +14,13 @@
  * NULL with an exception set. ctx: attached */
 at_peer *at_bind_peer(void) AT_ATTACHED;
 
+/* A number of seconds; an integer too large for a double is an infinite number.
+ * ctx:  attached
+ * errs: -1 with TypeError or ValueError (not a number) */
+int at_bind_seconds(PyObject *timeout, double *seconds) AT_ATTACHED;
+
 /* Seconds (a number, or None or NULL for ever) into a deadline. A number that is not
- * positive is a moment that has come.
+ * positive is a moment that has come, and one of centuries is for ever.
  * ctx:  attached
  * errs: -1 with TypeError or ValueError */
 int at_bind_deadline(PyObject *timeout, int64_t *deadline_ns) AT_ATTACHED;

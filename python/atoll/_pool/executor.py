@@ -19,7 +19,7 @@ from atoll._pool import ending
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
 from atoll._pool.future import PoolFuture, finish, tell
-from atoll._pool.limits import DEADLINE, TIMEOUT, Limits
+from atoll._pool.limits import DEADLINE, TIMEOUT, Limits, late
 from atoll._pool.maps import Maps
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
@@ -149,7 +149,7 @@ class Pool(Executor):
         self._max_memory = max_memory_per_worker
         self._max_queued = max_queued
         self._when_full = when_full
-        self._timeout = timeout
+        self._timeout = _atoll.seconds(timeout)
         self._initializer, self._initargs = initializer, initargs
         self._broadcasts: dict[str, Any] = {}
         self._led: list[Any] = []  # what is left to do about results that waiters took
@@ -160,7 +160,7 @@ class Pool(Executor):
         self._foreign = False  # it was made by the process that this one is a fork of
         self._broken: BaseException | None = None
         self._over = threading.Event()
-        self._limits = Limits(core, replace_stuck)
+        self._limits = Limits(core, _atoll.seconds(replace_stuck))
         self._in_place = self._model_name == "threads"
         if self._in_place:
             self._start_objects()
@@ -253,13 +253,18 @@ class Pool(Executor):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         timeout: float | None,
+        deadline: float | None = None,
         worker: int = -1,
     ) -> PoolFuture[Any]:
         if self._shut:
             raise self._closed_error()
+        if timeout == 0 or deadline == 0:
+            future: PoolFuture[Any] = self._desk.future(fn)
+            self._drop(future._task_id, late())
+            return future
         if self._max_queued is not None and worker < 0:
             self._wait_for_room()
-        future: PoolFuture[Any] = self._desk.future(fn)
+        future = self._desk.future(fn)
         task_id = future._task_id
         try:
             self._model.submit(task_id, (fn, args, kwargs), worker)
@@ -271,6 +276,8 @@ class Pool(Executor):
             raise
         if timeout is not None:
             self._limits.alarm(task_id, TIMEOUT, timeout)
+        if deadline is not None:
+            self._limits.alarm(task_id, DEADLINE, deadline)
         return future
 
     def _wait_for_room(self) -> None:
@@ -296,10 +303,11 @@ class Pool(Executor):
         A cancelled await cancels the task, also where it runs.
 
         Args:
-            timeout: Seconds that it may run; `TimeoutError` after that. For a limit
-                that counts the time in the queue too there is `asyncio.timeout`.
+            timeout: Seconds that it may run; `TimeoutError` after that, and with 0 at
+                once. None: as the pool's; ``math.inf``: no limit. For a limit that
+                counts the time in the queue too there is `asyncio.timeout`.
         """
-        future = self._submit(fn, args, kwargs, timeout or self._timeout)
+        future = self.submit_with(fn, args, kwargs, timeout=timeout)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -319,16 +327,16 @@ class Pool(Executor):
 
         Args:
             timeout: Seconds that it may run, from when a worker takes it; by default
-                the pool's.
+                the pool's, and with ``math.inf`` any time.
             deadline: Seconds from now in which it must be over, the time in the queue
                 included.
+
+        With 0 it does not run, and its time is over at once.
         """
-        if timeout is None:
-            timeout = self._timeout
-        future = self._submit(fn, args, kwargs or {}, timeout)
-        if deadline is not None:
-            self._limits.alarm(future._task_id, DEADLINE, deadline)
-        return future
+        timeout = self._timeout if timeout is None else _atoll.seconds(timeout)
+        return self._submit(
+            fn, args, kwargs or {}, timeout, deadline=_atoll.seconds(deadline)
+        )
 
     # ---- maps ------------------------------------------------------------------------
 
@@ -413,7 +421,9 @@ class Pool(Executor):
             self._everywhere(_worker.drop, token)
 
     def _everywhere(self, fn: Callable[..., Any], *args: Any) -> None:
-        sent = [self._submit(fn, args, {}, None, w) for w in range(self._workers)]
+        sent = [
+            self._submit(fn, args, {}, None, worker=w) for w in range(self._workers)
+        ]
         for future in sent:
             future.result()
 

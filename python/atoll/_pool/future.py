@@ -107,6 +107,7 @@ class PoolFuture(_atoll.PoolFutureBase, Future[_R]):
         the `with` statement guards what that took; Condition.__enter__, a function of
         Python, is such a place on all versions.
         """
+        timeout = _atoll.seconds(timeout)
         # Where nobody else is told of it, the result comes straight to this thread.
         if self._state == PENDING and self._made is None:
             timeout = self._pool._lead(self, timeout)

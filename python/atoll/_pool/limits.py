@@ -18,12 +18,17 @@ from atoll._pool.results import LostWorker
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "late"]
 
 # What is to happen to a task at a time: its running time may be over, its deadline is
 # there, or it was interrupted and should have ended by now.
 TIMEOUT, DEADLINE, STUCK = range(3)
 STUCK_SECONDS = 5.0  # for an interrupted task to end in, where the pool shuts down
+
+
+def late() -> TimeoutError:
+    """What a task ends with whose time is over."""
+    return TimeoutError("the task's time is over")
 
 
 class Limits:
@@ -88,11 +93,10 @@ class Limits:
                         entry = (time.monotonic() + left, task_id, kind, seconds)
                         heapq.heappush(self._alarms, entry)
                     continue
-            late = TimeoutError("the task's time is over")
             if self._scheduler.cancel(task_id):
-                self._pool._drop(task_id, late)
+                self._pool._drop(task_id, late())
                 continue
-            self._pool._fail(future, late)
+            self._pool._fail(future, late())
             self.interrupt(future)
 
     # ---- cancelling ------------------------------------------------------------------

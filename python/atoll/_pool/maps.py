@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from atoll import _atoll
 from atoll._errors import ClosedError, NotShareableError
 from atoll._pool.future import PoolFuture
 from atoll._pool.results import rebuilt
@@ -62,6 +63,7 @@ class Maps:
             raise ValueError("chunksize must be at least 1")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
+        timeout = _atoll.seconds(timeout)
         if self._pool._shut:
             raise self._pool._closed_error()
         feed = Feed(pool, fn, items, chunksize, buffersize, ordered)
