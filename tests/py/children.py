@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-DEADLINE = 120
+DEADLINE = 240
 
 
 def run(script, *, code=0, stderr=""):

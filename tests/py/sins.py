@@ -60,7 +60,7 @@ def _compile(source: Path, folder: Path) -> None:
             *extra,
         ],
         check=True,
-        timeout=120,
+        timeout=240,
     )
 
 
@@ -81,7 +81,7 @@ def build(sin: str) -> Path:
     return folder
 
 
-def run_child(*arguments: str, timeout: float = 120, **environment: str) -> str:
+def run_child(*arguments: str, timeout: float = 240, **environment: str) -> str:
     """Run this Python with `arguments`; returns what it printed, fails on any fault."""
     result = subprocess.run(
         [sys.executable, "-X", "faulthandler", *arguments],
@@ -98,7 +98,7 @@ def run_child(*arguments: str, timeout: float = 120, **environment: str) -> str:
 
 
 def in_interpreters(
-    code: str, *folders: Path, count: int = 2, rounds: int = 2, timeout: float = 120
+    code: str, *folders: Path, count: int = 2, rounds: int = 2, timeout: float = 240
 ) -> str:
     """Run `code` in `count` interpreters at once, close them, and all that again.
 

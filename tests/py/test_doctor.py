@@ -26,7 +26,7 @@ def doctor(*arguments, path=None):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=None
         if path is None
         else {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin"},

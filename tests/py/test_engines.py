@@ -159,7 +159,7 @@ class TestPytest:
             capture_output=True,
             text=True,
             cwd=folder,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 

@@ -25,7 +25,7 @@ HANGS = 20  # seconds after which a program that hangs is believed to
 class Ended:
     """How a program ended: `code` is None when it did not."""
 
-    def __init__(self, source: str, timeout: float = 120) -> None:
+    def __init__(self, source: str, timeout: float = 240) -> None:
         try:
             done = subprocess.run(
                 [sys.executable, "-c", source],
@@ -51,7 +51,7 @@ def run(source: str) -> Ended:
     return Ended(source)
 
 
-def run_without(hazard: str, source: str, timeout: float = 120) -> Ended:
+def run_without(hazard: str, source: str, timeout: float = 240) -> Ended:
     """Run `source` with the remedy against `hazard` left out."""
     return Ended(
         f"from atoll import _atoll\n_atoll.leave_out({hazard!r})\n{source}", timeout

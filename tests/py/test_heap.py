@@ -176,7 +176,7 @@ def test_closed_interpreters_leave_no_memory(name: str) -> None:
         [sys.executable, "-c", CYCLES.format(work=WORK[name])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     assert float(run.stdout) < 0.2, run.stdout
@@ -190,7 +190,7 @@ def test_closed_interpreters_leave_no_block_in_malloc(name: str) -> None:
         [sys.executable, "-c", IN_MALLOC.format(work=WORK[name])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     assert float(run.stdout) < 400, run.stdout
@@ -201,7 +201,7 @@ def test_debug_allocators_are_left_alone() -> None:
         [sys.executable, "-X", "dev", "-c", CYCLES.format(work="import json")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     assert run.stderr == ""
@@ -219,7 +219,7 @@ def test_interpreters_of_the_standard_library_leave_no_arena(name: str) -> None:
         [sys.executable, "-c", STANDARD_LIBRARY.format(work=WORK[name])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     before, after = map(int, run.stdout.split())
@@ -232,7 +232,7 @@ def test_a_child_of_fork_has_the_lock_of_the_ledgers() -> None:
         [sys.executable, "-c", FORK_WHILE_LOCKED],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -242,7 +242,7 @@ def test_the_guard_stops_who_uses_what_was_left() -> None:
     run = subprocess.run(
         [sys.executable, "-c", USE_AFTER_CLOSE],
         capture_output=True,
-        timeout=120,
+        timeout=240,
         env=os.environ | {"ATOLL_HEAP_GUARD": "1"},
     )
     assert run.stdout == b"closed", run.stderr

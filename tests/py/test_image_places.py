@@ -152,7 +152,7 @@ def unshared(script: str, *options: str) -> subprocess.CompletedProcess[str]:
         ["unshare", "--mount", *options, "sh", "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=os.environ | {"PYTHONPATH": str(build("global_state"))},
     )
 

@@ -55,7 +55,7 @@ def test_close_joins_threads_and_executors():
         pool = ThreadPoolExecutor(2)
         futures = [pool.submit(work) for _ in range(3)]
         ''')
-        one.close()
+        one.close(timeout=60)
         print(atoll.list_interpreters())
         """
     )
@@ -74,7 +74,7 @@ def test_close_ends_daemon_threads_that_run_python():
                 time.sleep(0.01)
         threading.Thread(target=spin, daemon=True).start()
         ''')
-        one.close()
+        one.close(timeout=60)
         print(one)
         """
     )
@@ -96,7 +96,7 @@ def test_close_ends_raw_threads_and_open_loops():
         loop.run_forever()
         _thread.start_new_thread(time.sleep, (0.3,))
         ''')
-        one.close()
+        one.close(timeout=60)
         assert one.closed
         """,
         stderr=None,

@@ -29,7 +29,7 @@ def test_import_is_silent_under_warnings_as_errors() -> None:
         [sys.executable, "-W", "error", "-c", "import atoll"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")

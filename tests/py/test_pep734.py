@@ -310,6 +310,6 @@ assert executor.submit(pow, 2, 5).result(60) == 32
 print("ended")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")

@@ -544,7 +544,7 @@ except ValueError as error:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=2 * DEADLINE,
     )
     assert done.stdout == "refused\n" and done.returncode == 0, done.stderr
 
@@ -602,7 +602,10 @@ print(pool.submit(lambda: 5).result(30), flush=True)
 pool.submit(time.sleep, 0.01)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
     )
     assert done.returncode == 0 and done.stdout == "5\n", done.stderr
 

@@ -20,7 +20,7 @@ def model(request):
     return request.param
 
 
-def run_script(source, *arguments, wait=DEADLINE):
+def run_script(source, *arguments, wait=2 * DEADLINE):
     return subprocess.run(
         [sys.executable, "-c", source, *arguments],
         capture_output=True,

@@ -353,7 +353,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         data = folder / "data"
         make = [found[-1] / "initdb", "-D", data, "-A", "trust", "-U", "reef", "-N"]
         quiet = {"stdout": subprocess.DEVNULL, "cwd": "/", **user}
-        subprocess.run(make, check=True, timeout=120, **quiet)
+        subprocess.run(make, check=True, timeout=240, **quiet)
         options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
         server = subprocess.Popen(
             [found[-1] / "postgres", "-D", data, *options],

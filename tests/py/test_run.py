@@ -20,7 +20,7 @@ def run(*arguments, folder):
         [sys.executable, "-m", "atoll", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(build(FOLDER))},
     )
@@ -58,7 +58,7 @@ def test_extension_imports_in_the_standard_librarys_interpreter(program, folder)
         [sys.executable, *program, "-x", "y"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         cwd=folder,
     )
     arguments = plain.stdout[plain.stdout.index("[") :]
@@ -79,7 +79,7 @@ def test_traceback_begins_with_the_program(folder):
             [sys.executable, name],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             cwd=folder,
         ).stderr
         assert errors.count("File ") == plain.count("File ")

@@ -109,6 +109,6 @@ def test_hdf5_flushes_its_files_at_the_close(tmp_path: Path) -> None:
         [sys.executable, "-c", HDF5, str(tmp_path / "reef.h5")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert (run.returncode, run.stdout) == (0, "499500\n"), run.stderr
