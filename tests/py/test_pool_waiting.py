@@ -136,9 +136,16 @@ def test_a_signal_handler_that_raises_loses_no_result(model):
     assert done.stdout == "raised\n"
 
 
-def interrupt_who_waits():
-    """Ctrl-C, once the main thread has waited for longer than it leads."""
+def test_control_c_ends_the_wait(model):
+    gate = atoll.Event(shared=True)
     main = threading.main_thread().ident
+    interrupted = False
+
+    def handler(number, frame):
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
 
     def names():
         frame, names = sys._current_frames()[main], []
@@ -147,23 +154,28 @@ def interrupt_who_waits():
             frame = frame.f_back
         return names
 
-    wait_until(lambda: "_park" in names())
-    # To the process, and so to the main thread: one to this thread would not wake it.
-    os.kill(os.getpid(), signal.SIGINT)
+    def interrupt():
+        wait_until(lambda: "_park" in names())  # it has waited for longer than it leads
+        while not interrupted:
+            # To the process, and so to the main thread: one to this thread would not
+            # wake it. Nor would one just before it falls asleep: so again until it has.
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
 
-
-def test_control_c_ends_the_wait(model):
-    gate = atoll.Event(shared=True)
-    with atoll.Pool(1, model=model) as pool:
-        future = pool.submit(gate.wait, DEADLINE)
-        interrupting = threading.Thread(target=interrupt_who_waits)
-        with pytest.raises(KeyboardInterrupt):
-            interrupting.start()
-            future.result(DEADLINE)
-        interrupting.join()
-        assert not future.done()
-        gate.set()
-        assert future.result(DEADLINE) is True
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with atoll.Pool(1, model=model) as pool:
+            future = pool.submit(gate.wait, DEADLINE)
+            interrupting = threading.Thread(target=interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                interrupting.start()
+                future.result(DEADLINE)
+            interrupting.join()
+            assert not future.done()
+            gate.set()
+            assert future.result(DEADLINE) is True
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Enough(Exception):
