@@ -1,7 +1,6 @@
 """Workers that do not get on: told of, interrupted, replaced; requests that take too
 long; lives that are over."""
 
-import contextlib
 import os
 import re
 import signal
@@ -48,8 +47,12 @@ async def app(scope, receive, send):
             await asyncio.sleep(0.01)
         spin_for_ever()
     elif path == "/wait-until-told":
+        app.waits = threading.get_native_id()
+        open("waits", "w").close()
         while not os.path.exists("go"):
             await asyncio.sleep(0.01)
+    elif path == "/sleep-elsewhere" and threading.get_native_id() != app.waits:
+        time.sleep(3600)
     elif path == "/sleep":
         open("sleeps", "w").close()
         time.sleep(3600)
@@ -199,24 +202,17 @@ def test_one_that_has_little_time_to_end_is_cut_off(tmp_path: Path) -> None:
 def test_threads_beside_one_that_is_stuck_finish(tmp_path: Path) -> None:
     options = ("--processes", "1", "--model", "threads", "--workers", "2")
     with (
-        serving(tmp_path, APP, *QUICK, *options, "--timeout-drain", "6") as server,
-        contextlib.ExitStack() as stack,
+        serving(tmp_path, APP, *QUICK, *options, "--timeout-drain", "8") as server,
+        server.connect() as healthy,
     ):
-        threads: dict[bytes, Raw] = {}
-
-        def meet() -> bool:
-            raw = server.connect()
-            if threads.setdefault(raw.get()[2], raw) is not raw:
-                raw.socket.close()
-            return len(threads) == 2
-
-        wait_until(meet)  # a connection of each
-        for raw in threads.values():
-            stack.enter_context(raw)
-        healthy, stuck = threads.values()
         healthy.send(b"GET /wait-until-told HTTP/1.1\r\nHost: x\r\n\r\n")
-        stuck.send(b"GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert stuck.answer()[0] == 503
+        wait_until((tmp_path / "waits").exists)
+
+        def sleeps() -> bool:
+            with server.connect() as raw:
+                return raw.get("/sleep-elsewhere")[0] == 503
+
+        wait_until(sleeps)
         server.wait_for("was stuck: .* 1 requests were answered 503")
         (tmp_path / "go").touch()
         assert healthy.answer()[0] == 200

@@ -178,7 +178,9 @@ class RawSocket(Raw):
         """The server's close frame, and the end of the connection behind it."""
         first, payload = self.receive()
         assert first == 0x88, (first, payload)
-        assert self.rest() == b""
+        # What was sent behind a refused frame may have come after the end.
+        with contextlib.suppress(ConnectionResetError):
+            assert self.rest() == b""
         code = struct.unpack(">H", payload[:2])[0] if payload else 1005
         return code, payload[2:].decode()
 
@@ -416,7 +418,8 @@ def test_byte_by_byte(server: Server) -> None:
 )
 def test_bad_frames_are_refused(server: Server, data: bytes, code: int) -> None:
     with RawSocket(server) as raw:
-        raw.send(data)
+        with contextlib.suppress(ConnectionError):  # it ends before that is all sent
+            raw.send(data)
         assert raw.closed()[0] == code
 
 
