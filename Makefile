@@ -37,7 +37,12 @@ setup: $(VENV)/.ready  ## the environment, without building
 $(VENV)/.ready: pyproject.toml tools/find-python tools/system-packages tools/requirements
 	@tools/system-packages build
 	python=$$(PYTHON='$(PYTHON)' tools/find-python)
-	test -x $(PY) || "$$python" -m venv $(VENV)
+	# One whose making was cut off has no pip yet.
+	$(PY) -m pip --version > /dev/null 2>&1 || "$$python" -m venv $(VENV)
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 13))' || {
+		echo "$(VENV) is of $$($(PY) -V): remove it, or name another with VENV=" >&2
+		exit 1
+	}
 	echo "environment: $$($(PY) -VV) in $(VENV)"
 	$(PY) tools/requirements build run > $(VENV)/requirements.txt
 	echo "installing what the build needs"

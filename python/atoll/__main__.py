@@ -6,7 +6,8 @@ Usage:
     python -m atoll -c CODE [ARGUMENT...]
 
 The program runs as `python` would run it: it is `__main__` until the process ends, for
-threads and atexit functions too, and its tracebacks begin with it.
+threads and atexit functions too, and its tracebacks begin with it. The `atoll` command
+is `python -m atoll.cli`.
 """
 
 import builtins
@@ -63,9 +64,18 @@ def _run_module(name: str, arguments: list[str]) -> None:
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
+def _is_command(name: str) -> bool:
+    from atoll.cli import COMMANDS
+
+    return name in COMMANDS
+
+
 def _run_script(path: str, arguments: list[str]) -> None:
     if not Path(path).exists():
-        sys.exit(f"python -m atoll: {path}: no such file")
+        hint = (
+            f"; the command is python -m atoll.cli {path}" if _is_command(path) else ""
+        )
+        sys.exit(f"python -m atoll: {path}: no such file{hint}")
     sys.argv[:] = [path, *arguments]
     if pkgutil.get_importer(path) is not None:  # a folder or a zip with __main__.py
         sys.path[0] = path
