@@ -138,9 +138,12 @@ int at_h2_respond_interim(at_h2 *h2, at_h2_stream *stream, int status,
                           const at_h1_header *headers, size_t header_count);
 
 /* Add a copy of `data` to the body; with `is_end` it is complete. Nothing is refused
- * for its size: whoever wants bounds waits for on_sent. gives: how many bytes are
- * unsent now errs: AT_ECLOSED (not begun, or ended), AT_ENOMEM */
+ * for its size: whoever wants bounds waits for on_sent.
+ * gives: how many bytes are unsent now
+ * errs:  AT_ECLOSED (not begun, or ended), AT_ENOMEM; then nothing of it is added */
 long at_h2_send(at_h2 *h2, at_h2_stream *stream, at_span data, bool is_end);
+long at_h2_send_pieces(at_h2 *h2, at_h2_stream *stream, const at_span *pieces,
+                       int count, bool is_end);
 
 /* End the body with trailer fields.
  * errs: AT_EINVALID, AT_ECLOSED, AT_ENOMEM */

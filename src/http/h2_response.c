@@ -129,11 +129,32 @@ static int resume(at_h2 *h2, h2_stream *stream)
     if (!stream->is_waiting) {
         return 0;
     }
-    stream->is_waiting = false;
-    return error_of(nghttp2_session_resume_data(h2->session, stream->handle.id));
+    int result = error_of(nghttp2_session_resume_data(h2->session, stream->handle.id));
+    stream->is_waiting = result != 0;
+    return result;
+}
+
+/* Append all of the pieces, or nothing. Returns 0 or AT_ENOMEM. */
+static int append_all(at_bytes *to, const at_span *pieces, int count)
+{
+    size_t size = 0;
+    for (int i = 0; i < count; i++) {
+        size += pieces[i].size;
+    }
+    int result = at_bytes_reserve(to, size);
+    for (int i = 0; i < count && result == 0; i++) {
+        result = at_bytes_append(to, pieces[i].data, pieces[i].size);
+    }
+    return result;
 }
 
 long at_h2_send(at_h2 *h2, at_h2_stream *handle, at_span data, bool is_end)
+{
+    return at_h2_send_pieces(h2, handle, &data, 1, is_end);
+}
+
+long at_h2_send_pieces(at_h2 *h2, at_h2_stream *handle, const at_span *pieces,
+                       int count, bool is_end)
 {
     h2_stream *stream = stream_in(handle);
     if (!stream->is_begun || stream->is_ended || stream->is_reset) {
@@ -144,15 +165,17 @@ long at_h2_send(at_h2 *h2, at_h2_stream *handle, at_span data, bool is_end)
         at_bytes_consume(&stream->body, stream->sent_bytes);
         stream->sent_bytes = 0;
     }
-    int result = at_bytes_append(&stream->body, data.data, data.size);
+    size_t before = stream->body.size;
+    int result = append_all(&stream->body, pieces, count);
+    if (result == 0 && (stream->body.size != before || is_end)) {
+        result = resume(h2, stream);
+    }
     if (result != 0) {
+        stream->body.size = before;
         return result;
     }
     stream->is_ended = is_end;
-    if (data.size != 0 || is_end) {
-        result = resume(h2, stream);
-    }
-    return result != 0 ? result : (long)unsent_bytes(stream);
+    return (long)unsent_bytes(stream);
 }
 
 /* ---- heads --------------------------------------------------------------- */

@@ -295,14 +295,14 @@ int at_h2_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
 {
     at_connection *connection = exchange->connection;
     at_h2_carrier *carrier = exchange->over_h2;
-    for (int i = 0; i < count; i++) {
-        long unsent = at_h2_send(connection->h2, carrier->stream, pieces[i], false);
-        if (unsent < 0) {
-            return (int)unsent;
-        }
-        connection->h2_unsent_bytes += (size_t)unsent - carrier->unsent_bytes;
-        carrier->unsent_bytes = (size_t)unsent;
+    /* All of a frame, or nothing: what follows would be taken for the rest of it. */
+    long unsent =
+        at_h2_send_pieces(connection->h2, carrier->stream, pieces, count, false);
+    if (unsent < 0) {
+        return (int)unsent;
     }
+    connection->h2_unsent_bytes += (size_t)unsent - carrier->unsent_bytes;
+    carrier->unsent_bytes = (size_t)unsent;
     done(connection);
     return 0;
 }

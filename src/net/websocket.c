@@ -457,7 +457,9 @@ int at_websocket_send(at_exchange *exchange, at_ws_opcode opcode, at_span payloa
     }
     exchange->sent_bytes += payload.size;
     int result;
+    bool is_deflated = false;
     if (websocket->deflate != NULL && payload.size >= DEFLATE_FROM_BYTES) {
+        is_deflated = true;
         at_bytes frame = {NULL, 0, 0};
         result = at_ws_write_message(&frame, websocket->deflate, opcode, payload);
         if (result == 0) {
@@ -471,6 +473,11 @@ int at_websocket_send(at_exchange *exchange, at_ws_opcode opcode, at_span payloa
         result = at_exchange_emit(exchange, pieces, 2);
     }
     if (result < 0) {
+        if (is_deflated) {
+            /* The next would refer to what the client has not had. */
+            (void)at_websocket_close(exchange, AT_WS_CODE_INTERNAL_ERROR,
+                                     (at_span){"out of memory", 13});
+        }
         return result;
     }
     if (at_exchange_waiting(exchange) > AT_OUT_HIGH_BYTES) {
@@ -494,11 +501,10 @@ bool at_websocket_ping(at_exchange *exchange)
     if (websocket->pinging) {
         return false;
     }
-    websocket->pinging = true;
     at_bytes frame = {NULL, 0, 0};
-    if (at_ws_write_message(&frame, NULL, AT_WS_PING, (at_span){"atoll", 5}) == 0) {
-        (void)at_exchange_emit(exchange, &(at_span){frame.data, frame.size}, 1);
-    }
+    websocket->pinging =
+        at_ws_write_message(&frame, NULL, AT_WS_PING, (at_span){"atoll", 5}) == 0 &&
+        at_exchange_emit(exchange, &(at_span){frame.data, frame.size}, 1) == 0;
     at_bytes_fini(&frame);
     return true;
 }
