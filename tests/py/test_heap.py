@@ -12,11 +12,12 @@ from sins import run_child
 CYCLES = """
 import atoll
 
-# Not proportional: that grows when another process ends that had the same libraries.
-def resident_megabytes():
+# Heaps and images, which are files of memory. Not the files of libraries: how much of
+# them is resident is up to the kernel and, proportionally, to other processes.
+def own_megabytes():
     with open("/proc/self/smaps_rollup") as rollup:
-        rss = next(line for line in rollup if line.startswith("Rss:"))
-    return int(rss.split()[1]) / 1024
+        own = [line for line in rollup if line.startswith(("Anonymous:", "Pss_Shmem:"))]
+    return sum(int(line.split()[1]) for line in own) / 1024
 
 def cycle():
     with atoll.Interpreter() as interpreter:
@@ -24,10 +25,10 @@ def cycle():
 
 for _ in range(5):
     cycle()
-before = resident_megabytes()
+before = own_megabytes()
 for _ in range(20):
     cycle()
-print((resident_megabytes() - before) / 20)
+print((own_megabytes() - before) / 20)
 """
 
 WORK = {
