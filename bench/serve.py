@@ -201,9 +201,19 @@ class Running:
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise SystemExit(f"{command} does not serve") from None
                 time.sleep(0.05)
-        time.sleep(1 + workers / 2)  # the other workers
+        self._wait_for_others()
         if self.process.poll() is not None:
             raise SystemExit(f"{command} has ended by itself")
+
+    def _wait_for_others(self) -> None:
+        """The other workers have started when nobody uses the processor any more."""
+        end = time.monotonic() + 60
+        used, since = -1.0, time.monotonic()
+        while time.monotonic() < min(since + 2, end):
+            now = cpu_seconds(self.process.pid)
+            if now > used + 1 / TICKS:  # a tick is what waiting costs
+                used, since = now, time.monotonic()
+            time.sleep(0.1)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -43,7 +43,7 @@ enum {
     MOST_BYTES = 64 << 20,     /* all chunks */
     CONSTANT_BYTES = 64 << 10, /* one constant, at most */
     ALIGNMENT = 16,
-    TEXT_CHARACTERS = 32, /* of a str, at least */
+    TEXT_CHARACTERS = 16, /* of a str, at least */
     TABLE_BYTES = 2,      /* of bytes: CPython has one of each shorter one */
 };
 
