@@ -35,6 +35,20 @@ def test_import_is_silent_under_warnings_as_errors() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+def test_the_command_reads_its_version_when_it_is_asked() -> None:
+    """importlib.metadata is a seventh of what `atoll serve` imports to start."""
+    code = (
+        "import sys, atoll.cli.serve, atoll.cli; "
+        "assert 'importlib.metadata' not in sys.modules; "
+        "atoll.cli.main(['--version'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240
+    )
+    said = (run.returncode, run.stdout.split()[-1:], run.stderr)
+    assert said == (0, [atoll.__version__], "")
+
+
 TYPES = ["Channel", "Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier"]
 
 

@@ -8,8 +8,6 @@ import importlib
 
 import click
 
-from atoll import __version__
-
 #: Subcommand to (module below this package, attribute): what `atoll --help` lists.
 COMMANDS = {
     "bench": ("bench", "bench"),
@@ -38,6 +36,6 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="atoll")
+@click.version_option(package_name="atoll", prog_name="atoll")
 def main() -> None:
     """Run Python in parallel inside one process."""
