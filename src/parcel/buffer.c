@@ -2,13 +2,16 @@
  *
  * A loan is a Py_buffer that its own interpreter holds for a block that others look at.
  * When the last of them lets go, on whatever thread, the loan is pushed onto the stack
- * of its home, which releases it when it next packs or unpacks anything. */
+ * of its home, which releases it when it next packs or unpacks anything. One that does
+ * neither for long is asked to: by a pending call, which it runs between two bytecodes.
+ */
 #define PY_SSIZE_T_CLEAN
 #include "parcel/buffer.h"
 
 #include <string.h>
 
 #include "base/memory.h"
+#include "interp/compat.h"
 
 struct at_parcel_loan {
     at_parcel_loan *next;
@@ -16,10 +19,44 @@ struct at_parcel_loan {
     Py_buffer view;
 };
 
+/* Runs in main, between two bytecodes. */
+AT_UNCHECKED static int take_when_asked(void *argument)
+{
+    at_parcel_home *home = argument;
+    at_parcel_take_returned(home);
+    at_shared_unref(&home->shared);
+    return 0;
+}
+
+/* Ask main, the only one that lends, to take what came back. ctx: any */
+static void ask_home(at_parcel_home *home)
+{
+    PyInterpreterState *main = PyInterpreterState_Main();
+    if (main == NULL || atomic_load(&home->closed) ||
+        atomic_exchange(&home->asked, true)) {
+        return;
+    }
+    at_shared_ref(&home->shared);
+    /* By whichever of its threads runs; by the main thread where that cannot be said.
+     */
+    int refused = _PyEval_AddPendingCall != NULL
+                      ? _PyEval_AddPendingCall(main, take_when_asked, home, 0)
+                      : Py_AddPendingCall(take_when_asked, home);
+    if (refused != 0) { /* its queue is full: the next that comes back asks again */
+        atomic_store(&home->asked, false);
+        at_shared_unref(&home->shared);
+    }
+}
+
 static void loan_return(void *context)
 {
     at_parcel_loan *loan = context;
     at_parcel_home *home = loan->home;
+    /* Until it is pushed: then its home may take it at once, and let go of itself. */
+    at_shared_ref(&home->shared);
+    size_t size_bytes = (size_t)loan->view.len;
+    size_bytes += atomic_fetch_add_explicit(&home->returned_bytes, size_bytes,
+                                            memory_order_relaxed);
     at_parcel_loan *head = atomic_load_explicit(&home->returned, memory_order_relaxed);
     do {
         loan->next = head;
@@ -27,6 +64,11 @@ static void loan_return(void *context)
         &home->returned, &head, loan, memory_order_release, memory_order_relaxed));
     /* The loan's reference to its home goes with it, when it is taken; where nobody
      * takes it any more the home must stay, for the loan lies in its stack. */
+    if (size_bytes >= AT_PARCEL_RETURNED_BYTES &&
+        !atomic_load_explicit(&home->asked, memory_order_relaxed)) {
+        ask_home(home);
+    }
+    at_shared_unref(&home->shared);
 }
 
 void at_parcel_take_returned(at_parcel_home *home)
@@ -34,10 +76,16 @@ void at_parcel_take_returned(at_parcel_home *home)
     if (atomic_load_explicit(&home->returned, memory_order_relaxed) == NULL) {
         return;
     }
+    /* What comes back from here on may ask again. */
+    atomic_store(&home->asked, false);
     at_parcel_loan *loan =
         atomic_exchange_explicit(&home->returned, NULL, memory_order_acquire);
     while (loan != NULL) {
         at_parcel_loan *next = loan->next;
+        size_t size_bytes = (size_t)loan->view.len;
+        atomic_fetch_sub_explicit(&home->returned_bytes, size_bytes,
+                                  memory_order_relaxed);
+        atomic_fetch_sub_explicit(&home->lent_bytes, size_bytes, memory_order_relaxed);
         PyBuffer_Release(&loan->view);
         at_shared_unref(&loan->home->shared);
         at_free(loan);
@@ -65,13 +113,15 @@ static at_block *lend(at_parcel_state *state, PyObject *exporter)
         return NULL;
     }
     loan->home = (at_parcel_home *)at_shared_ref(&state->home->shared);
+    atomic_fetch_add_explicit(&loan->home->lent_bytes, block->size_bytes,
+                              memory_order_relaxed);
     return block;
 }
 
 at_block *at_parcel_block_of(at_parcel_state *state, PyObject *exporter,
                              const Py_buffer *view)
 {
-    if (view->readonly && at_parcel_lends(state)) {
+    if (view->readonly && at_parcel_lends(state, (size_t)view->len)) {
         return lend(state, exporter);
     }
     size_t size_bytes = (size_t)view->len;

@@ -33,11 +33,23 @@ static inline void at_parcel_expect(void *data, size_t size_bytes)
     }
 }
 
-/* Only main lends: the heap of any other interpreter is given back as a whole when it
- * ends, whoever still looks at it. ctx: any */
-static inline bool at_parcel_lends(const at_parcel_state *state)
+/* What an interpreter lends is released when it next packs or unpacks, or, where this
+ * much has come back meanwhile, when it next runs Python code at all. */
+enum { AT_PARCEL_RETURNED_BYTES = 1 << 20 };
+
+/* No more than this is out at a time, so that one who has sent and then waits in C
+ * keeps no more: beyond it buffers are copied. But for large ones, whose copy is what
+ * lending is there to save. */
+enum { AT_PARCEL_LENT_LIMIT_BYTES = 32 << 20, AT_PARCEL_LENT_ALWAYS_BYTES = 1 << 20 };
+
+/* Would `size_bytes` be lent? Only main lends: the heap of any other interpreter is
+ * given back as a whole when it ends, whoever still looks at it. ctx: any */
+static inline bool at_parcel_lends(const at_parcel_state *state, size_t size_bytes)
 {
-    return state->interpreter_id == 0;
+    return state->interpreter_id == 0 && size_bytes >= AT_PARCEL_LENT_BYTES &&
+           (size_bytes >= AT_PARCEL_LENT_ALWAYS_BYTES ||
+            atomic_load_explicit(&state->home->lent_bytes, memory_order_relaxed) <
+                AT_PARCEL_LENT_LIMIT_BYTES);
 }
 
 /* The memory of `exporter`, whose contiguous buffer is `view`, as a block: lent where

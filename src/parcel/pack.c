@@ -343,9 +343,8 @@ static int pack_bytes(at_packer *packer, PyObject *object, bool again) AT_ATTACH
     if (at_packer_is_apart(packer, size)) {
         return at_packer_apart(packer, AT_TAG_BYTES_BLOCK, object, again);
     }
-    size_t block_bytes =
-        at_parcel_lends(packer->state) ? AT_PARCEL_LENT_BYTES : AT_PARCEL_BLOCK_BYTES;
-    if (size < block_bytes || packer->bytes_only) {
+    bool apart = size >= AT_PARCEL_BLOCK_BYTES || at_parcel_lends(packer->state, size);
+    if (!apart || packer->bytes_only) {
         return write_run(packer, AT_TAG_BYTES, object, again, size,
                          PyBytes_AS_STRING(object), size);
     }

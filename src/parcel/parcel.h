@@ -12,7 +12,7 @@
  * Value semantics: what is received is a copy. A writable buffer is copied once, into a
  * block that the receiver's object then stands on. A read-only buffer of 64 KiB or
  * more, or bytes of 4 KiB or more, that main sends is lent: the receiver looks at
- * main's memory, which is kept until it is done. Warning: read-only is a property of
+ * main's memory, which is kept until it is done (buffer.h: within bounds). Warning: read-only is a property of
  * the view. Who writes to that memory through another one (the base of a numpy view) is
  * seen by the receiver, without any synchronisation.
  *

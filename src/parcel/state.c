@@ -57,6 +57,7 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     if (state->home != NULL) {
         /* Loans that are still out keep the home, and their buffers stay exported: the
          * memory that others look at must outlive this interpreter. */
+        atomic_store(&state->home->closed, true);
         at_parcel_take_returned(state->home);
         at_shared_unref(&state->home->shared);
     }

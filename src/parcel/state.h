@@ -25,6 +25,11 @@ typedef struct at_parcel_home {
      * whole by the interpreter itself. The release of a push pairs with the acquire of
      * the taking. */
     _Atomic(at_parcel_loan *) returned;
+    /* A hint, as the next two: relaxed. What is out, and what lies in the stack. */
+    atomic_size_t lent_bytes;
+    atomic_size_t returned_bytes;
+    atomic_bool asked;  /* the interpreter, to take it */
+    atomic_bool closed; /* nobody takes anything any more */
 } at_parcel_home;
 
 /* NULL until it is needed, then fixed. */

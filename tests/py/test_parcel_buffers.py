@@ -3,10 +3,13 @@
 import gc
 import pickle
 import sys
+import threading
+import time
 
 import pytest
 from parcels import by_bytes, trip
 
+import atoll
 from atoll import _atoll
 
 BLOCK_BYTES = 64 << 10
@@ -47,6 +50,9 @@ def test_readonly_memory_is_lent_and_comes_back():
 
 
 LENT_BYTES = 4 << 10
+RETURNED_BYTES = 1 << 20
+LENT_LIMIT_BYTES = 32 << 20
+DEADLINE_S = 60
 
 
 @pytest.mark.parametrize("size", [LENT_BYTES - 1, LENT_BYTES, BLOCK_BYTES])
@@ -61,6 +67,70 @@ def test_bytes_are_lent_and_let_go(size):
     trip(None)  # what was lent comes back when its owner next packs
     assert sys.getrefcount(source) == held
     assert by_bytes(source) == source
+
+
+def wait_until(condition):
+    """Look again and again, without packing anything."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "what was lent did not come back"
+        time.sleep(0.001)
+
+
+def test_what_is_lent_comes_back_to_one_that_packs_no_more():
+    source = bytes(RETURNED_BYTES)
+    uses = lambda: sys.getrefcount(source)  # noqa: E731
+    held = uses()
+    message = _atoll.pack(source)
+    assert uses() > held
+    del message
+    wait_until(lambda: uses() == held)
+
+
+def test_what_is_lent_comes_back_while_others_run():
+    def take(channel, count, taken, finish):
+        for _ in range(count):
+            assert len(channel.recv()) > 0
+        taken.set()
+        finish.wait()
+
+    source = bytes(256 << 10)
+    count = 16
+    uses = lambda: sys.getrefcount(source)  # noqa: E731
+    held = uses()
+    channel, taken, finish = atoll.Channel(count), atoll.Event(), atoll.Event()
+    with atoll.Interpreter() as other:
+        thread = threading.Thread(
+            target=other.call, args=(take, channel, count, taken, finish)
+        )
+        thread.start()
+        try:
+            for _ in range(count):
+                channel.send(source)
+            assert taken.wait(DEADLINE_S)
+            # Less than what it is asked to take may be left, for when it packs again.
+            wait_until(lambda: uses() - held <= RETURNED_BYTES // len(source))
+        finally:
+            finish.set()
+            thread.join()
+
+
+def test_no_more_than_some_is_lent():
+    gc.collect()
+    trip(None)  # what came back before
+    source = bytes(16 << 10)
+    held = sys.getrefcount(source)
+    messages = [_atoll.pack(source) for _ in range(3000)]
+    lent = sum(each.attachments for each in messages)
+    assert 0 < lent <= LENT_LIMIT_BYTES // len(source)
+    assert messages[0].attachments == 1 and messages[-1].attachments == 0
+    assert _atoll.unpack(messages[0]) == _atoll.unpack(messages[-1]) == source
+    # A large one is lent all the same, copying it is what costs.
+    assert _atoll.pack(bytes(1 << 20)).attachments == 1
+    messages.clear()
+    trip(None)
+    assert sys.getrefcount(source) == held
+    assert _atoll.pack(source).attachments == 1
 
 
 def test_writable_memory_is_copied_for_each_receiver():
