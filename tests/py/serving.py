@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 COMMAND = "from atoll.cli import main; main(prog_name='atoll')"
 LISTENING = re.compile(r"listening on https?://(\S+):(\d+) ")
 

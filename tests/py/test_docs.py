@@ -67,7 +67,7 @@ def test_python_block_runs(needs: str, source: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=120,
+        timeout=270,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -76,7 +76,8 @@ def server(
     files: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("tls")
-    with serving(folder, APP, "--loop", "asyncio", *files) as running:
+    options = ("--loop", "asyncio", "--timeout-handshake", "60", *files)
+    with serving(folder, APP, *options) as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from atoll import top
 from atoll.cli import top as top_command
 from atoll.cli.top import _one_line, ask, sockets, tables
 
-DEADLINE = 60
+DEADLINE = 120
 
 
 def wait_until(condition):
@@ -227,7 +227,7 @@ def test_only_the_main_interpreter():
 
 CHILD = """
 import atoll, atoll.top, sys
-atoll.top._PATIENCE_SECONDS = 60
+atoll.top._PATIENCE_SECONDS = 120
 pool = atoll.Pool(1, model="threads", name="child")
 print("ready", flush=True)
 sys.stdin.read()
