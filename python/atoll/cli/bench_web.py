@@ -5,6 +5,7 @@ framework does, so that what is compared is how a server spreads that over its w
 The client is a process of its own, with some keep-alive connections for each worker.
 """
 
+import contextlib
 import http.client
 import importlib.util
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,31 +110,43 @@ def measure_web(
         python: The Python that it runs on, which has atoll installed if it is one of
             atoll's.
     """
-    port = _free_port()
-    command = servers(workers, port, python).get(name)
-    if command is None:
-        return None
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        try:
-            until = time.monotonic() + 60
-            while not _answers(port):
-                if server.poll() is not None or time.monotonic() > until:
+    for _ in range(3):  # another program may take the port before the server does
+        port = _free_port()
+        command = servers(workers, port, python).get(name)
+        if command is None:
+            return None
+        with _running(command) as server:
+            until = time.monotonic() + 120
+            while not _answers(port) and server.poll() is None:
+                if time.monotonic() > until:
                     return None
                 time.sleep(0.05)
-            arguments = [
-                str(port),
-                str(CONNECTIONS * workers),
-                str(0.5 if quick else 4),
-            ]
-            done = subprocess.run(
-                [sys.executable, str(Path(__file__)), *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            return float(done.stdout)
-        except subprocess.CalledProcessError:  # a connection broke, or stood still
-            return None
+            if server.poll() is None:
+                return _measure_load(port, CONNECTIONS * workers, 0.5 if quick else 4)
+    return None
+
+
+def _measure_load(port: int, connections: int, seconds: float) -> float | None:
+    """Requests a second, asked for by a process of its own; None: it broke off."""
+    arguments = [str(port), str(connections), str(seconds)]
+    try:
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__)), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except subprocess.CalledProcessError:  # a connection broke, or stood still
+        return None
+    return float(done.stdout)
+
+
+@contextlib.contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The program meanwhile."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            yield server
         finally:
             server.terminate()
             try:
