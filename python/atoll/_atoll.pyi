@@ -749,8 +749,8 @@ class SharedArray(_View):
 
     Args:
         shape: How many items, for each of 1 to 32 dimensions; zeros at first.
-        dtype: The type of an item: its name (`"float32"`), its `struct` format, or
-            something with a name such as `numpy.float32`.
+        dtype: The type of an item: its name (`"float32"`), numpy's code (`"f4"`), its
+            `struct` format, or something with a name such as `numpy.float32`.
         name: By which `open_shared` finds it, up to 180 bytes.
 
     Raises:

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "bind/item_type.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "chan/region.h"
@@ -25,6 +26,32 @@ const at_item_type *at_item_type_find(const char *name)
     return NULL;
 }
 
+/* As numpy's array interface has it: the kind, and how many bytes ("f8"); "b1" is the
+ * boolean. */
+static bool has_code(const at_item_type *type, const char *code)
+{
+    char *end;
+    return code[0] == type->name[0] && code[1] >= '1' && code[1] <= '9' &&
+           strtoul(code + 1, &end, 10) == type->item_bytes && *end == '\0';
+}
+
+static const at_item_type *find_as_numpy(const char *name)
+{
+    const at_item_type *found = at_item_type_find(name);
+    if (found != NULL) {
+        return found;
+    }
+    if (name[0] == '<' || name[0] == '=' || name[0] == '|') {
+        name++; /* the byte order of every machine that atoll runs on */
+    }
+    for (size_t i = 0; i < sizeof item_types / sizeof *item_types; i++) {
+        if (has_code(&item_types[i], name)) {
+            return &item_types[i];
+        }
+    }
+    return NULL;
+}
+
 const at_item_type *at_item_type_of(PyObject *dtype)
 {
     PyObject *name = NULL;
@@ -34,15 +61,21 @@ const at_item_type *at_item_type_of(PyObject *dtype)
         return at_item_type_find("float64");
     } else if (dtype == (PyObject *)&PyLong_Type) {
         return at_item_type_find("int64");
+    } else if (dtype == (PyObject *)&PyComplex_Type) {
+        return at_item_type_find("complex128");
     } else if (PyObject_GetOptionalAttrString(
                    dtype, PyType_Check(dtype) ? "__name__" : "name", &name) < 0) {
         return NULL;
     }
     const char *text =
         name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    const at_item_type *found = text != NULL ? at_item_type_find(text) : NULL;
+    const at_item_type *found = text != NULL ? find_as_numpy(text) : NULL;
     if (found == NULL && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_TypeError, "%R is no item type that can be shared", dtype);
+        PyErr_Format(
+            PyExc_TypeError,
+            "%R is no item type that can be shared: bool, int8 to int64, "
+            "uint8 to uint64, float16 to float64, complex64 and complex128 are",
+            dtype);
     }
     Py_XDECREF(name);
     return found;

@@ -16,8 +16,9 @@ typedef struct at_item_type {
 /* By its name or format, or NULL. ctx: any */
 const at_item_type *at_item_type_find(const char *name);
 
-/* A name, a format character, or anything with a `name` such as a numpy.dtype, or with
- * a `__name__` such as numpy.float64, float or int. NULL with an exception set.
+/* A name, a format character, a code such as "f8" or "<f8", or anything with a `name`
+ * such as a numpy.dtype, or with a `__name__` such as numpy.float64, float or int. NULL
+ * with an exception set.
  * ctx: attached */
 const at_item_type *at_item_type_of(PyObject *dtype) AT_ATTACHED;
 

@@ -174,6 +174,10 @@ def test_memory_is_freed() -> None:
         ("int8", "b", 1),
         ("uint16", "H", 2),
         ("i", "i", 4),
+        ("f4", "f", 4),
+        ("<i8", "q", 8),
+        ("|u1", "B", 1),
+        ("b", "b", 1),
         (float, "d", 8),
         (int, "q", 8),
     ],
@@ -191,6 +195,9 @@ def test_wrong_arrays() -> None:
     for shape, dtype in [((2,), "text"), ((2,), dict), ([[1]], "f"), ("ab", "f")]:
         with pytest.raises(TypeError):
             SharedArray(shape, dtype)  # type: ignore[arg-type]
+    for code in ["f9", "f80", "f08", ">f8", "<", "", "i8x", "O8", "datetime64"]:
+        with pytest.raises(TypeError, match="item type that can be shared: bool, "):
+            SharedArray(2, code)
     for wrong in [(-1,), (), (1,) * 33, (1 << 40, 1 << 40)]:
         with pytest.raises((ValueError, OverflowError)):
             SharedArray(wrong, "float64")
@@ -213,6 +220,26 @@ def test_numpy_sees_the_memory() -> None:
         array.toreadonly().__dlpack__()
     assert array.__dlpack__() is not None and array.__dlpack_device__() == (1, 0)
     assert numpy.asarray(SharedArray((2,), "complex128")).dtype == numpy.complex128
+    assert numpy.asarray(SharedArray((2,), complex)).dtype == numpy.complex128
+    for code in [
+        "b1",
+        "i1",
+        "u1",
+        "i2",
+        "u2",
+        "i4",
+        "u4",
+        "i8",
+        "u8",
+        "f2",
+        "f4",
+        "f8",
+        "c8",
+        "c16",
+        "<f8",
+        "=i4",
+    ]:
+        assert numpy.asarray(SharedArray((2,), code)).dtype == numpy.dtype(code)
     del view, other, readonly
     array.release()
 

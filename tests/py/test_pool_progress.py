@@ -1,22 +1,25 @@
 """`progress=True`: on standard error, with what is installed."""
 
+import importlib.util
+import itertools
 import sys
 
 import pytest
 
 import atoll
 
-BARS = {"rich": "rich.progress", "tqdm": "tqdm.auto"}
+BARS = {"rich": ["rich.progress"], "tqdm": ["tqdm", "tqdm.auto"]}
 
 
 @pytest.mark.parametrize("bar", ["rich", "tqdm", None])
 @pytest.mark.parametrize("endless", [False, True])
 def test_progress(bar, endless, capsys, monkeypatch):
-    for name, module in BARS.items():
-        if name == bar:
-            pytest.importorskip(module)
-        else:
-            monkeypatch.setitem(sys.modules, module, None)
+    for name, modules in BARS.items():
+        for module in modules:
+            if name == bar:
+                pytest.importorskip(module)
+            else:
+                monkeypatch.setitem(sys.modules, module, None)
     items = (n for n in range(5)) if endless else range(5)
     with atoll.Pool(1, model="threads") as pool:
         assert list(pool.map(abs, items, progress=True)) == list(range(5))
@@ -28,10 +31,20 @@ def test_progress(bar, endless, capsys, monkeypatch):
 
 
 def test_a_count_tells_how_far_it_came(capsys, monkeypatch):
-    for module in BARS.values():
+    for module in itertools.chain(*BARS.values()):
         monkeypatch.setitem(sys.modules, module, None)
     with atoll.Pool(1, model="threads") as pool:
         results = pool.map(lambda n: 1 // (2 - n), range(5), progress=True)
         with pytest.raises(ZeroDivisionError):
             list(results)
     assert capsys.readouterr().err == "2/5\n"
+
+
+def test_a_notebook_without_widgets_has_a_bar_of_text(capsys, monkeypatch):
+    """Rich would warn, and show nothing."""
+    console = pytest.importorskip("rich.console")
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with atoll.Pool(1, model="threads") as pool:
+        assert list(pool.map(abs, range(5), progress=True)) == list(range(5))
+    assert "5/5" in capsys.readouterr().err

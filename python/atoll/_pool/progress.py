@@ -1,8 +1,10 @@
 """A bar for a map: of rich or tqdm, whichever is installed, else a count.
 
-Standard error has it: standard output is the program's own.
+Standard error has it: standard output is the program's own. In a notebook both draw
+theirs with ipywidgets; where that is missing rich draws none, and tqdm one of text.
 """
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -32,25 +34,38 @@ def _of_rich(results: Iterator[Any], total: int | None) -> Iterator[Any]:
     from rich.progress import track
 
     console = Console(stderr=True)
+    if console.is_jupyter and not _has_widgets():
+        raise ImportError("ipywidgets")
     return iter(track(results, total=total, description="", console=console))
 
 
 def _of_tqdm(results: Iterator[Any], total: int | None) -> Iterator[Any]:
-    from tqdm.auto import tqdm
-
+    if _has_widgets():
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
     return iter(tqdm(results, total=total))
+
+
+def _has_widgets() -> bool:
+    return importlib.util.find_spec("ipywidgets") is not None
+
+
+def _is_live(stream: Any) -> bool:
+    """Does it show a line that is written over? A notebook's is no terminal, and does."""
+    return bool(stream.isatty()) or type(stream).__module__.startswith("ipykernel.")
 
 
 def _count(results: Iterator[Any], total: int | None) -> Iterator[Any]:
     of, line, shown = "" if total is None else f"/{total}", sys.stderr, 0.0
-    done = 0
+    done, live = 0, _is_live(line)
     try:
         for done, result in enumerate(results, 1):
             now = time.monotonic()
-            if line.isatty() and now - shown >= _SECONDS_BETWEEN:
+            if live and now - shown >= _SECONDS_BETWEEN:
                 shown = now
                 print(f"\r{done}{of}", end="", file=line, flush=True)
             yield result
     finally:
-        start = "\r" if line.isatty() else ""
+        start = "\r" if live else ""
         print(f"{start}{done}{of}", file=line, flush=True)
