@@ -1,18 +1,4 @@
-/* What the balancer sees and does at a look; see balance.h.
- *
- * Whether a worker is busy is a matter of time, and so is whether another has any. A
- * worker under load is seen in the middle of a batch at most looks, and as often a
- * neighbour happens to have finished one: who moves connections then moves them to and
- * fro, at the price of a wake-up and two changes of a set each, and of queues that are
- * longer here than there. So it is asked
- *
- *   what waits: is one step (an event, or all that the loop does between two batches)
- *       not over after a look? Then nobody knows how long it takes, and everything
- *       that can go goes. Is it the batch that is not over, while its steps go on?
- *       Then what waits has its turn soon, and others take an even share of it.
- *   who takes it: who has rested for a look has time. Who has nothing to do at this
- *       moment takes only what has been stuck for longer.
- */
+/* What the balancer does at a look; see balance.h. What it makes of it is sight.h's. */
 #include "net/reactor.h"
 #include "net/service_internal.h"
 #include "sys/clock.h"
@@ -23,20 +9,20 @@ enum {
     LOOK_ALONE_MS = 50, /* with one worker there is nobody to help it: it is watched */
 };
 
-/* A timer that comes early by its resolution is a look as well. */
-static const int64_t LOOK_NS = 900000, LONG_NS = 2 * 900000, BATCH_NS = 4 * 900000;
+/* One for whom something may be done. */
+typedef struct at_burdened {
+    at_reactor *reactor;
+    at_pace pace;
+} at_burdened;
 
 /* What one look saw. */
 typedef struct at_survey {
-    at_reactor *rested[AT_REACTORS_MAX]; /* nothing to do for a look */
-    at_reactor *idle[AT_REACTORS_MAX];   /* nothing to do now; those included */
-    at_reactor *slow[AT_REACTORS_MAX];   /* in a batch for a look, and at work */
-    at_reactor *stuck[AT_REACTORS_MAX];  /* in one step for a look */
-    bool long_slow[AT_REACTORS_MAX];     /* and for longer; by place in `slow` */
-    bool long_stuck[AT_REACTORS_MAX];    /* likewise, in `stuck` */
-    at_reactor *unseen[AT_REACTORS_MAX]; /* in one step for a look, and not watched */
-    at_reactor *late[AT_REACTORS_MAX];   /* for longer than requests may wait */
-    int rested_count, idle_count, slow_count, stuck_count, unseen_count, late_count;
+    at_reactor *rested[AT_REACTORS_MAX];   /* nothing to do for a look */
+    at_reactor *idle[AT_REACTORS_MAX];     /* nothing to do now; those included */
+    at_burdened burdened[AT_REACTORS_MAX]; /* those that something waits for */
+    at_reactor *unseen[AT_REACTORS_MAX];   /* in one step for a look, and not watched */
+    at_reactor *late[AT_REACTORS_MAX];     /* for longer than requests may wait */
+    int rested_count, idle_count, burdened_count, unseen_count, late_count;
     int open_count;
     int turn;    /* whose it is to take one */
     bool active; /* something happens */
@@ -103,53 +89,50 @@ static void offer_to_others(at_service *service, at_reactor *busy, at_newcomer *
     }
 }
 
-static void help(at_service *service, at_survey *survey, at_newcomer **spare,
-                 int *spare_count)
+/* Do for one what its pace asks for. */
+static void help_one(at_service *service, at_survey *survey, const at_burdened *one,
+                     at_newcomer **spare, int *spare_count)
 {
     bool any = survey->rested_count == 0;
     at_reactor **takers = any ? survey->idle : survey->rested;
     int count = any ? survey->idle_count : survey->rested_count;
-    for (int i = 0; i < survey->stuck_count; i++) {
-        if (count == 0) {
-            offer_to_others(service, survey->stuck[i], spare, spare_count);
-        } else if (!any || survey->long_stuck[i]) {
-            deal(service, at_reactor_take_from(survey->stuck[i], spare, spare_count),
-                 takers, count, &survey->turn);
-        }
+    switch (at_sight_deal(one->pace, survey->rested_count, survey->idle_count)) {
+    case AT_DEAL_ALL:
+        deal(service, at_reactor_take_from(one->reactor, spare, spare_count), takers,
+             count, &survey->turn);
+        break;
+    case AT_DEAL_SHARE:
+        deal(service, at_reactor_take_share(one->reactor, count, spare, spare_count),
+             takers, count, &survey->turn);
+        break;
+    case AT_DEAL_OFFER:
+        offer_to_others(service, one->reactor, spare, spare_count);
+        break;
+    case AT_DEAL_NOTHING:
+        break;
     }
-    for (int i = 0; i < survey->slow_count; i++) {
-        if (!any) {
-            deal(service,
-                 at_reactor_take_share(survey->slow[i], count, spare, spare_count),
-                 takers, count, &survey->turn);
-        } else if (count == 0 && survey->long_slow[i]) {
-            offer_to_others(service, survey->slow[i], spare, spare_count);
+}
+
+static bool is_stuck(at_pace pace)
+{
+    return pace == AT_PACE_STUCK || pace == AT_PACE_LONG_STUCK;
+}
+
+/* Who is stuck first: nobody knows for how long. */
+static void help(at_service *service, at_survey *survey, at_newcomer **spare,
+                 int *spare_count)
+{
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = 0; i < survey->burdened_count; i++) {
+            if (is_stuck(survey->burdened[i].pace) == (turn == 0)) {
+                help_one(service, survey, &survey->burdened[i], spare, spare_count);
+            }
         }
     }
 }
 
 /* ---- looking; caller holds the mutex ----------------------------------------------
  */
-
-/* How far it has come since the last look. */
-static void take_in(at_sight *sight, const at_reactor_look *look, int64_t now_ns)
-{
-    bool same_batch = look->batches == sight->batches;
-    bool rests = !look->waiting && !look->busy;
-    if (!same_batch) {
-        sight->batch_ns = now_ns;
-    }
-    if (!same_batch || look->undone != sight->undone) {
-        sight->step_ns = now_ns;
-    }
-    if (!rests) {
-        sight->rested_ns = 0;
-    } else if (!same_batch || sight->rested_ns == 0) {
-        sight->rested_ns = now_ns;
-    }
-    sight->batches = look->batches;
-    sight->undone = look->undone;
-}
 
 /* Watched is one that has been in its step for a look, while there is somebody to help
  * it: what comes for it wakes the balancer at once. Edge-triggered, since what the
@@ -178,24 +161,24 @@ static void note_watched(at_survey *survey, at_reactor *reactor, bool busy, int 
     }
 }
 
-/* Which of them it is. */
-static void note_state(at_survey *survey, at_reactor *reactor, const at_sight *sight,
-                       const at_reactor_look *look, int64_t now_ns)
+static void note_pace(at_survey *survey, at_reactor *reactor, at_pace pace)
 {
-    int64_t in_step_ns = now_ns - sight->step_ns;
-    int64_t in_batch_ns = now_ns - sight->batch_ns;
-    if (look->waiting && in_step_ns >= LOOK_NS) {
+    if (is_stuck(pace)) {
         at_reactor_set_stuck(reactor, true);
-        survey->long_stuck[survey->stuck_count] = in_step_ns >= LONG_NS;
-        survey->stuck[survey->stuck_count++] = reactor;
-    } else if (look->waiting && in_batch_ns >= LOOK_NS) {
-        survey->long_slow[survey->slow_count] = in_batch_ns >= BATCH_NS;
-        survey->slow[survey->slow_count++] = reactor;
-    } else if (sight->rested_ns != 0 && look->open) {
+    }
+    switch (pace) {
+    case AT_PACE_RESTED:
+        survey->rested[survey->rested_count++] = reactor;
         survey->idle[survey->idle_count++] = reactor;
-        if (now_ns - sight->rested_ns >= LOOK_NS) {
-            survey->rested[survey->rested_count++] = reactor;
-        }
+        break;
+    case AT_PACE_IDLE:
+        survey->idle[survey->idle_count++] = reactor;
+        break;
+    case AT_PACE_WORKS:
+        break;
+    default:
+        survey->burdened[survey->burdened_count++] = (at_burdened){reactor, pace};
+        break;
     }
 }
 
@@ -207,11 +190,10 @@ static void look_at(at_service *service, int place, int64_t now_ns, int alerts,
     at_reactor_look look;
     at_reactor_observe(reactor, &look);
     bool moved_on = look.batches != sight->batches;
-    take_in(sight, &look, now_ns);
+    at_pace pace = at_sight_take_in(sight, &look, now_ns);
     at_reactor_see(reactor, look.waiting && !moved_on, look.busy && !moved_on);
-    note_watched(survey, reactor, look.busy && now_ns - sight->step_ns >= LOOK_NS,
-                 alerts);
-    note_state(survey, reactor, sight, &look, now_ns);
+    note_watched(survey, reactor, at_sight_is_in_step(sight, &look, now_ns), alerts);
+    note_pace(survey, reactor, pace);
     survey->active = survey->active || moved_on || look.waiting || look.busy;
     survey->open_count += look.open;
     int64_t most_ns = service->limits.queue_delay_ns;
@@ -224,7 +206,7 @@ bool at_service_balance(at_service *service, at_newcomer **spare, int *spare_cou
                         int alerts, int *look_ms)
 {
     at_survey survey;
-    survey.rested_count = survey.idle_count = survey.slow_count = survey.stuck_count =
+    survey.rested_count = survey.idle_count = survey.burdened_count =
         survey.unseen_count = survey.late_count = survey.open_count = survey.turn = 0;
     survey.active = false;
     (void)pthread_mutex_lock(&service->mutex);

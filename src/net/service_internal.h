@@ -12,18 +12,9 @@
 #include "net/counters.h"
 #include "net/reactor.h"
 #include "net/service.h"
+#include "net/sight.h"
 #include "net/static.h"
 #include "net/tls.h"
-
-/* What the balancer remembers of a reactor from look to look. */
-typedef struct at_sight {
-    uint64_t batches; /* begun, at the last look */
-    unsigned undone;  /* events of the batch not begun, likewise */
-    int64_t batch_ns; /* when the present number of batches was first seen */
-    int64_t step_ns;  /* when it was first seen at its present step */
-    int64_t
-        rested_ns; /* since when it has had nothing to do; 0: it had at the last look */
-} at_sight;
 
 struct at_service {
     at_shared shared;
