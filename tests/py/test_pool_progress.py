@@ -30,6 +30,20 @@ def test_progress(bar, endless, capsys, monkeypatch):
         assert ("5it" if bar and endless else "5" if endless else "5/5") in told.err
 
 
+@pytest.mark.parametrize("bar", ["rich", "tqdm", None])
+def test_without_standard_error_there_is_no_bar(bar, monkeypatch):
+    for name, module in BARS.items():
+        if name == bar:
+            pytest.importorskip(module)
+        else:
+            monkeypatch.setitem(sys.modules, module, None)
+    with atoll.Pool(1, model="threads") as pool:
+        monkeypatch.setattr(sys, "stderr", None)
+        assert list(pool.map(abs, range(5), progress=True)) == list(range(5))
+        results = pool.imap_unordered(abs, range(5), progress=True, chunksize=1)
+        assert sorted(results) == list(range(5))
+
+
 def test_a_count_tells_how_far_it_came(capsys, monkeypatch):
     for module in itertools.chain(*BARS.values()):
         monkeypatch.setitem(sys.modules, module, None)

@@ -358,7 +358,8 @@ class Pool(Executor):
             chunksize: How many calls go in one task; by default as many as take about
                 5 ms, as measured.
             buffersize: How many calls may be ahead of the result that is asked for.
-            progress: Show a progress bar on standard error: of rich or tqdm.
+            progress: Show a progress bar on standard error, if there is one: of rich or
+                tqdm.
         """
         return self._map(True, fn, iterables, timeout, chunksize, buffersize, progress)
 

@@ -18,7 +18,9 @@ _SECONDS_BETWEEN = 0.1
 def with_progress(
     results: Iterator[Any], iterables: tuple[Iterable[Any], ...]
 ) -> Iterator[Any]:
-    """`results`, of a map over `iterables`, with a progress bar."""
+    """`results`, of a map over `iterables`, with a progress bar if it can be seen."""
+    if sys.stderr is None:  # of a daemon, or under pythonw
+        return results
     lengths = [len(each) for each in iterables if isinstance(each, Sized)]
     total = min(lengths) if lengths else None
     for bar in (_of_rich, _of_tqdm):
