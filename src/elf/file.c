@@ -400,3 +400,16 @@ void at_elf_file_close(at_elf_file *file)
     at_free(file->path);
     at_free(file);
 }
+
+bool at_elf_file_is_relro(const at_elf_file *file, uint64_t page)
+{
+    for (size_t i = 0; i < file->segment_count; i++) {
+        const Elf64_Phdr *segment = &file->segments[i];
+        if (segment->p_type == PT_GNU_RELRO &&
+            page + file->page_bytes > segment->p_vaddr &&
+            page + file->page_bytes <= segment->p_vaddr + segment->p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}

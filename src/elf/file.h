@@ -95,6 +95,11 @@ int at_elf_file_parse(const void *data, size_t size_bytes, const char *path,
 /* NULL is allowed. */
 void at_elf_file_close(at_elf_file *file);
 
+/* Does the loader make the page at `page` (a link-time address, of a whole page)
+ * read-only when it has relocated it? Where RELRO ends within a page, that page holds
+ * writable data behind it, and the loader leaves it writable. ctx: any */
+bool at_elf_file_is_relro(const at_elf_file *file, uint64_t page);
+
 /* Is this the start of a 64-bit ELF library for this machine? What the loader asks of a
  * candidate in a search folder before it goes on to the next. */
 bool at_elf_header_fits(const Elf64_Ehdr *header);

@@ -45,21 +45,6 @@ static bool is_writable_segment(const Elf64_Phdr *segment)
     return segment->p_type == PT_LOAD && (segment->p_flags & PF_W) != 0;
 }
 
-/* The loader made these pages read-only when it had relocated them. */
-static bool is_relro(const at_elf_file *file, uint64_t address)
-{
-    for (size_t i = 0; i < file->segment_count; i++) {
-        const Elf64_Phdr *segment = &file->segments[i];
-        if (segment->p_type == PT_GNU_RELRO &&
-            address >= page_down(segment->p_vaddr, file->page_bytes) &&
-            address <
-                page_down(segment->p_vaddr + segment->p_memsz, file->page_bytes)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Is the page in memory what the file has? A page that reaches beyond the end of the
  * file is not compared. */
 static bool is_unchanged(const at_elf_file *file, uintptr_t base, const span *s,
@@ -161,10 +146,10 @@ static int share_writable(sharing *s, const Elf64_Phdr *segment)
     const uint64_t page = file->page_bytes;
     const span pages = span_of(file, segment);
     for (uint64_t address = pages.start; address < pages.file_end;) {
-        const bool relro = is_relro(file, address);
+        const bool relro = at_elf_file_is_relro(file, address);
         uint64_t end = address;
         while (end < pages.file_end && is_unchanged(file, s->base, &pages, end) &&
-               is_relro(file, end) == relro) {
+               at_elf_file_is_relro(file, end) == relro) {
             end += page;
         }
         if (end - address >= SHORTEST_RUN_PAGES * page) {

@@ -12,24 +12,11 @@
 #include "elf/machine.h"
 #include "sys/map.h"
 
-static bool is_read_only(const at_elf_file *file, uint64_t page)
-{
-    for (size_t i = 0; i < file->segment_count; i++) {
-        const Elf64_Phdr *segment = &file->segments[i];
-        if (segment->p_type == PT_GNU_RELRO &&
-            page + at_page_bytes() > segment->p_vaddr &&
-            page < segment->p_vaddr + segment->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int write_word(const at_elf_file *file, uintptr_t base, uint64_t place,
                       void *function)
 {
     const uint64_t page = place & ~(uint64_t)(at_page_bytes() - 1);
-    const bool read_only = is_read_only(file, page);
+    const bool read_only = at_elf_file_is_relro(file, page);
     if (read_only) {
         int result = at_map_protect((void *)(base + page), at_page_bytes(),
                                     AT_MAP_READ | AT_MAP_WRITE);

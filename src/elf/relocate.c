@@ -177,22 +177,6 @@ typedef struct lifted_page {
     uintptr_t address; /* 0 for none */
 } lifted_page;
 
-static bool is_relro(const at_image *image, uintptr_t page)
-{
-    const at_elf_file *file = image->library->file;
-    for (size_t i = 0; i < file->segment_count; i++) {
-        const Elf64_Phdr *segment = &file->segments[i];
-        if (segment->p_type != PT_GNU_RELRO) {
-            continue;
-        }
-        const uintptr_t start = image->base + segment->p_vaddr;
-        if (page + file->page_bytes > start && page < start + segment->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int put_down(lifted_page *lifted)
 {
     const uintptr_t address = lifted->address;
@@ -203,28 +187,12 @@ static int put_down(lifted_page *lifted)
                                 lifted->image->library->file->page_bytes, AT_MAP_READ);
 }
 
-/* The last page of RELRO may hold writable data behind it: the loader leaves such a
- * page writable, and so must we. */
-static bool ends_in_page(const at_image *image, uintptr_t page)
-{
-    const at_elf_file *file = image->library->file;
-    for (size_t i = 0; i < file->segment_count; i++) {
-        const Elf64_Phdr *segment = &file->segments[i];
-        const uintptr_t end = image->base + segment->p_vaddr + segment->p_memsz;
-        if (segment->p_type == PT_GNU_RELRO && end > page &&
-            end < page + file->page_bytes) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int lift(lifted_page *lifted, uintptr_t address)
 {
     const size_t page_bytes = lifted->image->library->file->page_bytes;
     const uintptr_t page = address / page_bytes * page_bytes;
-    if (page == lifted->address || !is_relro(lifted->image, page) ||
-        ends_in_page(lifted->image, page)) {
+    if (page == lifted->address || !at_elf_file_is_relro(lifted->image->library->file,
+                                                         page - lifted->image->base)) {
         return 0;
     }
     int result = put_down(lifted);
