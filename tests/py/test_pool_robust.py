@@ -125,8 +125,8 @@ def test_a_pool_that_is_dropped_does_its_tasks_and_ends(model):
     gc.collect()
     assert gone() is None
     assert [future.result(DEADLINE) for future in futures] == list(range(100))
-    assert core._over.wait(DEADLINE)
-    core._collector.join(DEADLINE)
+    assert core._delivery.over.wait(DEADLINE)
+    core._delivery.thread.join(DEADLINE)
     ended = weakref.ref(core)
     del core, futures
     wait_until(lambda: gc.collect() >= 0 and ended() is None)

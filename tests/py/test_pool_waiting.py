@@ -217,10 +217,10 @@ def wait_but_raise(future, step):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", ["leads", "waits", "is told"])
 def test_an_exception_anywhere_in_the_wait_loses_no_result(model, way, monkeypatch):
-    from atoll._pool import executor
+    from atoll._pool import delivery
 
     if way == "waits":
-        monkeypatch.setattr(executor, "_LEAD_SECONDS", 0.0)
+        monkeypatch.setattr(delivery, "_LEAD_SECONDS", 0.0)
     told = []
     with atoll.Pool(1, model=model) as pool:
         pool.submit(abs, 1).result(DEADLINE)

@@ -48,12 +48,12 @@ def _end_all() -> None:
         for pool in pools:
             pool.shutdown(wait=False)
         for pool in pools:
-            pool._over.wait()
+            pool._delivery.over.wait()
     except KeyboardInterrupt:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True, interrupt=True)
         for pool in pools:
-            pool._over.wait(_LAST_SECONDS)
+            pool._delivery.over.wait(_LAST_SECONDS)
 
 
 def _leave_all() -> None:

@@ -5,12 +5,11 @@ import itertools
 import os
 import sys
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
-from concurrent.futures._base import FINISHED, LOGGER, PENDING
+from concurrent.futures._base import FINISHED, PENDING
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from atoll import _atoll
@@ -18,19 +17,18 @@ from atoll._errors import ClosedError, Full, NotShareableError
 from atoll._pool import ending
 from atoll._pool import worker as _worker
 from atoll._pool.crew import Crew
-from atoll._pool.future import PoolFuture, finish, tell
+from atoll._pool.delivery import Delivery
+from atoll._pool.future import PoolFuture
 from atoll._pool.limits import DEADLINE, TIMEOUT, Limits, late
 from atoll._pool.maps import Maps
 from atoll._pool.models import InterpreterModel, Model, ThreadModel
 from atoll._pool.processes import ProcessModel
 from atoll._pool.progress import with_progress
 from atoll._pool.results import (
-    NOTICE,
     BrokenPool,
     BrokenProcess,
     LostWorker,
     closed_error,
-    error_of,
 )
 from atoll._pool.stats import PoolStats, stats_of
 from atoll._pool.worker import Broadcast
@@ -51,7 +49,6 @@ MODELS: dict[str, type[Model]] = {
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_LEAD_SECONDS = 0.05
 _START = "initializer", "initargs", "broadcasts"
 
 _made = itertools.count(1)
@@ -152,14 +149,13 @@ class Pool(Executor):
         self._timeout = _atoll.seconds(timeout)
         self._initializer, self._initargs = initializer, initargs
         self._broadcasts: dict[str, Any] = {}
-        self._led: list[Any] = []  # what is left to do about results that waiters took
         self._lock = threading.Lock()
         self._maps = Maps(core)
         self._shut = False
         self._dropped = False  # nobody can submit any more: see _Core
         self._foreign = False  # it was made by the process that this one is a fork of
         self._broken: BaseException | None = None
-        self._over = threading.Event()
+        self._delivery = Delivery(core)
         self._limits = Limits(core, _atoll.seconds(replace_stuck))
         self._in_place = self._model_name == "threads"
         if self._in_place:
@@ -181,10 +177,7 @@ class Pool(Executor):
             from atoll import top
 
             top.listen_if_asked()
-        self._collector = threading.Thread(
-            target=core._collect, name=f"{name}-results", daemon=True
-        )
-        self._collector.start()
+        self._delivery.thread.start()
         weakref.finalize(self, core._let_go).atexit = False
 
     # ---- what it is ------------------------------------------------------------------
@@ -260,7 +253,7 @@ class Pool(Executor):
             raise self._closed_error()
         if timeout == 0 or deadline == 0:
             future: PoolFuture[Any] = self._desk.future(fn)
-            self._drop(future._task_id, late())
+            self._delivery.drop(future._task_id, late())
             return future
         if self._max_queued is not None and worker < 0:
             self._wait_for_room()
@@ -430,13 +423,6 @@ class Pool(Executor):
 
     # ---- ends before the end ---------------------------------------------------------
 
-    def _drop(self, task_id: int, exception: BaseException) -> None:
-        """The task ends with `exception`; it is on no queue and no worker any more."""
-        future = self._futures.pop(task_id, None)
-        self._model.forget(task_id)
-        if future is not None:
-            self._fail(future, exception)
-
     def stuck(self) -> list[int]:
         """The workers that were told to end their task and have not: they are in C."""
         return self._limits.stuck()
@@ -475,117 +461,7 @@ class Pool(Executor):
             if self._scheduler.running(task_id) < 0:
                 self._futures.pop(task_id, None)
                 self._model.forget(task_id)
-                self._fail(future, BrokenPool.because(error))
-
-    # ---- results ---------------------------------------------------------------------
-
-    def _collect(self) -> None:
-        try:
-            while self._crew.alive or self._futures or self._led:
-                wait = self._limits.wait_seconds()
-                self._guarded(self._collect_once, wait)
-                self._guarded(self._finish_led)
-                if self._dropped and not self._shut:
-                    # No map is under way: its results would hold the pool.
-                    self._guarded(self._close, False, False, False, True)
-                if wait is not None:
-                    self._guarded(self._limits.expire)
-        finally:
-            self._over.set()
-            self._finish_led()  # pairs with the look at _over of who led
-            ending.forget(self)
-
-    def _collect_once(self, wait: float | None) -> None:
-        for entry in self._desk.collect(wait):
-            self._guarded(self._finish, entry)
-
-    def _guarded(self, step: Callable[..., object], *arguments: Any) -> None:
-        """A step of the collector, who must not end by what it raises.
-
-        A warning may be an error here, as under pytest.
-        """
-        try:
-            step(*arguments)
-        except BaseException:
-            LOGGER.exception("in the thread that hands out results of %r", self)
-
-    def _finish_led(self) -> None:
-        while self._led:
-            try:
-                self._finish(self._led.pop(0))
-            except IndexError:
-                return  # another thread had it too
-
-    def _finish(self, entry: Any) -> None:
-        """See to what the desk has left of a result."""
-        if isinstance(entry, PoolFuture):
-            tell(entry)
-            return
-        if len(entry) == 2:
-            future, error = entry
-            task_id = future._task_id
-        else:
-            task_id, outcome, worker, value = entry
-            if outcome == NOTICE:
-                self._crew.noticed(worker, value)
-                return
-            future = self._futures.get(task_id)
-            interrupted = future is not None and future._interrupt
-            error = error_of(outcome, value, interrupted)
-        if future is not None:
-            self._fail(future, error)
-            self._futures.pop(task_id, None)
-        self._model.forget(task_id)
-
-    def _fail(self, future: PoolFuture[Any], exception: BaseException) -> None:
-        finish(future, exception)
-        self._scheduler.lead_release(future._task_id)
-
-    def _lead(self, future: PoolFuture[Any], timeout: float | None) -> float | None:
-        """Wait for a result past the collector, but not for long; the time left.
-
-        The wait is one in C that a signal handler interrupts only when it comes while
-        the thread sleeps, so a longer one is `PoolFuture.result`'s.
-
-        A handler may raise between any two steps here, so a result is the future's by
-        the call in C that takes it. What that leaves to do, errors and telling others,
-        is in `_led` then, for the collector.
-        """
-        began = time.monotonic()
-        until = began + _LEAD_SECONDS
-        if timeout is not None:
-            until = min(until, began + timeout)
-        try:
-            while future._state == PENDING:
-                wait = max(0.0, until - time.monotonic())
-                taken = self._desk.lead(future, wait, self._led)
-                if self._led:
-                    self._scheduler.nudge()
-                if isinstance(taken, BaseException):
-                    self._tell_apart(future, taken, timeout)
-                    break
-                if taken is None or wait == 0.0:
-                    break
-        finally:
-            if self._led or self._shut:
-                self._scheduler.nudge()  # this may have been the last one
-            if self._over.is_set():
-                self._finish_led()
-        if timeout is None:
-            return None
-        return max(0.0, began + timeout - time.monotonic())
-
-    @staticmethod
-    def _tell_apart(
-        future: PoolFuture[Any], raised: BaseException, timeout: float | None
-    ) -> None:
-        """Raise what came as the value was made, unless it is the task's own error.
-
-        A signal handler may have raised it. The collector makes the value again.
-        """
-        future._park(timeout)
-        if type(future._exception) is not type(raised):
-            raise raised
+                self._delivery.fail(future, BrokenPool.because(error))
 
     # ---- start and end ---------------------------------------------------------------
 
@@ -635,7 +511,7 @@ class Pool(Executor):
         self._limits.watch_interrupted()
         self._scheduler.nudge()
         if wait:
-            self._over.wait()
+            self._delivery.over.wait()
             ending.forget(self._model.pool)  # the core
 
     def __enter__(self) -> Self:

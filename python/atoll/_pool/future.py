@@ -110,13 +110,13 @@ class PoolFuture(_atoll.PoolFutureBase, Future[_R]):
         timeout = _atoll.seconds(timeout)
         # Where nobody else is told of it, the result comes straight to this thread.
         if self._state == PENDING and self._made is None:
-            timeout = self._pool._lead(self, timeout)
+            timeout = self._pool._delivery.lead(self, timeout)
         if self._state == PENDING:
             self._park(timeout)
 
     def _park(self, timeout: float | None) -> None:
         """Wait until another thread has finished it, or that long."""
-        if threading.current_thread() is self._pool._collector:
+        if threading.current_thread() is self._pool._delivery.thread:
             raise RuntimeError(
                 "a callback cannot wait for a future of its pool: it runs on the thread"
                 " that hands out the results"

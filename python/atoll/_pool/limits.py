@@ -94,9 +94,9 @@ class Limits:
                         heapq.heappush(self._alarms, entry)
                     continue
             if self._scheduler.cancel(task_id):
-                self._pool._drop(task_id, late())
+                self._pool._delivery.drop(task_id, late())
                 continue
-            self._pool._fail(future, late())
+            self._pool._delivery.fail(future, late())
             self.interrupt(future)
 
     # ---- cancelling ------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Limits:
         """As `PoolFuture.cancel`."""
         task_id = future._task_id
         if self._scheduler.cancel(task_id):
-            self._pool._drop(task_id, Cancelled())
+            self._pool._delivery.drop(task_id, Cancelled())
             return True
         return running and self.interrupt(future)
 
@@ -128,7 +128,7 @@ class Limits:
                 future._interrupt_sent = True
                 self._pool._model.interrupt(worker)
         if cancelled:
-            self._pool._drop(task_id, Cancelled())
+            self._pool._delivery.drop(task_id, Cancelled())
         elif self._replace_stuck is not None:
             self.alarm(task_id, STUCK, self._replace_stuck)
         elif self._pool._shut:
@@ -167,7 +167,7 @@ class Limits:
             f"worker {worker} of {pool._name} runs a task that does not end; it is "
             "left running"
         )
-        pool._drop(task_id, LostWorker(text))
+        pool._delivery.drop(task_id, LostWorker(text))
         pool._crew.leave(worker)
         warnings.warn(text, RuntimeWarning, stacklevel=4)
         return True
