@@ -482,6 +482,7 @@ def _close(interpreter_id: int, timeout: float | None) -> tuple[str, str]:
 
 
 _prepared = False
+_preparing = threading.RLock()  # a signal handler may make an interpreter, too
 
 
 def _prepare_process() -> None:
@@ -489,16 +490,19 @@ def _prepare_process() -> None:
     global _prepared
     if _prepared or _atoll.interpreter_here() != 0:
         return
-    _prepared = True
-    # On 3.13 the tuples of datetime's static types belong to the interpreter that
-    # imports it first: two that do so at once corrupt each other's heap.
-    if "datetime" not in _atoll.left_out():
-        import datetime  # noqa: F401
+    with _preparing:  # whoever comes second waits until it is so
+        if _prepared:
+            return
+        # On 3.13 the tuples of datetime's static types belong to the interpreter that
+        # imports it first: two that do so at once corrupt each other's heap.
+        if "datetime" not in _atoll.left_out():
+            import datetime  # noqa: F401
 
-    _atoll.heap_install()
-    _fork.install()
-    _frames.install()
-    atexit.register(_exit_process)
+        _atoll.heap_install()
+        _fork.install()
+        _frames.install()
+        atexit.register(_exit_process)
+        _prepared = True
 
 
 # What CPython waits for at the exit of main, as long as it takes.

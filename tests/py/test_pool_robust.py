@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from concurrent.futures import wait
@@ -10,7 +11,9 @@ from concurrent.futures import wait
 import pytest
 
 import atoll
+from atoll import _interpreter
 from atoll._pool import worker_process
+from atoll._pool.models import InterpreterModel
 
 DEADLINE = 60
 MODELS = ["interpreters", "threads", "processes"]
@@ -139,3 +142,57 @@ def test_futures_and_maps_keep_what_they_need():
     gc.collect()
     assert not wait([future], DEADLINE).not_done
     assert list(results) == list(range(500))
+
+
+def test_interpreters_start_together(monkeypatch):
+    """Each start waits until all have begun."""
+    start, begun = InterpreterModel.start, threading.Barrier(3)
+
+    def start_together(self, worker, turn):
+        begun.wait(DEADLINE)
+        start(self, worker, turn)
+
+    monkeypatch.setattr(InterpreterModel, "start", start_together)
+    with atoll.Pool(3, model="interpreters") as pool:
+        assert list(pool.map(abs, range(-9, 0))) == list(range(9, 0, -1))
+
+
+def test_no_worker_is_left_of_a_pool_that_cannot_start(monkeypatch):
+    start, name = InterpreterModel.start, "pool that cannot start"
+
+    def start_some(self, worker, turn):
+        if worker == 1:
+            raise MemoryError("no third of that size")
+        start(self, worker, turn)
+
+    monkeypatch.setattr(InterpreterModel, "start", start_some)
+    with pytest.raises(MemoryError, match="no third"):
+        atoll.Pool(3, model="interpreters", name=name)
+    assert not [i for i in atoll.list_interpreters() if name in (i.name or "")]
+
+
+def test_the_second_interpreter_waits_until_the_process_is_prepared(monkeypatch):
+    prepared, go, told = threading.Event(), threading.Event(), []
+
+    def prepare():
+        prepared.set()
+        assert go.wait(DEADLINE)
+        told.append("prepared")
+
+    def begin():
+        _interpreter._prepare_process()
+        told.append("begun")
+
+    monkeypatch.setattr(_interpreter, "_prepared", False)
+    monkeypatch.setattr(_interpreter._fork, "install", lambda: None)
+    monkeypatch.setattr(_interpreter._frames, "install", prepare)
+    monkeypatch.setattr(_interpreter.atexit, "register", lambda function: function)
+    both = [threading.Thread(target=begin) for _ in range(2)]
+    both[0].start()
+    assert prepared.wait(DEADLINE)
+    both[1].start()
+    both[1].join(0.2)  # it does not come back yet, however long that is
+    go.set()
+    for each in both:
+        each.join(DEADLINE)
+    assert told == ["prepared", "begun", "begun"]

@@ -26,12 +26,48 @@ class Crew:
         self._pool = pool
         self._model = model
         self._turns: collections.Counter[int] = collections.Counter()
+        self._care_name = f"{pool._name}-care"
         self.alive: set[int] = set()
         self.restarts = 0
         self.restarts_of: collections.Counter[int] = collections.Counter()
+        if model.start_takes_long:
+            self._start_together(workers)
+            return
         for worker in range(workers):
-            self._start(worker)
-            self.alive.add(worker)
+            self._begin(worker)
+
+    def _start_together(self, workers: int) -> None:
+        """Start each on a thread of its own; one here.
+
+        Raises:
+            BaseException: What one of them raised; the others have ended then.
+        """
+        failures: list[BaseException] = []
+
+        def begin(worker: int) -> None:
+            try:
+                self._begin(worker)
+            except BaseException as error:
+                failures.append(error)
+
+        helpers = [
+            threading.Thread(target=begin, args=(worker,), name=self._care_name)
+            for worker in range(1, workers)
+        ]
+        for helper in helpers:
+            helper.start()
+        begin(0)
+        for helper in helpers:
+            helper.join()
+        if failures:
+            self._pool._scheduler.close()
+            for worker in self.alive:
+                self._model.ended(worker)
+            raise failures[0]
+
+    def _begin(self, worker: int) -> None:
+        self._start(worker)
+        self.alive.add(worker)
 
     def _start(self, worker: int) -> None:
         self._turns[worker] += 1
@@ -56,7 +92,7 @@ class Crew:
         threading.Thread(
             target=self._renew,
             args=(worker, end),
-            name=f"{self._pool._name}-care",
+            name=self._care_name,
             daemon=True,
         ).start()
 

@@ -23,6 +23,7 @@ class Model:
 
     name: str
     can_kill = False  # `kill` ends a worker from outside
+    start_takes_long = False  # `start` comes back when there is a worker
     submit_is_plain = False  # `submit` does no more than the desk's
     # (value, exception or None) by task, where results are objects already when the
     # scheduler hears of them.
@@ -71,6 +72,7 @@ class InterpreterModel(Model):
     """Interpreters of this process, each with its own GIL."""
 
     name = "interpreters"
+    start_takes_long = True
     submit_is_plain = True
 
     def __init__(self, pool: "Pool") -> None:
