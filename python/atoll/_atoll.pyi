@@ -853,13 +853,14 @@ class Barrier(_Sync):
     def __new__(
         cls,
         parties: int,
-        action: None = None,
+        action: Callable[[], object] | None = None,
         timeout: None = None,
         *,
         shared: bool = False,
         name: str | None = None,
     ) -> Self: ...
     def wait(self, timeout: float | None = None) -> int: ...
+    action: Callable[[], object] | None
     def abort(self) -> None: ...
     def reset(self) -> None: ...
     @property

@@ -79,6 +79,10 @@ static void sync_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     at_sync_object *self = (at_sync_object *)object;
+    if (PyType_IS_GC(type)) {
+        PyObject_GC_UnTrack(object);
+    }
+    Py_XDECREF(self->action);
     if (self->thing != NULL) {
         at_shared_unref(self->thing);
         at_shared_unref(&self->peer->shared);
@@ -337,7 +341,8 @@ static int add(PyObject *module, const at_sync_type *described) AT_ATTACHED
     PyType_Spec spec = {
         .name = described->name,
         .basicsize = sizeof(at_sync_object),
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+        .flags = (unsigned)(Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                            described->flags),
         .slots = slots,
     };
     PyTypeObject *type = at_bind_add_type(module, &spec);

@@ -14,6 +14,7 @@
 typedef struct at_sync_object {
     PyObject_HEAD at_shared *thing; /* a reference; fixed after new, as the next */
     at_peer *peer;                  /* a reference */
+    PyObject *action;               /* a barrier's, or NULL */
 } at_sync_object;
 
 static inline void *at_sync_thing(PyObject *object)
@@ -31,6 +32,7 @@ typedef struct at_sync_type {
     const char *name;
     const char *doc;
     newfunc new;
+    unsigned long flags; /* of the type, beside those of all */
     PyMethodDef *methods;
     PyGetSetDef *attributes;  /* or NULL */
     const PyType_Slot *slots; /* more of them, up to {0, NULL}; or NULL */

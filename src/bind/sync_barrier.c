@@ -6,6 +6,16 @@
 #include "chan/sync.h"
 #include "interp/attach.h"
 
+static int check_action(PyObject *action) AT_ATTACHED
+{
+    if (action != Py_None && !PyCallable_Check(action)) {
+        PyErr_Format(PyExc_TypeError, "action must be callable or None, not %.100s",
+                     Py_TYPE(action)->tp_name);
+        return -1;
+    }
+    return 0;
+}
+
 AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *arguments,
                                           PyObject *keywords)
 {
@@ -18,12 +28,7 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
                                      &parties, &action, &timeout, &shared, &name)) {
         return NULL;
     }
-    /* Both would be of this handle alone, and a round may end through another. */
-    if (action != Py_None) {
-        PyErr_SetString(PyExc_TypeError,
-                        "action: the party that ends a round may be in another "
-                        "interpreter or process, where it is not; instead, everyone: "
-                        "if barrier.wait() == 0: action() and then barrier.wait()");
+    if (check_action(action) < 0) {
         return NULL;
     }
     if (timeout != Py_None) {
@@ -44,7 +49,28 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
         return NULL;
     }
     int result = at_barrier_new((unsigned)parties, &origin, &barrier, &fault);
-    return at_sync_wrap_new(type, result, barrier, &fault, claim);
+    PyObject *self = at_sync_wrap_new(type, result, barrier, &fault, claim);
+    if (self != NULL && action != Py_None) {
+        ((at_sync_object *)self)->action = Py_NewRef(action);
+    }
+    return self;
+}
+
+/* Call the action, which all wait for. 0, or -1 with an exception set. */
+static int act(PyObject *object, PyObject *action,
+               const at_arrival *arrival) AT_ATTACHED
+{
+    PyObject *nothing = PyObject_CallNoArgs(action);
+    Py_XDECREF(nothing);
+    int result = at_barrier_acted(at_sync_thing(object), arrival, nothing != NULL);
+    if (nothing == NULL) {
+        return -1;
+    }
+    if (result < 0) {
+        (void)at_bind_wait_failed(result);
+        return -1;
+    }
+    return 0;
 }
 
 AT_UNCHECKED static PyObject *barrier_wait(PyObject *object, PyObject *const *arguments,
@@ -55,13 +81,20 @@ AT_UNCHECKED static PyObject *barrier_wait(PyObject *object, PyObject *const *ar
                               &patience.deadline_ns) < 0) {
         return NULL;
     }
-    at_arrival arrival = {0};
+    PyObject *action = Py_XNewRef(((at_sync_object *)object)->action);
+    at_arrival arrival = {.has_action = action != NULL};
     int result;
     do {
         PyThreadState *state = at_detach();
         result = at_barrier_wait(at_sync_thing(object), &arrival, &patience);
         at_attach(state);
     } while (at_bind_wait_again(&result));
+    if (result == 0 && arrival.acts) {
+        result = act(object, action, &arrival);
+        Py_DECREF(action);
+        return result == 0 ? PyLong_FromUnsignedLong(arrival.place) : NULL;
+    }
+    Py_XDECREF(action);
     if (result > 0) { /* a signal's handler raised: this party will not come */
         at_barrier_abort(at_sync_thing(object));
     }
@@ -96,6 +129,47 @@ AT_UNCHECKED static PyObject *barrier_broken(PyObject *object, void *unused)
     return PyBool_FromLong(at_barrier_is_broken(at_sync_thing(object)));
 }
 
+AT_UNCHECKED static PyObject *barrier_action(PyObject *object, void *unused)
+{
+    PyObject *action = ((at_sync_object *)object)->action;
+    return Py_NewRef(action != NULL ? action : Py_None);
+}
+
+AT_UNCHECKED static int barrier_set_action(PyObject *object, PyObject *action,
+                                           void *unused)
+{
+    if (action == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "action cannot be deleted: set None");
+        return -1;
+    }
+    if (check_action(action) < 0) {
+        return -1;
+    }
+    at_sync_object *self = (at_sync_object *)object;
+    Py_XSETREF(self->action, action != Py_None ? Py_NewRef(action) : NULL);
+    return 0;
+}
+
+/* An action may well refer to its barrier. */
+static int barrier_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((at_sync_object *)object)->action);
+    return 0;
+}
+
+static int barrier_clear(PyObject *object)
+{
+    Py_CLEAR(((at_sync_object *)object)->action);
+    return 0;
+}
+
+static const PyType_Slot barrier_slots[] = {
+    {Py_tp_traverse, (void *)barrier_traverse},
+    {Py_tp_clear, (void *)barrier_clear},
+    {0, NULL},
+};
+
 static PyMethodDef barrier_methods[] = {
     {"wait", (PyCFunction)(void (*)(void))barrier_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, timeout=None)\n"
@@ -128,19 +202,37 @@ static PyGetSetDef barrier_attributes[] = {
     {"parties", barrier_parties, NULL, "How many must come.", NULL},
     {"n_waiting", barrier_n_waiting, NULL, "How many wait now.", NULL},
     {"broken", barrier_broken, NULL, "Whether it is broken.", NULL},
+    {"action", barrier_action, barrier_set_action,
+     "What a party that waits with this object calls when all have come, or None.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 const at_sync_type at_sync_barrier = {
     .name = "atoll.Barrier",
-    .doc = "Barrier(parties, action=None, timeout=None, *, shared=False, name=None)\n"
-           "--\n"
-           "\n"
-           "threading.Barrier between threads and interpreters, and with shared=True\n"
-           "or a name between processes. A party that dies does not come: use a\n"
-           "timeout of wait() where that can happen. An action and a timeout for all\n"
-           "can only be None here: a party elsewhere would not have them.",
+    .doc =
+        "Barrier(parties, action=None, timeout=None, *, shared=False, name=None)\n"
+        "--\n"
+        "\n"
+        "threading.Barrier between threads and interpreters, and with shared=True\n"
+        "or a name between processes. A party that dies does not come: use a\n"
+        "timeout of wait() where that can happen.\n"
+        "\n"
+        "Args:\n"
+        "    parties: How many must come, 1 to 65,535.\n"
+        "    action: Called when all have come and before any leaves, by the last or\n"
+        "        by one that waits. It stays with this object and is not sent with\n"
+        "        it: one of the parties of a round must wait with an object that\n"
+        "        has it (the attribute action can be set on any). What it raises is\n"
+        "        raised there, and breaks the barrier for the others, whose timeouts\n"
+        "        run meanwhile.\n"
+        "    timeout: Only None: the other parties would not have it; give it to each\n"
+        "        wait().\n"
+        "    shared: Processes can have it too.\n"
+        "    name: By which other processes find it; it is shared then.",
     .new = barrier_new,
+    .flags = Py_TPFLAGS_HAVE_GC,
+    .slots = barrier_slots,
     .methods = barrier_methods,
     .attributes = barrier_attributes,
     .handle = {&at_barrier_kind, at_sync_thing_of, at_sync_wrap, true},

@@ -324,7 +324,8 @@ int at_broadcast_send(at_broadcast *broadcast, void *item, const at_patience *pa
     at_wait_link link = {.queue = &broadcast->hub->senders};
     int result = at_wait(&link, 1, attempt_send, &wanted, &broadcast->spin, patience);
     if (result == AT_ENOMEM) {
-        at_wait_notify(&broadcast->hub->senders, 1); /* of room that this did not take */
+        at_wait_notify(&broadcast->hub->senders,
+                       1); /* of room that this did not take */
     }
     return result;
 }

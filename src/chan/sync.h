@@ -72,8 +72,10 @@ enum { AT_BARRIER_MOST = 0xffff };
 int at_barrier_new(unsigned parties, const at_origin *origin, at_barrier **barrier,
                    at_fault *fault);
 
-/* One party's coming; zeros at first. */
+/* One party's coming; zeros at first, but for `has_action`. */
 typedef struct at_arrival {
+    bool has_action; /* something to do when all have come, before any leaves */
+    bool acts;       /* set: it is for this party to act, and to say so */
     bool arrived;
     unsigned round;
     unsigned place; /* 0 to parties - 1, another for each party of a round */
@@ -81,10 +83,17 @@ typedef struct at_arrival {
 
 /* Wait for the others. A wait that fails breaks the barrier for all, but for one that a
  * signal interrupted: the caller goes on with the same arrival, or aborts the barrier.
+ * In a round in which parties have an action, one of those has arrival->acts then: the
+ * others wait until it has called at_barrier_acted().
  * ctx:  detached
  * errs: AT_EBROKEN; those of at_sleep_on() but AT_ETIMEOUT, which is AT_EBROKEN too */
 int at_barrier_wait(at_barrier *barrier, at_arrival *arrival,
                     const at_patience *patience) AT_DETACHED;
+
+/* The action was done, `well` or not: the others leave, or the barrier is broken.
+ * ctx:  any
+ * errs: AT_EBROKEN, also where another broke it meanwhile */
+int at_barrier_acted(at_barrier *barrier, const at_arrival *arrival, bool well);
 
 /* Break it, or make it whole: those who wait get AT_EBROKEN. ctx: any */
 void at_barrier_abort(at_barrier *barrier);

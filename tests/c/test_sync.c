@@ -302,6 +302,8 @@ static void events(void)
     unref(all.event);
 }
 
+static atomic_uint actors;
+
 static void meet(void *data)
 {
     crowd *all = data;
@@ -316,6 +318,51 @@ static void meet(void *data)
         arrival = (at_arrival){0};
         CHECK(at_barrier_wait(all->barrier, &arrival, &patience) == 0);
     }
+}
+
+/* Two of the parties have an action: each round one of them acts, alone. */
+static void meet_and_act(void *data)
+{
+    crowd *all = data;
+    at_patience patience = forever();
+    bool has_action = atomic_fetch_add(&actors, 1) % 2 == 0;
+    for (long i = 0; i < ROUNDS / 10; i++) {
+        at_arrival arrival = {.has_action = has_action};
+        CHECK(at_barrier_wait(all->barrier, &arrival, &patience) == 0);
+        CHECK(!arrival.acts || has_action);
+        if (arrival.acts) {
+            CHECK(all->counter == i);
+            all->counter++;
+            CHECK(at_barrier_acted(all->barrier, &arrival, true) == 0);
+        }
+        CHECK(all->counter == i + 1);
+        arrival = (at_arrival){0};
+        CHECK(at_barrier_wait(all->barrier, &arrival, &patience) == 0);
+        CHECK(!arrival.acts);
+    }
+}
+
+static void fail_to_act(void *data)
+{
+    crowd *all = data;
+    at_patience patience = forever();
+    at_arrival arrival = {.has_action = true};
+    int result = at_barrier_wait(all->barrier, &arrival, &patience);
+    CHECK(result == (arrival.acts ? 0 : AT_EBROKEN));
+    if (arrival.acts) {
+        CHECK(at_barrier_acted(all->barrier, &arrival, false) == AT_EBROKEN);
+    }
+}
+
+static void actions(void)
+{
+    crowd all = {0};
+    CHECK(at_barrier_new(THREADS, &origin, &all.barrier, NULL) == 0);
+    run(meet_and_act, &all);
+    CHECK(all.counter == ROUNDS / 10);
+    run(fail_to_act, &all);
+    CHECK(at_barrier_is_broken(all.barrier));
+    unref(all.barrier);
 }
 
 static void barriers(void)
@@ -394,6 +441,7 @@ static void all_of_it(void)
     RUN(semaphores);
     RUN(events);
     RUN(barriers);
+    RUN(actions);
     RUN(atomics);
 }
 

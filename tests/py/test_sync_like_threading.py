@@ -1,8 +1,11 @@
 """The locks of atoll against threading's: signatures, results and errors, one by one."""
 
+import gc
 import inspect
 import math
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -176,11 +179,120 @@ def test_repr_shows_the_state():
     assert repr(atoll.Semaphore()).startswith("<atoll.Semaphore at 0x")
 
 
-@pytest.mark.parametrize("argument", ["action", "timeout"])
-def test_barrier_says_what_to_do_instead(argument):
-    with pytest.raises(TypeError, match=f"^{argument}: .*wait\\("):
-        atoll.Barrier(2, **{argument: print})
+def test_barrier_says_what_to_do_instead():
+    with pytest.raises(TypeError, match=r"^timeout: .*wait\("):
+        atoll.Barrier(2, timeout=1.0)
+    with pytest.raises(TypeError, match=r"^action must be callable or None, not int"):
+        atoll.Barrier(2, 1)
     assert atoll.Barrier(1, None, None).wait() == 0
+
+
+@pytest.mark.parametrize("module", [threading, atoll])
+def test_barrier_action(module):
+    """Once a round, when all have come and before any has left."""
+    rounds, parties, ran, left = 20, 4, [], []
+
+    def action():
+        assert len(left) == len(ran) * parties
+        ran.append(threading.get_ident())
+
+    def party():
+        for number in range(1, rounds + 1):
+            barrier.wait(60)
+            assert len(ran) == number
+            left.append(1)
+            again.wait(60)
+
+    barrier, again = module.Barrier(parties, action), module.Barrier(parties)
+    threads = [threading.Thread(target=party) for _ in range(parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(ran) == rounds and len(left) == rounds * parties
+
+
+@pytest.mark.parametrize("module", [threading, atoll])
+def test_barrier_action_that_raises(module):
+    """It is raised where it is called, and the others get BrokenBarrierError."""
+
+    def action():
+        raise KeyError("mine")
+
+    def party():
+        try:
+            barrier.wait(60)
+        except Exception as error:
+            raised.append(type(error))
+
+    barrier, raised = module.Barrier(3, action), []
+    threads = [threading.Thread(target=party) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert raised.count(KeyError) == 1
+    assert sum(issubclass(each, threading.BrokenBarrierError) for each in raised) == 2
+    assert barrier.broken
+    barrier.reset()
+    assert not barrier.broken and barrier.n_waiting == 0
+
+
+def test_barrier_action_of_one_alone():
+    assert atoll.Barrier(1, lambda: None).wait() == 0
+    barrier = atoll.Barrier(1, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        barrier.wait()
+    assert barrier.broken
+
+
+def test_barrier_is_collected_with_its_action():
+    class Token:
+        pass
+
+    def make():
+        token, barrier = Token(), atoll.Barrier(2)
+        barrier.action = lambda: (barrier, token)
+        assert barrier.action() == (barrier, token)
+        return weakref.ref(token)
+
+    gone = make()
+    gc.collect()
+    assert gone() is None
+    barrier = atoll.Barrier(2, print)
+    assert barrier.action is print
+    barrier.action = None
+    assert barrier.action is None
+    with pytest.raises(TypeError):
+        barrier.action = 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_barrier_action_between_interpreters(late):
+    """By a party that waits with it, though the last to come may have none."""
+
+    def party(barrier, first, ready):
+        assert barrier.action is None
+        if first:
+            ready.set()
+            barrier.wait(60)
+            return "there"
+        ready.wait(60)
+        barrier.wait(60)
+        return "there"
+
+    ran = []
+    barrier, ready = atoll.Barrier(2), atoll.Event()
+    barrier.action = lambda: ran.append(threading.get_ident())
+    with atoll.Interpreter() as other, ThreadPoolExecutor(1) as executor:
+        answer = executor.submit(other.call, party, barrier, late, ready)
+        if late:  # main comes second, mostly
+            assert ready.wait(60)
+        else:
+            ready.set()
+        barrier.wait(60)
+        assert ran == [threading.get_ident()]
+        assert answer.result(60) == "there"
 
 
 def test_instead_of_an_action():
