@@ -4,12 +4,15 @@ import importlib.util
 import json
 import re
 import signal
+import socket
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import DEADLINE_S, Server, different, serving, wait_until
+from serving import COMMAND, DEADLINE_S, Server, different, serving, wait_until
 
 HELLO = """
 import os, threading
@@ -87,13 +90,43 @@ def test_missing_module_and_attribute(tmp_path: Path) -> None:
     assert "has no 'app'" in server.log
 
 
-def test_check_finds_a_crash(tmp_path: Path) -> None:
-    server = start(tmp_path, "import os\nos.abort()\n", "--check")
+@pytest.mark.parametrize(
+    ("source", "options", "told"),
+    [
+        ("import os\nos.abort()\n", (), r"died of SIGABRT"),
+        ("import os\nos._exit(3)\n", (), r"ended with exit code 3"),
+        ("import os\nos.abort()\n", ("--model", "processes"), r"died of SIGABRT"),
+        ("x = 1\n", (), r"has no 'app'"),
+        ("import nothing_of_that_name\n", (), r"ModuleNotFoundError"),
+        ("raise SystemExit(2)\n", (), r"SystemExit\(2\)"),
+        (HELLO, ("--ssl-certfile", "nowhere.pem"), r"nowhere\.pem"),
+    ],
+)
+def test_check_finds(
+    tmp_path: Path, source: str, options: tuple[str, ...], told: str
+) -> None:
+    server = start(tmp_path, source, "--check", *options)
     assert server.wait() == 1
-    assert "died of SIGABRT" in server.log
-    options = ("--check", "--loop", "asyncio")
-    with serving(tmp_path, HELLO, *options) as fine, fine.connect() as raw:
-        assert raw.get()[0] == 200
+    server.wait_for(told)
+
+
+@pytest.mark.parametrize("model", ["interpreters", "processes"])
+def test_check_only_checks(tmp_path: Path, model: str) -> None:
+    """As `nginx -t`: nothing is listened on, though the port is another's."""
+    (tmp_path / "main.py").write_text(HELLO)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-c", COMMAND, "serve", "main:app", "--check"]
+        done = subprocess.run(
+            [*command, "--port", port, "--model", model],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    what = {"interpreters": "1 interpreter", "processes": "1 process"}[model]
+    assert done.stdout == f"main:app can be served by {what}\n"
 
 
 def test_port_in_use(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from atoll import top
-from atoll._server.check import try_app
+from atoll._server.check import find_fault
 from atoll._server.checking import LEVEL_ALIASES, LEVELS
 from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
@@ -216,7 +216,7 @@ def _option(
 @_option(
     "--max-connections",
     "max_connections",
-    "Connections at a time, of all processes; 0: as files allow.",
+    "Connections, of all processes; 0: 90 % of the open files of each.",
     type=click.IntRange(0),
 )
 @_option(
@@ -260,7 +260,7 @@ def _option(
     "--check",
     "check",
     is_flag=True,
-    help="Try the import of APP in a child process first: a crash is then a message.",
+    help="Serve nothing: say whether APP would be served, and exit with 0 or 1.",
 )
 @click.option(
     "--in-main",
@@ -280,8 +280,11 @@ def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
         plan = make_plan(settings)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    if check and (crash := try_app(settings)) is not None:
-        raise click.ClickException(crash)
+    if check:
+        if (fault := find_fault(settings, plan)) is not None:
+            raise click.ClickException(fault)
+        click.echo(f"{settings.app} can be served by {plan.describe()}")
+        return
     faulthandler.enable()
     if in_main:
         plan = dataclasses.replace(plan, workers=1, place="main")
