@@ -11,15 +11,20 @@ import atoll
 BARS = {"rich": ["rich.progress"], "tqdm": ["tqdm", "tqdm.auto"]}
 
 
-@pytest.mark.parametrize("bar", ["rich", "tqdm", None])
-@pytest.mark.parametrize("endless", [False, True])
-def test_progress(bar, endless, capsys, monkeypatch):
+def only(bar, monkeypatch):
+    """As if of all bars this alone, or none, were installed."""
     for name, modules in BARS.items():
         for module in modules:
             if name == bar:
                 pytest.importorskip(module)
             else:
                 monkeypatch.setitem(sys.modules, module, None)
+
+
+@pytest.mark.parametrize("bar", ["rich", "tqdm", None])
+@pytest.mark.parametrize("endless", [False, True])
+def test_progress(bar, endless, capsys, monkeypatch):
+    only(bar, monkeypatch)
     items = (n for n in range(5)) if endless else range(5)
     with atoll.Pool(1, model="threads") as pool:
         assert list(pool.map(abs, items, progress=True)) == list(range(5))
@@ -32,11 +37,7 @@ def test_progress(bar, endless, capsys, monkeypatch):
 
 @pytest.mark.parametrize("bar", ["rich", "tqdm", None])
 def test_without_standard_error_there_is_no_bar(bar, monkeypatch):
-    for name, module in BARS.items():
-        if name == bar:
-            pytest.importorskip(module)
-        else:
-            monkeypatch.setitem(sys.modules, module, None)
+    only(bar, monkeypatch)
     with atoll.Pool(1, model="threads") as pool:
         monkeypatch.setattr(sys, "stderr", None)
         assert list(pool.map(abs, range(5), progress=True)) == list(range(5))
