@@ -70,6 +70,11 @@ int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
 {
     static const char *const names[] = {"function", "args", "kwargs"};
     PyObject *const objects[] = {function, args, kwargs};
+    /* Exactly, so that they arrive as such: the worker calls with what it gets. */
+    if (!PyTuple_CheckExact(args) || !PyDict_CheckExact(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "a call has a tuple and a dict of arguments");
+        return -1;
+    }
     return at_parcel_pack_many(objects, names, 3, payload);
 }
 
@@ -379,8 +384,11 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
 AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
 {
     int worker;
-    if (at_pool_worker_argument(self, argument, &worker) < 0 || worker < 0) {
+    if (at_pool_worker_argument(self, argument, &worker) < 0) {
         return NULL;
+    }
+    if (worker < 0) {
+        return PyErr_Format(PyExc_IndexError, "no such worker");
     }
     return PyLong_FromUnsignedLongLong(
         at_scheduler_current(at_pool_scheduler(self), (unsigned)worker));

@@ -152,7 +152,7 @@ _INSTEAD: dict[type, str] = {
     type(threading.Lock()): "an atoll.Lock can be",
     type(threading.RLock()): "an atoll.RLock can be",
     types.GeneratorType: "send its items, as a list or one by one through a Channel",
-    types.CoroutineType: "send the function that makes it",
+    types.CoroutineType: "send the function that makes it; asyncio.run() runs it there",
     types.AsyncGeneratorType: "send its items through a Channel",
     io.TextIOWrapper: "send its path",
     io.BufferedReader: "send its path",

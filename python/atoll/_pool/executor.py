@@ -16,6 +16,7 @@ from atoll import _atoll
 from atoll._errors import ClosedError, Full, NotShareableError
 from atoll._pool import ending
 from atoll._pool import worker as _worker
+from atoll._pool.checks import arguments_of, count_of, keywords_of
 from atoll._pool.crew import Crew
 from atoll._pool.delivery import Delivery
 from atoll._pool.future import PoolFuture
@@ -100,6 +101,7 @@ class Pool(Executor):
 
     Raises:
         ValueError: An argument makes no sense.
+        TypeError: One is of another type.
     """
 
     def __init__(
@@ -117,23 +119,17 @@ class Pool(Executor):
         replace_stuck: float | None = None,
         name: str = "atoll-pool",
     ) -> None:
-        if workers is None:
-            workers = os.process_cpu_count() or 1
-        for what, value in (
-            ("workers", workers),
-            ("max_tasks_per_worker", max_tasks_per_worker),
-            ("max_memory_per_worker", max_memory_per_worker),
-            ("max_queued", max_queued),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{what} must be at least 1")
+        workers = count_of("workers", workers) or os.process_cpu_count() or 1
+        limit = count_of("max_tasks_per_worker", max_tasks_per_worker)
+        max_memory = count_of("max_memory_per_worker", max_memory_per_worker)
+        max_queued = count_of("max_queued", max_queued)
         if when_full not in ("wait", "raise"):
             raise ValueError("when_full must be 'wait' or 'raise'")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be callable")
         core = _Core.of(self)
         self._model_name, self._reason = _chosen(model)
-        if max_memory_per_worker is not None and self._model_name == "threads":
+        if max_memory is not None and self._model_name == "threads":
             raise ValueError(
                 "max_memory_per_worker needs interpreters or processes: threads share "
                 "the memory of this process"
@@ -142,12 +138,13 @@ class Pool(Executor):
         self._number = next(_made)
         self._workers = workers
         self._name = name
-        self._limit = max_tasks_per_worker or 0
-        self._max_memory = max_memory_per_worker
+        self._limit = limit or 0
+        self._max_memory = max_memory
         self._max_queued = max_queued
         self._when_full = when_full
         self._timeout = _atoll.seconds(timeout)
-        self._initializer, self._initargs = initializer, initargs
+        self._initializer = initializer
+        self._initargs = arguments_of("initargs", initargs)
         self._broadcasts: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._maps = Maps(core)
@@ -328,7 +325,11 @@ class Pool(Executor):
         """
         timeout = self._timeout if timeout is None else _atoll.seconds(timeout)
         return self._submit(
-            fn, args, kwargs or {}, timeout, deadline=_atoll.seconds(deadline)
+            fn,
+            arguments_of("args", args),
+            keywords_of("kwargs", kwargs),
+            timeout,
+            _atoll.seconds(deadline),
         )
 
     # ---- maps ------------------------------------------------------------------------
@@ -447,6 +448,7 @@ class Pool(Executor):
         Raises:
             ValueError: The model is not ``"processes"``: nothing else can be ended from
                 outside.
+            IndexError: There is no such worker.
         """
         self._model.kill(worker)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll
 from atoll._errors import ClosedError, NotShareableError
+from atoll._pool.checks import count_of
 from atoll._pool.future import PoolFuture
 from atoll._pool.results import rebuilt
 from atoll._pool.worker import run_chunk
@@ -59,10 +60,8 @@ class Maps:
             ordered: Results come in the order of `items`.
             ends: `items` come to an end some time.
         """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be at least 1")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be at least 1")
+        chunksize = count_of("chunksize", chunksize)
+        buffersize = count_of("buffersize", buffersize)
         timeout = _atoll.seconds(timeout)
         if self._pool._shut:
             raise self._pool._closed_error()

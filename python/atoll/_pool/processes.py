@@ -265,6 +265,8 @@ class ProcessModel(Model):
 
     def kill(self, worker: int) -> None:
         """End the process at once; its task ends with `BrokenProcess`."""
+        if not 0 <= worker < self.pool._workers:
+            raise IndexError("no such worker")
         process = self._processes.get(worker)
         if process is not None:
             # The task may be on its way: then the process dies before it has it.
