@@ -11,8 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +76,8 @@ def find(label: str) -> int | None:
     The memory has no name in any file system: it is found through `/proc`, in the
     processes of the same user that have it open, and is gone with the last of them.
     """
+    from pathlib import Path  # as socket below: every interpreter imports this module
+
     wanted = f"/memfd:{label} (deleted)"
     for process in sorted(Path("/proc").iterdir(), key=lambda entry: entry.name):
         if not process.name.isdecimal():
@@ -116,6 +116,7 @@ def claim(prefix: str, name: str) -> socket.socket:
         PermissionError: Another user is making memory under this address.
     """
     import socket  # slow to import, and rarely needed
+    import zlib
 
     if len(os.fsencode(name)) > NAME_BYTES:
         raise ValueError(f"a name has at most {NAME_BYTES} bytes: {name!r}")

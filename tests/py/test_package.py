@@ -49,6 +49,22 @@ def test_the_command_reads_its_version_when_it_is_asked() -> None:
     assert said == (0, [atoll.__version__], "")
 
 
+HEAVY = """
+import sys
+heavy = {"asyncio", "dataclasses", "inspect", "logging", "pathlib", "socket", "zlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+def test_a_new_interpreter_has_imported_no_more_than_it_needs() -> None:
+    """Each of these would be memory and time of every interpreter there is."""
+    code = f"import atoll\nwith atoll.Interpreter() as i: i.exec({HEAVY!r})"
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=240
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 TYPES = ["Channel", "Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier"]
 
 
