@@ -272,7 +272,7 @@ static bool take_heads(void)
 void at_constants_share_here(void)
 {
     if (AT_FREE_THREADED) {
-        return; /* has interpreters only beside others' and interns all constants */
+        return; /* it interns all text, and its workers are threads */
     }
     bool ready = atomic_load_explicit(&constants.ready, memory_order_acquire);
     if ((!ready && !take_heads()) || PyCode_AddWatcher(code_changes) < 0) {

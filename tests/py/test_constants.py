@@ -8,7 +8,7 @@ from sins import run_child
 
 pytestmark = pytest.mark.skipif(
     hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled(),
-    reason="a free-threaded build shares nothing: it has no interpreters of its own",
+    reason="a free-threaded build interns all text, and shares no constants",
 )
 
 TEXT = "What a module says of itself, in several words."
