@@ -137,7 +137,10 @@ def test_options_of_other_servers_that_are_refused(
         ("--graceful-timeout 7", {"timeout_drain": 7.0}),
         ("--timeout-graceful-shutdown=7", {"timeout_drain": 7.0}),
         ("--limit-max-requests 9", {"max_requests": 9}),
+        ("--limit-max-requests-jitter 9", {"max_requests_jitter": 9}),
+        ("--http2-max-concurrent-streams 9", {"h2_streams": 9}),
         ("--http httptools --ws auto --use-colors", {}),
+        ("--no-sendfile --reuse-port --server-header --date-header", {}),
         ("--preload-app --workers 2", {"preload": True, "workers": 2}),
     ],
 )

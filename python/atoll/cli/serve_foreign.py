@@ -13,7 +13,9 @@ SAME = {
     "--h11-max-incomplete-event-size": "--limit-head",
     "--timeout-graceful-shutdown": "--timeout-drain",
     "--graceful-timeout": "--timeout-drain",
+    "--check-config": "--check",
     "--limit-max-requests": "--max-requests",
+    "--limit-max-requests-jitter": "--max-requests-jitter",
     "--limit-request-fields": "--limit-headers",
     "--keep-alive": "--timeout-keep-alive",
     "--blocking-threads": "--threads",
@@ -28,6 +30,10 @@ SAME = {
     "--keyfile": "--ssl-keyfile",
     "--ca-certs": "--ssl-ca-certs",
     "--cert-reqs": "--ssl-cert-reqs",
+    "--ciphers": "--ssl-ciphers",
+    "--http2-initial-window-size": "--h2-stream-window",
+    "--http2-max-concurrent-streams": "--h2-streams",
+    "--websocket-max-message-size": "--ws-max-size",
     "-w": "--workers",
 }
 
@@ -40,7 +46,26 @@ REFUSED = {
     "--daemon": "let systemd or a container run it",
     "-D": "let systemd or a container run it",
     "--user": "let systemd or a container set it",
+    "-u": "let systemd or a container set it",
     "--group": "let systemd or a container set it",
+    "-g": "let systemd or a container set it",
+    "--umask": "let systemd or a container set it",
+    "-m": "let systemd or a container set it",
+    "--pid": "systemd and containers know the process",
+    "-p": "write --port; systemd and containers know the process",
+    "-c": "use --config, of a TOML file",
+    "--env": "use --env-file",
+    "-e": "use --env-file",
+    "--error-logfile": "it logs to standard error",
+    "--log-file": "it logs to standard error",
+    "--statsd-host": "use --metrics-path",
+    "--proxy-allow-from": "use --forwarded-allow-ips",
+    "--timeout-worker-healthcheck": "use --stuck-after and --replace-stuck-after",
+    "--header": "let APP or the proxy in front send it",
+    "--no-server-header": "a Server header of APP takes its place",
+    "--no-date-header": "a Date header of APP takes its place",
+    "--reload-exclude": "use --reload-include",
+    "--version": "use atoll --version",
 }
 
 
@@ -94,7 +119,10 @@ READ: dict[str, Callable[[str], list[str]]] = {
 }
 
 #: Flags without a value that change nothing here.
-IDLE = frozenset({"--use-colors", "--no-use-colors"})
+IDLE = frozenset(
+    {"--use-colors", "--no-use-colors", "--server-header", "--date-header"}
+    | {"--no-sendfile", "--reuse-port", "--no-control-socket"}
+)
 
 
 def translate(arguments: Iterable[str], known: Iterable[str]) -> list[str]:
