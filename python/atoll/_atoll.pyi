@@ -376,9 +376,9 @@ class Broadcast:
 class SharedDict(MutableMapping[str | bytes | int, Any]):
     """A dict that the interpreters and threads of this process share.
 
-    Keys are str, bytes or int; any other is a TypeError, also for `in`. A value is
-    anything that a `Channel` can carry; what is read is a copy, and changing it changes
-    nothing here. No lock is held while a value is packed or unpacked.
+    Keys are str, bytes or int; any other is a TypeError, also for `in` and `get`. A
+    value is anything that a `Channel` can carry; what is read is a copy, and changing
+    it changes nothing here. No lock is held while a value is packed or unpacked.
 
     What concerns one key (a read, a write, `setdefault`, `pop`, `compare_and_set`,
     `change`) is one step, and all see such steps in one order. What concerns several

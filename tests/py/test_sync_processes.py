@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -321,6 +322,57 @@ def test_many_are_killed_and_none_hangs() -> None:
         dead += 1
     lock.release()
     assert dead <= 12  # each was killed once
+
+
+ACT = """
+barrier, number = atoll.Barrier.open(sys.argv[1]), atoll.AtomicInt.open(sys.argv[2])
+
+def act():
+    number.add(1)
+    if sys.argv[3:]:
+        print("acting", flush=True)
+        threading.Event().wait()
+
+barrier.action = act
+print("ready", flush=True)
+barrier.wait(60)
+print("left", number.load())
+"""
+
+
+def test_a_barrier_s_action_in_another_process() -> None:
+    barrier = Barrier(2, name=name_for("acted"))
+    number = AtomicInt(name=name_for("actions"))
+    with script(ACT, name_for("acted"), name_for("actions")) as child:
+        barrier.wait(DEADLINE)
+        assert number.load() == 1
+        assert ended(child) == "left 1\n"
+    assert not barrier.broken
+
+
+def test_a_barrier_whose_action_is_killed() -> None:
+    """Its timeout ends the wait for what will not come; reset() mends it."""
+    barrier = Barrier(2, name=name_for("killed-act"))
+    number = AtomicInt(name=name_for("actions"))
+    with (
+        ThreadPoolExecutor(2) as executor,
+        script(ACT, name_for("killed-act"), name_for("actions"), "for ever") as child,
+    ):
+        waiting = executor.submit(barrier.wait, 2.0)
+        assert child.stdout is not None
+        # Nothing, where the timeout was over before the child came to its action.
+        assert child.stdout.readline() in ("acting\n", "")
+        child.kill()
+        child.wait(DEADLINE)
+        with pytest.raises(threading.BrokenBarrierError):
+            waiting.result(DEADLINE)
+        assert barrier.broken
+        barrier.reset()
+        barrier.action = lambda: number.add(10)
+        before = number.load()
+        parties = [executor.submit(barrier.wait, DEADLINE) for _ in range(2)]
+        assert sorted(each.result(DEADLINE) for each in parties) == [0, 1]
+        assert number.load() == before + 10
 
 
 FORK = """
