@@ -76,8 +76,12 @@ static const char *get_environment_securely(const char *name)
  * process reads long after the image is gone. The environment gets a copy. */
 static int put_environment(char *definition)
 {
-    char *copy = strdup(definition); /* the environment's, never freed */
-    return copy != NULL ? putenv(copy) : -1;
+    char *copy = strdup(definition); /* the environment's from then on, never freed */
+    if (copy == NULL || putenv(copy) == 0) {
+        return copy != NULL ? 0 : -1;
+    }
+    free(copy);
+    return -1;
 }
 
 static const struct {

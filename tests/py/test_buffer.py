@@ -221,24 +221,15 @@ def test_numpy_sees_the_memory() -> None:
     assert array.__dlpack__() is not None and array.__dlpack_device__() == (1, 0)
     assert numpy.asarray(SharedArray((2,), "complex128")).dtype == numpy.complex128
     assert numpy.asarray(SharedArray((2,), complex)).dtype == numpy.complex128
-    for code in [
-        "b1",
-        "i1",
-        "u1",
-        "i2",
-        "u2",
-        "i4",
-        "u4",
-        "i8",
-        "u8",
-        "f2",
-        "f4",
-        "f8",
-        "c8",
-        "c16",
-        "<f8",
-        "=i4",
-    ]:
+    sizes = {
+        "b": (1,),
+        "i": (1, 2, 4, 8),
+        "u": (1, 2, 4, 8),
+        "f": (2, 4, 8),
+        "c": (8, 16),
+    }
+    codes = [f"{kind}{size}" for kind in sizes for size in sizes[kind]]
+    for code in [*codes, "<f8", "=i4", "|u1"]:
         assert numpy.asarray(SharedArray((2,), code)).dtype == numpy.dtype(code)
     del view, other, readonly
     array.release()
