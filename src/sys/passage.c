@@ -33,10 +33,13 @@ int at_passage_adopt(int descriptor, at_fault *fault)
     return copy;
 }
 
-static bool wait_for_room(int passage, int timeout_ms)
+/* The kernel says that there is room once three quarters of it are free; for one more
+ * message there may be some before. So the end of the wait is no answer, but the send
+ * after it is. */
+static void wait_for_room(int passage, int timeout_ms)
 {
     struct pollfd room = {.fd = passage, .events = POLLOUT};
-    return timeout_ms != 0 && poll(&room, 1, timeout_ms) == 1;
+    (void)poll(&room, 1, timeout_ms);
 }
 
 int at_passage_send(int passage, int descriptor, const void *note, size_t note_bytes,
@@ -53,16 +56,20 @@ int at_passage_send(int passage, int descriptor, const void *note, size_t note_b
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof descriptor);
     memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-    for (;;) {
-        if (sendmsg(passage, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
-            return 0;
+    bool waited = timeout_ms == 0;
+    while (sendmsg(passage, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        if (errno == EINTR) {
+            continue;
         }
         /* ETOOMANYREFS: more descriptors are under way than this user may open. */
         bool full = errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS;
-        if (errno != EINTR && !(full && wait_for_room(passage, timeout_ms))) {
+        if (!full || waited) {
             return full ? AT_EAGAIN : at_error_from_errno(errno);
         }
+        wait_for_room(passage, timeout_ms);
+        waited = true;
     }
+    return 0;
 }
 
 int at_passage_receive(int passage, void *note, size_t note_bytes)
