@@ -502,9 +502,11 @@ bool at_websocket_ping(at_exchange *exchange)
         return false;
     }
     at_bytes frame = {NULL, 0, 0};
+    (void)at_exchange_ref(exchange); /* which a connection that fails lets go of */
     websocket->pinging =
         at_ws_write_message(&frame, NULL, AT_WS_PING, (at_span){"atoll", 5}) == 0 &&
         at_exchange_emit(exchange, &(at_span){frame.data, frame.size}, 1) == 0;
+    at_exchange_unref(exchange);
     at_bytes_fini(&frame);
     return true;
 }

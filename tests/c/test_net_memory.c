@@ -80,6 +80,8 @@ static void echo(at_exchange *exchange)
     }
 }
 
+static at_exchange *to_ping; /* not counted: the one that was accepted last */
+
 static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
 {
     (void)context;
@@ -90,6 +92,7 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
     if (exchange->websocket != NULL) {
         result = at_websocket_accept(exchange, NULL, 0, &why);
         if (result == 0) {
+            to_ping = exchange;
             echo(exchange);
         }
     } else {
@@ -476,6 +479,27 @@ static void websocket_allocations(void)
         &(scene){SPAN(CONNECT_H2), SPAN(CLOSE_H2), judge_websocket_h2, NULL}, 8);
 }
 
+/* A ping, of whose exchange nobody above holds a reference, to a client that is gone.
+ */
+static void ping_to_nobody(void)
+{
+    at_span upgrade = SPAN(UPGRADE "\r\n");
+    struct linger at_once = {.l_onoff = 1};
+    int client = dial();
+    CHECK(say(NULL, client, upgrade));
+    to_ping = NULL;
+    while (to_ping == NULL) {
+        run_server();
+    }
+    CHECK(setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+    (void)close(client);
+    CHECK(at_websocket_ping(to_ping));
+    while (at_reactor_load(reactor) != 0) {
+        run_server();
+    }
+    (void)printf("ok ping to nobody\n");
+}
+
 static void tls_allocations(void)
 {
     every_allocation("tls", &(scene){SPAN(GET), {NULL, 0}, judge_hello, HTTP_1}, 3);
@@ -502,6 +526,7 @@ int main(void)
     port = address.port;
     CHECK(at_reactor_open(&reactor, service, &hooks, NULL, NULL) == 0);
     websocket_allocations();
+    ping_to_nobody();
     at_tls_context *context = make_context();
     at_service_set_tls(service, context);
     at_tls_context_unref(context);
