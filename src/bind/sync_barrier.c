@@ -56,6 +56,16 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
     return self;
 }
 
+/* A reference, or NULL. Another thread may set it meanwhile. */
+static PyObject *action_of(PyObject *object) AT_ATTACHED
+{
+    PyObject *action;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    action = Py_XNewRef(((at_sync_object *)object)->action);
+    Py_END_CRITICAL_SECTION();
+    return action;
+}
+
 /* Call the action, which all wait for. 0, or -1 with an exception set. */
 static int act(PyObject *object, PyObject *action,
                const at_arrival *arrival) AT_ATTACHED
@@ -81,7 +91,7 @@ AT_UNCHECKED static PyObject *barrier_wait(PyObject *object, PyObject *const *ar
                               &patience.deadline_ns) < 0) {
         return NULL;
     }
-    PyObject *action = Py_XNewRef(((at_sync_object *)object)->action);
+    PyObject *action = action_of(object);
     at_arrival arrival = {.has_action = action != NULL};
     int result;
     do {
@@ -131,8 +141,8 @@ AT_UNCHECKED static PyObject *barrier_broken(PyObject *object, void *unused)
 
 AT_UNCHECKED static PyObject *barrier_action(PyObject *object, void *unused)
 {
-    PyObject *action = ((at_sync_object *)object)->action;
-    return Py_NewRef(action != NULL ? action : Py_None);
+    PyObject *action = action_of(object);
+    return action != NULL ? action : Py_NewRef(Py_None);
 }
 
 AT_UNCHECKED static int barrier_set_action(PyObject *object, PyObject *action,
@@ -146,7 +156,12 @@ AT_UNCHECKED static int barrier_set_action(PyObject *object, PyObject *action,
         return -1;
     }
     at_sync_object *self = (at_sync_object *)object;
-    Py_XSETREF(self->action, action != Py_None ? Py_NewRef(action) : NULL);
+    PyObject *before;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    before = self->action;
+    self->action = action != Py_None ? Py_NewRef(action) : NULL;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(before);
     return 0;
 }
 

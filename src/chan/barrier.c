@@ -199,8 +199,9 @@ int at_barrier_wait(at_barrier *barrier, at_arrival *arrival,
         return result != AT_EAGAIN ? result : slept;
     }
     if (!arrival->arrived) {
-        arrival->round = mine.seen >> (ROUND_SHIFT - PHASE_SHIFT);
-        arrival->arrived = true;
+        /* It was of no round yet, whatever became of the one that was full. */
+        at_barrier_abort(barrier);
+        return slept != AT_ETIMEOUT ? slept : AT_EBROKEN;
     }
     give_up(barrier, arrival->round);
     arrival->has_action = false;

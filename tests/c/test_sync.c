@@ -1,5 +1,6 @@
 /* Locks, conditions, events, semaphores, barriers: alone and with threads. */
 #include <stdint.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "chan/atomic.h"
@@ -354,6 +355,60 @@ static void fail_to_act(void *data)
     }
 }
 
+enum { LATE_ROUNDS = 3000 };
+
+typedef struct latecomers {
+    at_barrier *barrier;
+    atomic_bool over;
+} latecomers;
+
+/* Alone a round each time, and its action takes a while. */
+static void *act_alone(void *data)
+{
+    latecomers *all = data;
+    at_patience patience = forever();
+    uintptr_t ended = 0;
+    while (!atomic_load(&all->over)) {
+        at_arrival arrival = {.has_action = true};
+        if (at_barrier_wait(all->barrier, &arrival, &patience) == 0) {
+            CHECK(arrival.acts);
+            struct timespec while_acting = {0, arrival.round % 64 * 1000L};
+            (void)nanosleep(&while_acting, NULL);
+            ended += at_barrier_acted(all->barrier, &arrival, true) == 0;
+        }
+    }
+    return (void *)ended; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+/* Who has not come yet when its time is over was of no round: it never leaves with the
+ * others. Each wait below ends a round or breaks the barrier, once. */
+static void late_comers(void)
+{
+    latecomers all = {0};
+    CHECK(at_barrier_new(1, &origin, &all.barrier, NULL) == 0);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, act_alone, &all) == 0);
+    uintptr_t ended = 0;
+    for (int i = 0; i < LATE_ROUNDS; i++) {
+        at_arrival arrival = {0};
+        at_patience patience = {.deadline_ns = at_clock_ns()};
+        int result = at_barrier_wait(all.barrier, &arrival, &patience);
+        CHECK(result == 0 || result == AT_EBROKEN);
+        ended++;
+        if (result == AT_EBROKEN) {
+            at_barrier_reset(all.barrier);
+        }
+    }
+    atomic_store(&all.over, true);
+    void *by_other;
+    CHECK(pthread_join(thread, &by_other) == 0);
+    at_patience patience = forever();
+    at_arrival arrival = {0};
+    CHECK(at_barrier_wait(all.barrier, &arrival, &patience) == 0);
+    CHECK(arrival.round == ended + (uintptr_t)by_other);
+    unref(all.barrier);
+}
+
 static void actions(void)
 {
     crowd all = {0};
@@ -441,6 +496,7 @@ static void all_of_it(void)
     RUN(semaphores);
     RUN(events);
     RUN(barriers);
+    RUN(late_comers);
     RUN(actions);
     RUN(atomics);
 }
