@@ -23,6 +23,8 @@ struct at_parcel_loan {
 AT_UNCHECKED static int take_when_asked(void *argument)
 {
     at_parcel_home *home = argument;
+    /* Also where everything was taken between the push and the asking. */
+    atomic_store(&home->asked, false);
     at_parcel_take_returned(home);
     at_shared_unref(&home->shared);
     return 0;
@@ -60,12 +62,10 @@ static void loan_return(void *context)
     at_parcel_loan *head = atomic_load_explicit(&home->returned, memory_order_relaxed);
     do {
         loan->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &home->returned, &head, loan, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak(&home->returned, &head, loan));
     /* The loan's reference to its home goes with it, when it is taken; where nobody
      * takes it any more the home must stay, for the loan lies in its stack. */
-    if (size_bytes >= AT_PARCEL_RETURNED_BYTES &&
-        !atomic_load_explicit(&home->asked, memory_order_relaxed)) {
+    if (size_bytes >= AT_PARCEL_RETURNED_BYTES && !atomic_load(&home->asked)) {
         ask_home(home);
     }
     at_shared_unref(&home->shared);
@@ -73,7 +73,7 @@ static void loan_return(void *context)
 
 void at_parcel_take_returned(at_parcel_home *home)
 {
-    if (atomic_load_explicit(&home->returned, memory_order_relaxed) == NULL) {
+    if (atomic_load(&home->returned) == NULL) {
         return;
     }
     /* What comes back from here on may ask again. */

@@ -22,13 +22,15 @@ typedef struct at_parcel_loan at_parcel_loan;
 typedef struct at_parcel_home {
     at_shared shared; /* first */
     /* A stack: pushed by whoever drops the last reference to a lent block, taken as a
-     * whole by the interpreter itself. The release of a push pairs with the acquire of
-     * the taking. */
+     * whole by the interpreter itself. */
     _Atomic(at_parcel_loan *) returned;
-    /* A hint, as the next two: relaxed. What is out, and what lies in the stack. */
+    /* The interpreter, to take it. Who pushes does so before it looks at this, and who
+     * takes clears this before it looks at the stack, all sequentially consistent: one
+     * of the two sees the other. */
+    atomic_bool asked;
+    /* A hint, as the next: relaxed. What is out, and what lies in the stack. */
     atomic_size_t lent_bytes;
     atomic_size_t returned_bytes;
-    atomic_bool asked;  /* the interpreter, to take it */
     atomic_bool closed; /* nobody takes anything any more */
 } at_parcel_home;
 
