@@ -203,6 +203,12 @@ bool at_reactor_is_last(const at_connection *connection);
 
 at_h1_request *at_reactor_request(at_reactor *reactor);
 
+/* ---- connection_begin.c ---------------------------------------------------------- */
+
+/* Go on with the PROXY header and the handshake, where there are any. False: they are
+ * not over, or the connection is closed or refused. */
+bool at_connection_begin(at_connection *connection);
+
 /* ---- connection.c ---------------------------------------------------------------- */
 
 /* Something is ready (AT_POLL_*), or it was scheduled (0). */
