@@ -427,9 +427,10 @@ invert()
 def test_thread_stacks() -> None:
     # 2 MiB is what a thread gets without the remedy where the shell says so.
     pytest.importorskip("numpy")
-    without = run_without("thread-stacks", STACKS)
+    # What overflows, and so when the process dies of it, is up to whose turn it was: of
+    # this thread or those of OpenBLAS.
+    sometime("thread-stacks", STACKS, lambda end: end.crashed)
     remedied = run(STACKS)
-    assert without.crashed and not without.words, without
     assert (remedied.code, remedied.words) == (0, ["inverted"] * 2), remedied
 
 
