@@ -9,6 +9,7 @@ import weakref
 from concurrent.futures import wait
 
 import pytest
+from sins import run_child
 
 import atoll
 from atoll import _interpreter
@@ -169,6 +170,36 @@ def test_no_worker_is_left_of_a_pool_that_cannot_start(monkeypatch):
     with pytest.raises(MemoryError, match="no third"):
         atoll.Pool(3, model="interpreters", name=name)
     assert not [i for i in atoll.list_interpreters() if name in (i.name or "")]
+
+
+def test_no_worker_is_left_of_a_pool_whose_start_ctrl_c_ends():
+    run_child(
+        "-c",
+        """
+import signal, threading
+import atoll
+from atoll._pool.models import InterpreterModel
+signal.signal(signal.SIGINT, signal.default_int_handler)
+start, begun = InterpreterModel.start, threading.Event()
+
+def start_and_interrupt(self, worker, turn):
+    start(self, worker, turn)
+    if worker == 0:
+        begun.set()
+    elif worker == 1:
+        assert begun.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+InterpreterModel.start = start_and_interrupt
+try:
+    pool = atoll.Pool(3, model="interpreters", name="interrupted")
+except KeyboardInterrupt:
+    left = [each for each in atoll.list_interpreters() if each.name]
+    assert not left, left
+else:
+    raise AssertionError("not interrupted")
+""",
+    )
 
 
 def test_the_second_interpreter_waits_until_the_process_is_prepared(monkeypatch):

@@ -50,19 +50,26 @@ class Crew:
             except BaseException as error:
                 failures.append(error)
 
-        helpers = [
-            threading.Thread(target=begin, args=(worker,), name=self._care_name)
-            for worker in range(1, workers)
-        ]
-        for helper in helpers:
-            helper.start()
-        begin(0)
-        for helper in helpers:
-            helper.join()
+        started: list[threading.Thread] = []
+        try:
+            for worker in range(1, workers):
+                helper = threading.Thread(
+                    target=begin, args=(worker,), name=self._care_name
+                )
+                helper.start()
+                started.append(helper)
+            begin(0)
+            for helper in started:
+                helper.join()
+        except BaseException as error:  # Ctrl-C, or no thread is to be had
+            failures.insert(0, error)
+            for helper in started:
+                helper.join()
         if failures:
             self._pool._scheduler.close()
-            for worker in self.alive:
-                self._model.ended(worker)
+            for worker in range(workers):
+                if self._model.place(worker):
+                    self._model.ended(worker)
             raise failures[0]
 
     def _begin(self, worker: int) -> None:

@@ -206,7 +206,7 @@ class ProcessModel(Model):
             return None
         except EOFError:
             return self._crash(worker)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             return self._misread(worker, str(error))
         if outcome != VALUE:
             return outcome, answer
