@@ -13,7 +13,7 @@
 
 /* From now on code objects that come into being in the interpreter of the caller take
  * such constants from the process. Where that cannot be, each keeps its own.
- * ctx: attached, to an interpreter other than main, once */
+ * ctx: attached, to an interpreter other than main, once, before code of files runs */
 void at_constants_share_here(void) AT_ATTACHED;
 
 #endif

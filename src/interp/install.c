@@ -97,7 +97,9 @@ int at_install_here(bool at_exit)
     if (known < 0 || add_runtime_module(def, file) < 0) {
         return -1;
     }
-    if (!known) {
+    /* Not where Python code may have run by now (PEP 734): copies of a code object have
+     * its tuple of constants, and from 3.15 on what runs borrows them from there. */
+    if (!known && !at_exit) {
         at_constants_share_here();
     }
     PyObject *importer = importer_module(file);

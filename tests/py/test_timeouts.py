@@ -435,7 +435,8 @@ def test_no_number(name, timeout, error):
 @pytest.mark.parametrize(
     "timeout", [*FOR_EVER, *AT_ONCE, *NEGATIVE], ids=lambda v: str(v)[:8]
 )
-def test_an_idle_interpreter_closes_in_any_time(timeout):
+def test_an_idle_interpreter_closes_in_any_time(timeout, monkeypatch):
+    monkeypatch.setattr("atoll._interpreter._FINISH_GRACE", DEADLINE)
     interpreter = atoll.Interpreter()
     assert interpreter.call(abs, -1) == 1
     interpreter.close(timeout=timeout)
