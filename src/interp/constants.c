@@ -181,8 +181,9 @@ static PyObject *find_or_add(PyObject *object, Py_hash_t hash)
             shared = object_of(fresh);
         }
         size_t left_bytes = constants.left_bytes;
+        bool full = constants.mapped_bytes + CHUNK_BYTES > MOST_BYTES;
         pthread_mutex_unlock(&constants.mutex);
-        if (shared != NULL || !add_chunk(left_bytes)) {
+        if (shared != NULL || full || !add_chunk(left_bytes)) {
             return shared;
         }
     }

@@ -334,8 +334,9 @@ static void process_websocket(at_connection *connection)
     if (connection->phase != AT_PHASE_WEBSOCKET) {
         return;
     }
-    size_t used = at_websocket_input(exchange, connection->data + connection->start,
-                                     connection->end - connection->start);
+    size_t size = connection->end - connection->start;
+    char *data = size != 0 ? connection->data + connection->start : NULL;
+    size_t used = at_websocket_input(exchange, data, size);
     if (connection->phase != AT_PHASE_WEBSOCKET) {
         return;
     }

@@ -380,8 +380,11 @@ size_t at_websocket_input(at_exchange *exchange, char *data, size_t size)
     at_websocket *websocket = exchange->websocket;
     at_reactor *reactor = exchange->connection->reactor;
     size_t at = 0;
+    char none[1] = {0};
     if (size != 0) {
         websocket->pinging = false; /* it lives */
+    } else {
+        data = none; /* there may be no buffer, to which an offset could be added */
     }
     (void)at_exchange_ref(exchange);
     while (exchange->connection != NULL && at_websocket_wants_input(exchange)) {
