@@ -37,7 +37,6 @@ static h2_stream *stream_new(at_h2 *h2, int32_t id)
         stream->next->previous = stream;
     }
     h2->streams = stream;
-    h2->stream_count++;
     return stream;
 }
 
@@ -52,7 +51,6 @@ static void stream_free(h2_stream *stream)
     } else {
         h2->streams = stream->next;
     }
-    h2->stream_count--;
     at_bytes_fini(&stream->text);
     at_bytes_fini(&stream->fields);
     at_bytes_fini(&stream->cookie);
@@ -441,11 +439,6 @@ bool at_h2_is_done(const at_h2 *h2)
 int32_t at_h2_last_stream(const at_h2 *h2)
 {
     return h2->last_id > 0 ? h2->last_id : 0;
-}
-
-size_t at_h2_stream_count(const at_h2 *h2)
-{
-    return h2->stream_count;
 }
 
 bool at_h2_is_sent(const at_h2_stream *stream)

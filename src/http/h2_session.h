@@ -68,7 +68,6 @@ struct at_h2 {
     at_h2_limits limits; /* fixed after new */
     at_h2_events events; /* fixed after new */
     h2_stream *streams;  /* all that are open, in no order */
-    size_t stream_count;
     uint32_t resets_left; /* until the next tick */
     uint32_t control_left;
     int32_t last_id;          /* the highest that a stream was opened with; -1 before */
