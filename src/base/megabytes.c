@@ -40,10 +40,3 @@ void at_megabytes_remove(at_megabytes *megabytes, const void *address)
     atomic_fetch_sub_explicit(at_megabytes_count(megabytes, address), 1,
                               memory_order_relaxed);
 }
-
-void at_megabytes_fini(at_megabytes *megabytes)
-{
-    for (size_t i = 0; i < (size_t)1 << AT_MEGABYTES_TOP_BITS; i++) {
-        at_free(atomic_exchange(&megabytes->leaves[i], NULL));
-    }
-}

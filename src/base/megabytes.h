@@ -27,7 +27,8 @@ typedef struct at_megabytes_leaf {
     atomic_uint counts[1 << AT_MEGABYTES_LEAF_BITS];
 } at_megabytes_leaf;
 
-/* All zero at first; 128 KiB, of which what is touched counts. */
+/* All zero at first; 128 KiB, of which what is touched counts. As old as the process:
+ * nothing frees the leaves. */
 typedef struct at_megabytes {
     _Atomic(at_megabytes_leaf *) leaves[1 << AT_MEGABYTES_TOP_BITS];
 } at_megabytes;
@@ -39,9 +40,6 @@ int at_megabytes_add(at_megabytes *megabytes, const void *address);
 
 /* One block less, which was counted. ctx: any */
 void at_megabytes_remove(at_megabytes *megabytes, const void *address);
-
-/* Free the leaves. ctx: any, when nobody else uses it */
-void at_megabytes_fini(at_megabytes *megabytes);
 
 /* The count that `address` belongs to, or NULL where none was ever made. */
 static inline atomic_uint *at_megabytes_count(at_megabytes *megabytes,

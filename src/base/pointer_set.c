@@ -47,11 +47,6 @@ static int grow(at_pointer_set *set)
     return 0;
 }
 
-void at_pointer_set_init(at_pointer_set *set)
-{
-    *set = (at_pointer_set){0};
-}
-
 void at_pointer_set_fini(at_pointer_set *set)
 {
     at_free(set->slots);

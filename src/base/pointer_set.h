@@ -10,13 +10,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* All zero at first, which is an empty set. */
 typedef struct at_pointer_set {
     void **slots;    /* capacity of them, NULL where free; NULL while capacity is 0 */
     size_t count;    /* at most three quarters of capacity */
     size_t capacity; /* 0 or a power of two */
 } at_pointer_set;
 
-void at_pointer_set_init(at_pointer_set *set);
+/* Leave it empty, and without memory. */
 void at_pointer_set_fini(at_pointer_set *set);
 
 /* Put `pointer`, which is not in yet, into the set.

@@ -78,7 +78,8 @@ int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
     return at_parcel_pack_many(objects, names, 3, payload);
 }
 
-int at_pool_worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
+/* A worker's number, or AT_POOL_ANY_WORKER. */
+static int worker_argument(PyObject *self, PyObject *argument, int *worker) AT_ATTACHED
 {
     long number = PyLong_AsLong(argument);
     if (number == -1 && PyErr_Occurred()) {
@@ -103,7 +104,7 @@ AT_UNCHECKED static PyObject *submit(PyObject *self, PyObject *const *arguments,
     int worker;
     at_message *payload;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
-        at_pool_worker_argument(self, arguments[4], &worker) < 0 ||
+        worker_argument(self, arguments[4], &worker) < 0 ||
         at_pool_pack_call(arguments[1], arguments[2], arguments[3], &payload) < 0 ||
         at_pool_submit(at_pool_scheduler(self), id, payload, worker) < 0) {
         return NULL;
@@ -120,15 +121,17 @@ AT_UNCHECKED static PyObject *submit_number(PyObject *self, PyObject *const *arg
     uint64_t id = PyLong_AsUnsignedLongLong(arguments[0]);
     int worker;
     if ((id == UINT64_MAX && PyErr_Occurred()) ||
-        at_pool_worker_argument(self, arguments[1], &worker) < 0 ||
+        worker_argument(self, arguments[1], &worker) < 0 ||
         at_pool_submit(at_pool_scheduler(self), id, NULL, worker) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
-int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
-                      at_task **task) AT_ATTACHED
+/* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
+ * set. */
+static int next_task(at_scheduler *scheduler, unsigned worker,
+                     at_task **task) AT_ATTACHED
 {
     int result = at_scheduler_try_take(scheduler, worker, task);
     while (result == AT_EEMPTY) {
@@ -220,7 +223,7 @@ static int finish_task(at_scheduler *scheduler, at_task *task, at_outcome outcom
     PyThreadState *thread_state = at_detach();
     int status = at_scheduler_finish(scheduler, task, outcome, result);
     if (status == 0 && at_scheduler_take(scheduler, worker, AT_NEVER, next) < 0) {
-        *next = NULL; /* at_pool_next_task() finds out why */
+        *next = NULL; /* next_task() finds out why */
     }
     at_attach(thread_state);
     return status;
@@ -254,7 +257,7 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
     while (limit == 0 || done < limit) {
         at_task *task = next;
         next = NULL;
-        int result = task != NULL ? 0 : at_pool_next_task(scheduler, worker, &task);
+        int result = task != NULL ? 0 : next_task(scheduler, worker, &task);
         if (result > 0) {
             return NULL;
         }
@@ -384,7 +387,7 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
 AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
 {
     int worker;
-    if (at_pool_worker_argument(self, argument, &worker) < 0) {
+    if (worker_argument(self, argument, &worker) < 0) {
         return NULL;
     }
     if (worker < 0) {
@@ -397,7 +400,7 @@ AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
 AT_UNCHECKED static PyObject *done(PyObject *self, PyObject *argument)
 {
     int worker;
-    if (at_pool_worker_argument(self, argument, &worker) < 0) {
+    if (worker_argument(self, argument, &worker) < 0) {
         return NULL;
     }
     if (worker < 0) {

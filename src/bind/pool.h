@@ -19,10 +19,6 @@ static inline at_scheduler *at_pool_scheduler(PyObject *self)
     return ((at_pool_object *)self)->scheduler;
 }
 
-/* A worker's number, or AT_POOL_ANY_WORKER. */
-int at_pool_worker_argument(PyObject *self, PyObject *argument,
-                            int *worker) AT_ATTACHED;
-
 /* Queue a task; takes `payload` in any case. */
 int at_pool_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
                    int worker) AT_ATTACHED;
@@ -30,11 +26,6 @@ int at_pool_submit(at_scheduler *scheduler, uint64_t id, at_message *payload,
 /* A call as the payload of a task. */
 int at_pool_pack_call(PyObject *function, PyObject *args, PyObject *kwargs,
                       at_message **payload) AT_ATTACHED;
-
-/* The next task, waiting for it. 0, AT_ECLOSED, or a positive number with an exception
- * set. */
-int at_pool_next_task(at_scheduler *scheduler, unsigned worker,
-                      at_task **task) AT_ATTACHED;
 
 PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments);
 PyObject *at_pool_feed(PyObject *self, PyObject *arguments);

@@ -24,7 +24,8 @@ int at_reader_malformed(const at_reader *r, const char *what)
                         r->file->path, what);
 }
 
-bool at_reader_in_file(const at_elf_file *file, uint64_t offset, uint64_t size_bytes)
+/* Do `size_bytes` at `offset` lie in the file? */
+static bool in_file(const at_elf_file *file, uint64_t offset, uint64_t size_bytes)
 {
     return offset <= file->size_bytes && size_bytes <= file->size_bytes - offset;
 }
@@ -116,8 +117,7 @@ static int read_header(at_reader *r)
     /* 0xffff stands for "the number is in a section": no library has so many. */
     if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum == 0 ||
         header->e_phnum >= PN_XNUM - 1 || header->e_phoff % AT_ELF_WORD_BYTES != 0 ||
-        !at_reader_in_file(file, header->e_phoff,
-                           header->e_phnum * sizeof(Elf64_Phdr))) {
+        !in_file(file, header->e_phoff, header->e_phnum * sizeof(Elf64_Phdr))) {
         return at_reader_malformed(r, "its program headers are damaged");
     }
     file->segments = (const Elf64_Phdr *)(file->data + header->e_phoff);
@@ -131,7 +131,7 @@ static int read_load_segment(at_reader *r, const Elf64_Phdr *segment)
     const uint64_t page = file->page_bytes;
     if (segment->p_vaddr > ADDRESS_LIMIT || segment->p_memsz > ADDRESS_LIMIT ||
         segment->p_filesz > segment->p_memsz ||
-        !at_reader_in_file(file, segment->p_offset, segment->p_filesz) ||
+        !in_file(file, segment->p_offset, segment->p_filesz) ||
         (segment->p_vaddr - segment->p_offset) % page != 0 ||
         segment->p_vaddr < file->end_address) {
         return at_reader_malformed(
@@ -191,7 +191,7 @@ static int read_segments(at_reader *r)
             break;
         case PT_NOTE:
         case PT_GNU_PROPERTY:
-            if (!at_reader_in_file(file, segment->p_offset, segment->p_filesz)) {
+            if (!in_file(file, segment->p_offset, segment->p_filesz)) {
                 return at_reader_malformed(r, "its notes lie outside the file");
             }
             at_reader_mark(file, segment->p_offset, segment->p_filesz,

@@ -246,14 +246,6 @@ void at_space_add(at_image_space *space, at_image *image)
     pthread_mutex_unlock(&all.lock);
 }
 
-at_image *at_image_next(at_image_space *space, at_image *after)
-{
-    pthread_mutex_lock(&space->lock);
-    at_image *image = after != NULL ? after->next : space->first;
-    pthread_mutex_unlock(&space->lock);
-    return image;
-}
-
 bool at_image_space_has_threads(const at_image_space *space)
 {
     return atomic_load_explicit(&space->threads->alive, memory_order_acquire) != 0;

@@ -81,10 +81,6 @@ void *at_image_dlopen(at_image_space *space, const char *name, int flags,
  * ctx: any */
 void *at_image_symbol(at_image *image, const char *symbol);
 
-/* Walk the images of a space in the order they were loaded; NULL starts, NULL ends.
- * ctx: the space's own thread */
-at_image *at_image_next(at_image_space *space, at_image *after);
-
 /* Does `address` lie in an image of the space? ctx: any, while nothing is loaded */
 bool at_image_space_holds(const at_image_space *space, const void *address);
 

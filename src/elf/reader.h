@@ -26,9 +26,6 @@ typedef struct at_reader {
 /* Sets the fault: which file, and what is wrong with it. Returns AT_EFORMAT. */
 int at_reader_malformed(const at_reader *r, const char *what);
 
-/* Do `size_bytes` at `offset` lie in the file? */
-bool at_reader_in_file(const at_elf_file *file, uint64_t offset, uint64_t size_bytes);
-
 /* File offset of `size_bytes` at link-time `address`, which must lie in the file's part
  * of one segment and be aligned; UINT64_MAX otherwise. */
 uint64_t at_reader_offset(const at_elf_file *file, uint64_t address,

@@ -33,12 +33,3 @@ void at_counters_read(const at_counters *counters, at_tally *tally)
             atomic_load_explicit(&counters->words[i], memory_order_relaxed);
     }
 }
-
-uint64_t at_histogram_total(const uint64_t *histogram)
-{
-    uint64_t total = 0;
-    for (unsigned i = 0; i < AT_BUCKETS; i++) {
-        total += histogram[i];
-    }
-    return total;
-}

@@ -97,7 +97,4 @@ static inline const uint64_t *at_tally_histogram(const at_tally *tally,
     return tally->words + AT_COUNT_HISTOGRAMS + histogram * AT_HISTOGRAM_WORDS;
 }
 
-/* All observations of a histogram's words. */
-uint64_t at_histogram_total(const uint64_t *histogram);
-
 #endif

@@ -67,7 +67,7 @@ static void take_back(at_connection *connection)
     }
 }
 
-void at_h2_tell_body(at_exchange *exchange, at_reactor *reactor)
+static void tell_body(at_exchange *exchange, at_reactor *reactor)
 {
     if (exchange->wants_body) {
         exchange->wants_body = false;
@@ -272,7 +272,7 @@ static void on_body(void *context, at_h2_stream *stream, at_span piece)
             refuse(connection, stream, 413);
         }
     }
-    at_h2_tell_body(exchange, reactor);
+    tell_body(exchange, reactor);
 }
 
 static void on_body_end(void *context, at_h2_stream *stream)
@@ -292,7 +292,7 @@ static void on_body_end(void *context, at_h2_stream *stream)
         hand_on_unheard(exchange->over_h2);
         return;
     }
-    at_h2_tell_body(exchange, connection->reactor);
+    tell_body(exchange, connection->reactor);
 }
 
 static void on_sent(void *context, at_h2_stream *stream, size_t unsent_bytes)
@@ -338,7 +338,7 @@ static void on_close(void *context, at_h2_stream *stream, uint32_t error)
         exchange->lost = true;
         at_reactor_hooks(reactor)->lost(at_reactor_context(reactor), exchange);
     }
-    at_h2_tell_body(exchange, reactor);
+    tell_body(exchange, reactor);
     tell_writable(exchange, reactor);
     at_exchange_unref(exchange);
 }
@@ -534,7 +534,7 @@ static void refuse_slow_bodies(at_connection *connection)
                 exchange->status = 408;
                 refuse(connection, carrier->stream, 408);
             }
-            at_h2_tell_body(exchange, reactor);
+            tell_body(exchange, reactor);
         }
         carrier = after;
     }

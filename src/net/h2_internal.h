@@ -7,8 +7,6 @@
 /* Send what the session has, unless it is at work just now. */
 void at_h2_pump(at_connection *connection);
 
-void at_h2_tell_body(at_exchange *exchange, at_reactor *reactor);
-
 /* End the stream before the layer above has said that its response is whole: with
  * `error`, unless the client has all of it in the head, as with HEAD, 204 and 304. What
  * is missing then is at most the end of the request, which is no error (RFC 9113 8.1).

@@ -275,14 +275,7 @@ static int open_common(at_reactor **out, at_service *service, const at_hooks *ho
 }
 
 int at_reactor_open(at_reactor **out, at_service *service, const at_hooks *hooks,
-                    void *context, at_fault *fault)
-{
-    return at_reactor_open_as(out, service, hooks, context, 0, -1, fault);
-}
-
-int at_reactor_open_as(at_reactor **out, at_service *service, const at_hooks *hooks,
-                       void *context, int worker, int64_t interpreter_id,
-                       at_fault *fault)
+                    void *context, int worker, int64_t interpreter_id, at_fault *fault)
 {
     at_reactor *reactor;
     int result = open_common(&reactor, service, hooks, context, false, worker, fault);

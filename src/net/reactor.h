@@ -19,18 +19,13 @@
 
 typedef struct at_reactor at_reactor;
 
-/* Open a reactor in `service` and start to accept.
- * owns: the caller closes it; hooks and context must live until then
- * errs: AT_ENOMEM, AT_ELIMIT; as at_error_from_errno() */
+/* Open a reactor in `service` and start to accept. To those who look at it, it is
+ * worker number `worker`, of that interpreter (negative: of none that is known); its
+ * counts go on where the last of that number stopped. owns: the caller closes it; hooks
+ * and context must live until then errs: AT_ENOMEM, AT_ELIMIT; as at_error_from_errno()
+ */
 int at_reactor_open(at_reactor **reactor, at_service *service, const at_hooks *hooks,
-                    void *context, at_fault *fault);
-
-/* The same as worker number `worker`, of that interpreter (negative: of none that is
- * known), for those who look at it. Its counts go on where the last of that number
- * stopped. */
-int at_reactor_open_as(at_reactor **reactor, at_service *service, const at_hooks *hooks,
-                       void *context, int worker, int64_t interpreter_id,
-                       at_fault *fault);
+                    void *context, int worker, int64_t interpreter_id, at_fault *fault);
 
 /* The same for the guard (control.h): it takes the place of no worker, listens to
  * `listeners`, which it closes in the end, and holds no reference to `service`. */

@@ -141,9 +141,6 @@ void at_reactor_forget_told(at_reactor *reactor);
  * none, the inbox is closed with what is in it. */
 void at_reactor_move_all(at_reactor *reactor);
 
-/* What another reactor needs to go on with a connection that is ours to give. */
-at_newcomer at_reactor_newcomer_of(const at_connection *connection);
-
 /* Take it away if it rests. Caller holds the mutex. */
 bool at_reactor_take(at_reactor *reactor, at_connection *connection,
                      at_newcomer *newcomer);

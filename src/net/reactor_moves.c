@@ -119,7 +119,8 @@ static bool is_connection(const at_reactor *reactor, const void *user)
             (const int *)user >= reactor->listeners + AT_LISTENERS_MAX);
 }
 
-at_newcomer at_reactor_newcomer_of(const at_connection *connection)
+/* What another reactor needs to go on with a connection that is ours to give. */
+static at_newcomer newcomer_of(const at_connection *connection)
 {
     return (at_newcomer){.descriptor = connection->descriptor,
                          .tls = connection->tls,
@@ -139,7 +140,7 @@ bool at_reactor_take(at_reactor *reactor, at_connection *connection,
                                                  memory_order_relaxed)) {
         return false;
     }
-    *newcomer = at_reactor_newcomer_of(connection);
+    *newcomer = newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
     atomic_fetch_sub_explicit(&reactor->record->load, 1, memory_order_relaxed);
     connection->taken_next = reactor->taken;
@@ -308,7 +309,7 @@ bool at_reactor_move_away(at_connection *connection)
     if (newcomer == NULL) {
         return false;
     }
-    *newcomer = at_reactor_newcomer_of(connection);
+    *newcomer = newcomer_of(connection);
     at_poll_remove(reactor->set, connection->descriptor);
     /* From now on the socket may be another's: who gives this reactor up and finds the
      * connection in the list shall not touch it. */

@@ -314,18 +314,6 @@ void at_service_retire(at_service *service)
     drain(service, true);
 }
 
-bool at_service_drain_one(at_service *service, int index)
-{
-    bool found = false;
-    (void)pthread_mutex_lock(&service->mutex);
-    if (index >= 0 && index < AT_REACTORS_MAX && service->reactors[index] != NULL) {
-        at_reactor_post_drain(service->reactors[index]);
-        found = true;
-    }
-    (void)pthread_mutex_unlock(&service->mutex);
-    return found;
-}
-
 bool at_service_drain_thread(at_service *service, int thread)
 {
     (void)pthread_mutex_lock(&service->mutex);

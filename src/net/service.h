@@ -220,11 +220,6 @@ void at_service_drain(at_service *service);
  * ctx: any */
 void at_service_retire(at_service *service);
 
-/* Ask the reactor at `index` only (the order of at_reactor_open; a place is used again
- * after at_reactor_close). False where there is none.
- * ctx: any */
-bool at_service_drain_one(at_service *service, int index);
-
 /* Ask the reactor that was opened by that thread (at_thread_number()) only. False where
  * there is none.
  * ctx: any */

@@ -72,7 +72,8 @@ static void scheduler_free(at_shared *thing)
     at_free(scheduler);
 }
 
-const at_shared_kind at_scheduler_kind = {.name = "scheduler", .free = scheduler_free};
+static const at_shared_kind scheduler_kind = {.name = "scheduler",
+                                              .free = scheduler_free};
 
 static void lock_init(pthread_mutex_t *lock)
 {
@@ -93,7 +94,7 @@ at_scheduler *at_scheduler_new(unsigned worker_count)
     if (scheduler == NULL) {
         return NULL;
     }
-    at_shared_init(&scheduler->shared, &at_scheduler_kind);
+    at_shared_init(&scheduler->shared, &scheduler_kind);
     scheduler->worker_count = worker_count;
     at_results_init(&scheduler->results);
     for (unsigned i = 0; i < worker_count; i++) {

@@ -29,9 +29,6 @@ enum { AT_POOL_WORKERS = 1024, AT_POOL_ANY_WORKER = -1 };
 
 typedef struct at_scheduler at_scheduler;
 
-/* The kind of every scheduler: it is an at_shared. */
-extern const at_shared_kind at_scheduler_kind;
-
 /* A scheduler for up to `worker_count` workers, with one reference, the caller's.
  * ctx:  any
  * errs: NULL when out of memory, or for 0 or too many workers */

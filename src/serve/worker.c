@@ -160,9 +160,9 @@ static int worker_open(at_worker *worker, unsigned long long number, int index)
         return -1;
     }
     at_fault fault;
-    if (at_reactor_open_as(&worker->reactor, worker->service, &worker_hooks, worker,
-                           index, PyInterpreterState_GetID(PyInterpreterState_Get()),
-                           &fault) < 0) {
+    if (at_reactor_open(&worker->reactor, worker->service, &worker_hooks, worker, index,
+                        PyInterpreterState_GetID(PyInterpreterState_Get()),
+                        &fault) < 0) {
         PyErr_SetString(PyExc_RuntimeError, fault.text);
         return -1;
     }

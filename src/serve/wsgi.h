@@ -226,7 +226,6 @@ void at_wsgi_drop_headers(at_wsgi_call *call);
 void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request) AT_ATTACHED;
 /* Send a piece of body, the last if not `more`; waits where the client is slow. */
 int at_wsgi_send(at_wsgi_call *call, at_span piece, bool more) AT_ATTACHED;
-void at_wsgi_report(at_wsgi_worker *worker, PyObject *environ, const char *text);
 /* As at_exchange_respond, with the application's headers and one more unless it is
  * NULL. The seat is held. */
 int at_wsgi_respond(at_wsgi_call *call, const at_h1_header *another, at_span piece,

@@ -6,7 +6,7 @@
 #include "serve/wsgi.h"
 #include "sys/clock.h"
 
-void at_wsgi_report(at_wsgi_worker *worker, PyObject *environ, const char *text)
+static void report(at_wsgi_worker *worker, PyObject *environ, const char *text)
 {
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *done = PyObject_CallFunction(
@@ -275,7 +275,7 @@ static int serve(at_wsgi_call *call, PyObject *environ)
     PyObject *failure = sent < 0 ? PyErr_GetRaisedException() : NULL;
     if (close_result(worker, result) < 0) {
         if (failure != NULL) {
-            at_wsgi_report(worker, environ, "closing the application's iterable");
+            report(worker, environ, "closing the application's iterable");
         }
         sent = -1;
     }
@@ -316,7 +316,7 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
     }
     at_wsgi_call *call = new_call(worker, request);
     if (call == NULL) {
-        at_wsgi_report(worker, NULL, "starting a request");
+        report(worker, NULL, "starting a request");
         at_wsgi_sit(worker);
         at_exchange_abort(request->exchange);
         at_wsgi_request_free(worker, request);
@@ -329,7 +329,7 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
     at_wsgi_over(request);
     if (served < 0) {
         timed_out = PyErr_ExceptionMatches(worker->timeout_class);
-        at_wsgi_report(worker, environ, "in the application");
+        report(worker, environ, "in the application");
     }
     if (!call->complete) {
         answer(call, timed_out ? 503 : 500,

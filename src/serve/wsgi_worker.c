@@ -38,9 +38,9 @@ static int worker_open(at_wsgi_worker *worker, unsigned long long number, int in
         return -1;
     }
     at_fault fault;
-    if (at_reactor_open_as(&worker->reactor, worker->service, &at_wsgi_hooks, worker,
-                           index, PyInterpreterState_GetID(PyInterpreterState_Get()),
-                           &fault) < 0) {
+    if (at_reactor_open(&worker->reactor, worker->service, &at_wsgi_hooks, worker,
+                        index, PyInterpreterState_GetID(PyInterpreterState_Get()),
+                        &fault) < 0) {
         PyErr_SetString(PyExc_RuntimeError, fault.text);
         return -1;
     }

@@ -161,7 +161,9 @@ void wait_for(atomic_bool *flag)
 void run_side(void *argument)
 {
     side *self = argument;
-    CHECK(at_reactor_open(&self->reactor, self->service, &side_hooks, self, NULL) == 0);
+    CHECK(at_reactor_open(&self->reactor, self->service, &side_hooks, self, 0, -1,
+                          NULL) == 0);
+    self->thread_number = at_thread_number();
     atomic_store(&self->opened, true);
     while (!atomic_load(&self->stop)) {
         at_reactor_run(self->reactor, 20);

@@ -14,6 +14,7 @@ typedef struct side {
     at_service *service;
     at_reactor *reactor;
     at_thread thread;
+    int thread_number; /* by which the service knows it */
     char name;
     atomic_bool opened, stop, burning, drained;
     atomic_bool *let_go;

@@ -55,8 +55,8 @@ static void batch_is_shared_evenly(void)
     fixture fixture;
     set_up(&fixture);
     side *self = &fixture.sides[0];
-    CHECK(at_reactor_open(&self->reactor, fixture.service, &side_hooks, self, NULL) ==
-          0);
+    CHECK(at_reactor_open(&self->reactor, fixture.service, &side_hooks, self, 0, -1,
+                          NULL) == 0);
     int clients[MANY];
     for (int i = 0; i < MANY; i++) {
         clients[i] = dial(&fixture);
@@ -149,7 +149,7 @@ static void drained_reactor_gives_its_connections(void)
     say(clients[0], GET("/burn"));
     int busy = burner(&fixture), other = 1 - busy;
     char name = fixture.sides[busy].name, other_name = fixture.sides[other].name;
-    CHECK(at_service_drain_one(fixture.service, busy));
+    CHECK(at_service_drain_thread(fixture.service, fixture.sides[busy].thread_number));
     atomic_store(&fixture.let_go, true);
     CHECK(hear(clients[0]) == name);
     wait_for(&fixture.sides[busy].drained);

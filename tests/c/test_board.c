@@ -186,7 +186,7 @@ static void services(void)
     CHECK(!at_control_is_ready(first, &why) && strstr(why, "starting") != NULL);
     at_reactor *reactor;
     int unused;
-    CHECK(at_reactor_open(&reactor, second, &hooks, &unused, NULL) == 0);
+    CHECK(at_reactor_open(&reactor, second, &hooks, &unused, 0, -1, NULL) == 0);
     CHECK(at_control_is_ready(first, &why));
     at_reactor_count_gil_wait(reactor, 1000);
     at_bytes text;

@@ -98,7 +98,7 @@ static void request_behind_a_slow_response(void)
     CHECK(service != NULL);
     CHECK(at_service_listen(service, "127.0.0.1", 0, 64, NULL) == 0);
     at_reactor *reactor;
-    CHECK(at_reactor_open(&reactor, service, &hooks, NULL, NULL) == 0);
+    CHECK(at_reactor_open(&reactor, service, &hooks, NULL, 0, -1, NULL) == 0);
     int client = dial(service);
     ask(client);
     while (requests == 0) {

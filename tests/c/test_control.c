@@ -118,7 +118,7 @@ static void guard(void)
     CHECK(strncmp(answer, "HTTP/1.1 404 ", 13) == 0);
     int count = 0;
     at_reactor *reactor;
-    CHECK(at_reactor_open(&reactor, service, &hooks, &count, NULL) == 0);
+    CHECK(at_reactor_open(&reactor, service, &hooks, &count, 0, -1, NULL) == 0);
     ask(address.port, "/ready", answer, sizeof answer);
     CHECK(strncmp(answer, "HTTP/1.1 200 ", 13) == 0);
     ask(address.port, "/metrics", answer, sizeof answer);
@@ -137,7 +137,7 @@ static void metrics(void)
     CHECK(service != NULL);
     int count = 0;
     at_reactor *reactor;
-    CHECK(at_reactor_open(&reactor, service, &hooks, &count, NULL) == 0);
+    CHECK(at_reactor_open(&reactor, service, &hooks, &count, 0, -1, NULL) == 0);
     at_reactor_set_worker(reactor, 7, 5);
     at_reactor_count_gil_wait(reactor, 3000000);
     at_service_count_restart(service, AT_RESTART_STUCK);
@@ -174,7 +174,7 @@ static int metrics_without_memory(void)
     at_reactor *reactor = NULL;
     at_bytes text;
     at_bytes_init(&text);
-    int result = at_reactor_open(&reactor, service, &hooks, &count, NULL);
+    int result = at_reactor_open(&reactor, service, &hooks, &count, 0, -1, NULL);
     if (result == 0) {
         result = at_metrics_write(service, &text);
     }

@@ -527,6 +527,7 @@ static int load_failing(void)
 static void faults_name_the_file(void)
 {
     at_image_space *space = space_new();
+    const at_image_stats before = at_image_get_stats();
     at_image *image;
     at_fault fault;
     CHECK(at_image_load(space, "/nowhere/lib.so", RTLD_NOW, &image, &fault) ==
@@ -535,7 +536,7 @@ static void faults_name_the_file(void)
     CHECK(at_image_load(space, "/etc/passwd", RTLD_NOW, &image, &fault) == AT_EFORMAT);
     CHECK(strstr(fault.text, "/etc/passwd") != NULL);
     CHECK(at_image_load(space, "/proc/self/exe", RTLD_NOW, &image, &fault) < 0);
-    CHECK(at_image_next(space, NULL) == NULL);
+    CHECK(at_image_get_stats().loaded_count == before.loaded_count);
     at_image_space_end(space, AT_IMAGE_UNMAP);
 }
 

@@ -19,6 +19,14 @@ static void *address_in(int megabyte, int offset)
     return (void *)(first + ((uintptr_t)megabyte << 20) + (uintptr_t)offset);
 }
 
+/* What the process itself never does: give the leaves back. */
+static void forget(void)
+{
+    for (size_t i = 0; i < (size_t)1 << AT_MEGABYTES_TOP_BITS; i++) {
+        at_free(atomic_exchange(&counted.leaves[i], NULL));
+    }
+}
+
 static int counts_are_told_by_megabyte(void)
 {
     int expected[MEGABYTES] = {0};
@@ -36,7 +44,7 @@ static int counts_are_told_by_megabyte(void)
             expected[megabyte] += result == 0;
         }
     }
-    at_megabytes_fini(&counted);
+    forget();
     CHECK(!at_megabytes_has_any(&counted, address_in(0, 0)));
     return result;
 }
@@ -48,7 +56,7 @@ static void addresses_beyond_it_are_refused(void)
     CHECK(at_megabytes_add(&counted, beyond) == AT_ELIMIT);
     CHECK(at_megabytes_add(&counted, NULL) == 0);
     CHECK(at_megabytes_has_any(&counted, NULL));
-    at_megabytes_fini(&counted);
+    forget();
 }
 
 static void *add_and_remove(void *argument)
@@ -74,7 +82,7 @@ static void threads_count_together(void)
     for (int i = 0; i < MEGABYTES; i++) {
         CHECK(!at_megabytes_has_any(&counted, address_in(i, 0)));
     }
-    at_megabytes_fini(&counted);
+    forget();
 }
 
 int main(void)

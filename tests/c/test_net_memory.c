@@ -524,7 +524,7 @@ int main(void)
     at_address address;
     CHECK(at_service_address(service, 0, &address));
     port = address.port;
-    CHECK(at_reactor_open(&reactor, service, &hooks, NULL, NULL) == 0);
+    CHECK(at_reactor_open(&reactor, service, &hooks, NULL, 0, -1, NULL) == 0);
     websocket_allocations();
     ping_to_nobody();
     at_tls_context *context = make_context();

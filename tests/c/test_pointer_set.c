@@ -16,8 +16,7 @@ static void *pointer_of(int i)
 static int adds_and_removes(void)
 {
     static bool inside[POINTERS];
-    at_pointer_set set;
-    at_pointer_set_init(&set);
+    at_pointer_set set = {0};
     size_t count = 0;
     int result = 0;
     srand(7);
@@ -49,8 +48,7 @@ static int adds_and_removes(void)
 
 static void empty_set_has_nothing(void)
 {
-    at_pointer_set set;
-    at_pointer_set_init(&set);
+    at_pointer_set set = {0};
     CHECK(!at_pointer_set_remove(&set, pointer_of(1)));
     at_pointer_set_fini(&set);
 }

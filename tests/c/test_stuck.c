@@ -101,7 +101,8 @@ static void wait_for(atomic_bool *flag)
 static void run(void *argument)
 {
     owner *self = argument;
-    CHECK(at_reactor_open(&self->reactor, self->service, &hooks, self, NULL) == 0);
+    CHECK(at_reactor_open(&self->reactor, self->service, &hooks, self, 0, -1, NULL) ==
+          0);
     atomic_store(&self->opened, true);
     while (!atomic_load(&self->stop)) {
         at_reactor_run(self->reactor, 20);
