@@ -7,7 +7,6 @@ import marshal
 import math
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -417,6 +416,8 @@ def _wait(job: Any, timeout: float | None) -> _atoll.Message | None:
 
 
 def _poll_with_signals(descriptor: int, timeout: float | None) -> None:
+    import signal  # brings enum, which not every interpreter has
+
     deadline = None if timeout is None else time.monotonic() + timeout
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

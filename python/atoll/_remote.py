@@ -10,12 +10,12 @@ import atexit
 import functools
 import importlib
 import marshal
-import pickle
 import sys
 import threading
 import time
 import types
 import warnings
+from _pickle import dumps, loads
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -34,15 +34,15 @@ def setting() -> bytes:
     filters = [
         (
             action,
-            getattr(message, "pattern", message) or "",
+            _sent(message),
             category.__module__,
             category.__qualname__,
-            getattr(module, "pattern", module) or "",
+            _sent(module),
             line,
         )
         for action, message, category, module, line in _filters()
     ]
-    return pickle.dumps(
+    return dumps(
         {
             "argv": list(getattr(sys, "argv", [""])),
             "filters": filters,
@@ -59,20 +59,33 @@ def _filters() -> list[Any]:
     return cast("list[Any]", warnings.filters)
 
 
-def _set_filters(filters: list[tuple[str, str, str, str, str, int]]) -> None:
+# What a filter looks for: nothing, this very text, or what the pattern in a tuple matches.
+type _Wanted = str | tuple[str] | None
+
+
+def _sent(wanted: Any) -> _Wanted:
+    return wanted if wanted is None or type(wanted) is str else (wanted.pattern,)
+
+
+def _set_filters(filters: list[tuple[str, _Wanted, str, str, _Wanted, int]]) -> None:
     warnings.resetwarnings()
     for action, message, home, name, module, line in reversed(filters):
         try:
             category = getattr(importlib.import_module(home), name)
         except (ImportError, AttributeError):
             continue
-        warnings.filterwarnings(
-            action,  # type: ignore[arg-type]
-            message,
-            category,
-            module,
-            line,
-        )
+        if isinstance(message, tuple) or isinstance(module, tuple):
+            warnings.filterwarnings(
+                action,  # type: ignore[arg-type]
+                message[0] if isinstance(message, tuple) else message or "",
+                category,
+                module[0] if isinstance(module, tuple) else module or "",
+                line,
+            )
+        else:
+            # CPython's own ones, of the start, name a module: without a pattern, since
+            # that takes re, which not every interpreter has.
+            _filters().insert(0, (action, message, category, module, line))
 
 
 _STACK_BYTES = 8 << 20
@@ -80,7 +93,7 @@ _STACK_BYTES = 8 << 20
 
 def start(data: bytes) -> None:
     """Make the new interpreter like its creator, and ready to import any extension."""
-    values = pickle.loads(data)
+    values = loads(data)
     here: Any = threading.current_thread()
     here.name = f"atoll-{_atoll.interpreter_here()}"
     # threading takes a thread that it did not start for a daemon, and threads that code

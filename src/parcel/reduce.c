@@ -301,22 +301,60 @@ static int pack_reduced(at_packer *packer, PyObject *object,
     return pack_parts(packer, reduced);
 }
 
+/* Add the reducers of what dataclasses has, if somebody has imported that module: 1, 0
+ * when not, or -1. */
+static int takes_dataclasses(at_parcel_state *state) AT_ATTACHED
+{
+    PyObject *module, *modules = PyImport_GetModuleDict();
+    int status = PyDict_GetItemStringRef(modules, "dataclasses", &module);
+    if (status <= 0) {
+        return status;
+    }
+    Py_DECREF(module);
+    PyObject *taken = PyObject_CallNoArgs(state->take_dataclasses);
+    if (taken == NULL) {
+        return -1;
+    }
+    status = taken == Py_True;
+    Py_DECREF(taken);
+    if (status) {
+        atomic_store(&state->has_dataclasses, true);
+    }
+    return status;
+}
+
+/* The function that takes objects of `type` apart: 1, 0 for none, or -1. */
+static int find_reducer(at_parcel_state *state, PyObject *type,
+                        PyObject **function) AT_ATTACHED
+{
+    /* Before the table is looked at: another thread may be adding them. */
+    bool has_dataclasses = atomic_load(&state->has_dataclasses);
+    int status = PyDict_GetItemRef(state->reducers, type, function);
+    if (status == 0) {
+        status = PyDict_GetItemRef(state->dispatch, type, function);
+    }
+    if (status == 0 && !has_dataclasses) {
+        status = takes_dataclasses(state);
+        if (status > 0) {
+            status = PyDict_GetItemRef(state->reducers, type, function);
+        }
+    }
+    return status;
+}
+
 /* What `object` is taken apart into: a tuple, or the str of a global's name. */
 static PyObject *reduce(at_packer *packer, PyObject *object)
 {
     at_parcel_state *state = packer->state;
-    PyObject *type = (PyObject *)Py_TYPE(object);
-    PyObject *tables[] = {state->reducers, state->dispatch};
-    for (size_t i = 0; i < 2; i++) {
-        PyObject *function;
-        if (PyDict_GetItemRef(tables[i], type, &function) < 0) {
-            return NULL;
-        }
-        if (function != NULL) {
-            PyObject *reduced = PyObject_CallOneArg(function, object);
-            Py_DECREF(function);
-            return reduced;
-        }
+    PyObject *function;
+    int found = find_reducer(state, (PyObject *)Py_TYPE(object), &function);
+    if (found < 0) {
+        return NULL;
+    }
+    if (found > 0) {
+        PyObject *reduced = PyObject_CallOneArg(function, object);
+        Py_DECREF(function);
+        return reduced;
     }
     if (PyType_Check(object)) {
         return PyObject_CallOneArg(state->reduce_type, object);

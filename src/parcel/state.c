@@ -46,6 +46,7 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     Py_XDECREF(state->dispatch);
     Py_XDECREF(state->reducers);
     Py_XDECREF(state->reduce_type);
+    Py_XDECREF(state->take_dataclasses);
     Py_XDECREF(state->find_global);
     Py_XDECREF(state->name_of);
     Py_XDECREF(state->known);
@@ -160,13 +161,14 @@ int at_parcel_state_complete(at_parcel_state *state)
         {&state->dispatch, "copyreg", "dispatch_table"},
         {&state->reducers, "atoll._parcel", "REDUCERS"},
         {&state->reduce_type, "atoll._parcel", "reduce_type"},
+        {&state->take_dataclasses, "atoll._parcel", "take_dataclasses"},
         {&state->find_global, "atoll._parcel", "find_global"},
         {&state->name_of, "atoll._parcel", "name_of"},
         {&state->known, "atoll._parcel.known", "_known"},
         {&state->received, "atoll._parcel.known", "_received"},
         {&state->make_received, "atoll._parcel.known", "received"},
         {&state->not_shareable, "atoll._errors", "NotShareableError"},
-        {&state->pickling_error, "pickle", "PicklingError"},
+        {&state->pickling_error, "_pickle", "PicklingError"},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         if (*wanted[i].place == NULL &&

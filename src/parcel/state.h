@@ -48,6 +48,9 @@ typedef struct at_parcel_state {
     at_parcel_late dispatch;    /* copyreg.dispatch_table */
     at_parcel_late reducers;    /* atoll._parcel.REDUCERS: exact type -> function */
     at_parcel_late reduce_type; /* atoll._parcel.reduce_type */
+    /* atoll._parcel.take_dataclasses: more reducers, once that module is imported */
+    at_parcel_late take_dataclasses;
+    atomic_bool has_dataclasses; /* they are among the reducers */
     at_parcel_late find_global; /* atoll._parcel.find_global */
     at_parcel_late name_of;     /* atoll._parcel.name_of */
     /* atoll._parcel.known's, for known.c: */

@@ -178,7 +178,15 @@ def setting():
         list(sys.argv),
         tuple(sys.flags),
         sys.getrecursionlimit(),
-        [(each[0], each[2], each[4]) for each in warnings.filters],
+        [
+            (
+                each[0],
+                each[2],
+                each[4],
+                *(getattr(each[i], "pattern", each[i]) for i in (1, 3)),
+            )
+            for each in warnings.filters
+        ],
     )
 
 
@@ -187,6 +195,10 @@ def test_it_is_set_up_like_its_creator():
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "some text", DeprecationWarning, "x.y", 3)
+            warnings.simplefilter("default", DeprecationWarning)
+            # As CPython's own ones are: a module's name, without a pattern.
+            own: list = warnings.filters
+            own.insert(0, ("default", None, DeprecationWarning, "__main__", 0))
             with atoll.Interpreter() as one:
                 assert one.call(setting) == setting()
     finally:

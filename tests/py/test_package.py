@@ -51,14 +51,19 @@ def test_the_command_reads_its_version_when_it_is_asked() -> None:
 
 HEAVY = """
 import sys
-heavy = {"asyncio", "dataclasses", "inspect", "logging", "pathlib", "socket", "zlib"}
+heavy = {
+    "asyncio", "dataclasses", "dis", "enum", "inspect", "logging", "pathlib", "pickle",
+    "re", "socket", "uuid", "zlib",
+}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
 
-def test_a_new_interpreter_has_imported_no_more_than_it_needs() -> None:
+# The first call sends a function by name and a list, the second a function by value.
+@pytest.mark.parametrize("call", ["", "i.call(sum, [1]); ", "i.call(lambda: None); "])
+def test_a_new_interpreter_has_imported_no_more_than_it_needs(call: str) -> None:
     """Each of these would be memory and time of every interpreter there is."""
-    code = f"import atoll\nwith atoll.Interpreter() as i: i.exec({HEAVY!r})"
+    code = f"import atoll\nwith atoll.Interpreter() as i: {call}i.exec({HEAVY!r})"
     run = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=240
     )

@@ -12,6 +12,7 @@ import types
 import pytest
 from parcels import trip
 
+import atoll
 from atoll import _atoll
 
 GLOBAL = 10
@@ -19,6 +20,47 @@ GLOBAL = 10
 
 def test_lambda_and_defaults():
     assert trip(lambda a, b=2, *, c=3: (a, b, c))(1) == (1, 2, 3)
+
+
+LATE = """
+import sys
+import atoll
+from atoll import _atoll
+
+class Plain:
+    pass
+
+def trip(value):
+    return _atoll.loads(_atoll.dumps(value), trusted=True)
+
+assert type(trip(Plain())) is Plain  # everything that packing imports is there
+assert "dataclasses" not in sys.modules and "enum" not in sys.modules
+import dataclasses, enum
+
+@dataclasses.dataclass
+class Late:
+    x: int = 3
+    y: list = dataclasses.field(default_factory=list)
+
+class Color(enum.Enum):
+    RED = 1
+
+def default(x=dataclasses.MISSING):
+    return x
+
+for single in dataclasses.MISSING, dataclasses.KW_ONLY:
+    assert trip(single) is single
+kind = dataclasses.fields(Late)[0]._field_type
+assert trip(kind) is kind
+assert trip(default)() is dataclasses.MISSING
+for _ in range(3):  # a type is known from the second time on
+    assert trip(Late) is Late and trip(Color.RED) is Color.RED
+"""
+
+
+def test_dataclasses_and_enums_that_are_imported_after_something_was_sent():
+    with atoll.Interpreter() as one:
+        one.exec(LATE)
 
 
 def test_recursion_and_closure():

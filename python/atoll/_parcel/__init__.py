@@ -14,6 +14,14 @@ nested ones, and what was replaced since). Types written in C go by name only.
 from atoll._parcel.classes import reduce_type
 from atoll._parcel.code import analyse
 from atoll._parcel.names import by_name, find_global, name_of
-from atoll._parcel.others import REDUCERS
+from atoll._parcel.others import REDUCERS, take_dataclasses
 
-__all__ = ["REDUCERS", "analyse", "by_name", "find_global", "name_of", "reduce_type"]
+__all__ = [
+    "REDUCERS",
+    "analyse",
+    "by_name",
+    "find_global",
+    "name_of",
+    "reduce_type",
+    "take_dataclasses",
+]

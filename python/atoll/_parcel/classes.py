@@ -11,18 +11,19 @@ it is another type from then on, and a receiver makes a new one; instances that 
 already stay of the old one.
 """
 
-import enum
+import functools
 import operator
-import pickle
+import os
 import sys
 import types
 import typing
-import uuid
 import weakref
+from _pickle import PicklingError
 from typing import Any
 
 from atoll import _atoll
 from atoll._parcel.known import changes, make_known
+from atoll._parcel.late import is_enum
 from atoll._parcel.names import Reduced, by_name, is_at
 
 __all__ = ["reduce_type"]
@@ -50,7 +51,7 @@ def _token(found: type) -> str:
         return token  # received
     shape = _shape_of(found)
     if token is None or not _same(_shapes[found], shape):
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         _own[found] = 1, _seen_of(found)
         _shapes[found] = shape
         _token_of_type[found] = token
@@ -64,7 +65,7 @@ def _shape_of(found: type) -> tuple[Any, ...]:
     slots = vars(found).get("__slots__")
     if slots is not None:
         parts += (slots,) if isinstance(slots, str) else tuple(slots)
-    if isinstance(found, enum.EnumType):
+    if is_enum(found):
         members: dict[str, Any] = dict(found.__members__)
         for name, member in members.items():
             parts += name, member.value
@@ -157,24 +158,24 @@ def reduce_type(found: type) -> Reduced:
     ):
         if found in _C_NAMES:
             return getattr, (types, _C_NAMES[found])
-        raise pickle.PicklingError("it has no name to find it by")
+        raise PicklingError("it has no name to find it by")
     named = by_name(found)
     if named is not None:
         return named
     known = make_known(found)
     if known is not None:
         return known
-    if isinstance(found, enum.EnumType):
+    if is_enum(found):
         return _reduce_enum(found)
     if not found.__flags__ & (1 << 9) or any(  # Py_TPFLAGS_HEAPTYPE
         type(value) in _C_PARTS and value.__objclass__ is found
         for value in vars(found).values()
     ):
-        raise pickle.PicklingError("it is written in C and not found by its name")
+        raise PicklingError("it is written in C and not found by its name")
     if type(found).__module__ == "_ctypes" and "_fields_" not in vars(found):
         if hasattr(found, "_length_"):
             return operator.mul, (found._type_, found._length_)  # type: ignore[attr-defined]
-        raise pickle.PicklingError("ctypes makes it, and it has no name to find it by")
+        raise PicklingError("ctypes makes it, and it has no name to find it by")
     version = _version(found)
     slots = vars(found).get("__slots__")
     slot_names = (slots,) if isinstance(slots, str) else tuple(slots or ())
@@ -264,6 +265,8 @@ def _complete_type(made: type, state: _TypeState) -> None:
 
 
 def _reduce_enum(found: Any) -> Reduced:
+    import enum
+
     version = _version(found)
     members = {member.name: member.value for member in found.__members__.values()}
     aliases = {
@@ -288,10 +291,11 @@ def _reduce_enum(found: Any) -> Reduced:
         {"__module__": found.__module__, "__qualname__": found.__qualname__},
         _token(found),
     )
+    parts = _member_parts()
     # The receiver makes members of their values alone, without __new__ and __init__,
     # whose globals are not there yet; what those have set comes afterwards.
     own = {
-        member.name: {k: v for k, v in vars(member).items() if k not in _MEMBER_PARTS}
+        member.name: {k: v for k, v in vars(member).items() if k not in parts}
         for member in found.__members__.values()
     }
     state = version, (found.__name__, found.__qualname__), attributes
@@ -299,11 +303,15 @@ def _reduce_enum(found: Any) -> Reduced:
     return _make_enum, arguments, (state, of_members), None, None, _complete_enum
 
 
-class _One(enum.Enum):
-    A = 1
+@functools.cache
+def _member_parts() -> frozenset[str]:
+    """What every member of an enum has, whatever the class."""
+    import enum
 
+    class One(enum.Enum):
+        A = 1
 
-_MEMBER_PARTS = frozenset(vars(_One.A)) | {"_sort_order_"}
+    return frozenset(vars(One.A)) | {"_sort_order_"}
 
 
 def _complete_enum(made: Any, both: tuple[_TypeState, dict[str, Any]]) -> None:

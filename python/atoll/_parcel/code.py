@@ -1,6 +1,5 @@
 """What can be said of a function's code without running it."""
 
-import dis
 import functools
 import marshal
 import types
@@ -14,6 +13,8 @@ _NAME_OPERATIONS = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 @functools.lru_cache(maxsize=512)
 def analyse(code: types.CodeType) -> tuple[bytes, frozenset[str], frozenset[str]]:
     """Marshal `code`; say which globals it names, and every name in it."""
+    import dis  # who only receives functions does without
+
     names: set[str] = set()
     every: set[str] = set()
     pending = [code]
@@ -31,6 +32,8 @@ def analyse(code: types.CodeType) -> tuple[bytes, frozenset[str], frozenset[str]
 
 def assigns_globals(code: types.CodeType) -> bool:
     """Does it, or a function in it, assign or delete a global?"""
+    import dis
+
     return any(
         instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
         for instruction in dis.get_instructions(code)

@@ -9,13 +9,11 @@ before, and a receiver that has met the token does not look at the bytes.
 A type is made known when it is sent for the second time: many are sent once.
 """
 
-import dataclasses
-import enum
+import os
 import sys
 import threading
 import types
 import typing
-import uuid
 import weakref
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
@@ -23,6 +21,7 @@ from typing import Any
 
 from atoll import _atoll
 from atoll._parcel.code import analyse, assigns_globals
+from atoll._parcel.late import dataclasses_here, is_enum
 from atoll._parcel.names import Reduced, by_name, importable
 
 __all__ = ["changes", "make_known", "received"]
@@ -83,7 +82,7 @@ def make_known(found: Any) -> Reduced | None:
         return None
     finally:
         _here.root = outer
-    token = uuid.uuid4().bytes
+    token = os.urandom(16)
     if len(_known) >= _KEPT:
         _known.clear()
     _known[found] = tuple(walk.guards), token, data
@@ -123,16 +122,7 @@ _FIELD_PARTS = (
     "kw_only",
     "_field_type",
 )
-_SINGLETONS = (
-    dataclasses.MISSING,
-    dataclasses.KW_ONLY,
-    dataclasses._HAS_DEFAULT_FACTORY,  # type: ignore[attr-defined]
-)
-_FIELD_KINDS: Any = type(dataclasses._FIELD)  # type: ignore[attr-defined]
 _SpecialForm: Any = vars(typing)["_SpecialForm"]
-# 3.15: the docstring of a dataclass until somebody reads it, which changes the type. It
-# holds nothing.
-_AutoDocstring: Any = vars(dataclasses).get("_AutoDocstring", _FIELD_KINDS)
 _TypedDictMeta: Any = vars(typing)["_TypedDictMeta"]
 _MADE_ANEW = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
@@ -172,7 +162,7 @@ class _Walk:
                 raise _Changes
         elif type(value) in (staticmethod, classmethod):
             self.visit(value.__func__)
-        elif isinstance(value, enum.Enum):
+        elif is_enum(type(value)):
             self._type(type(value))
         elif type(value) is property:
             for part in (value.fget, value.fset, value.fdel, value.__doc__):
@@ -186,17 +176,24 @@ class _Walk:
         ):
             self.visit(getattr(value, "__origin__", None))
             self.visit(value.__args__)
-        elif isinstance(value, dataclasses.Field):
+        elif type(value).__name__ == "_DataclassParams":
+            for part in type(value).__slots__:
+                self.visit(getattr(value, part))
+        elif not isinstance(value, _SpecialForm):
+            self._of_dataclasses(value)
+
+    def _of_dataclasses(self, value: Any) -> None:
+        known = dataclasses_here()
+        if known is None:
+            raise _Changes
+        if type(value) is known.field:
             if value.metadata:
                 raise _Changes
             for part in _FIELD_PARTS:
                 self.visit(getattr(value, part))
-        elif type(value).__name__ == "_DataclassParams":
-            for part in type(value).__slots__:
-                self.visit(getattr(value, part))
         elif not (
-            isinstance(value, _FIELD_KINDS | _SpecialForm | _AutoDocstring)
-            or any(value is single for single in _SINGLETONS)
+            isinstance(value, (known.field_kind, known.docstring))
+            or any(value is single for single in known.singletons.values())
         ):
             raise _Changes
 
@@ -273,7 +270,7 @@ class _Walk:
         if keys:
             self._named(keys)
             self.guards.append((keys, _flat(keys)))
-        if isinstance(found, enum.EnumType):
+        if is_enum(found):
             members: list[Any] = list(found.__members__.values())
             self.guards.append((found._member_map_, _flat(found._member_map_)))
             for member in members:
@@ -288,7 +285,7 @@ class _Walk:
                     raise _Changes
                 self._named(value)
                 self.guards.append((value, _flat(value)))
-            elif isinstance(found, enum.EnumType) and not isinstance(value, _OF_CODE):
+            elif is_enum(found) and not isinstance(value, _OF_CODE):
                 continue  # EnumType makes them, of the members
             else:
                 self.visit(value)

@@ -1,8 +1,8 @@
 """Functions and types by name, where the receiver can import the very same object."""
 
 import importlib
-import pickle
 import sys
+from _pickle import PicklingError
 from typing import Any
 
 __all__ = ["Reduced", "by_name", "find_global", "importable", "is_at", "name_of"]
@@ -46,9 +46,11 @@ def name_of(found: object, name: str) -> tuple[str, str]:
     """
     module_name = getattr(found, "__module__", None)
     if module_name is None:
+        import pickle  # brings re, which not every interpreter has
+
         module_name = pickle.whichmodule(found, name)  # type: ignore[attr-defined]
     if module_name not in sys.modules or not is_at(found, module_name, name):
-        raise pickle.PicklingError(f"it is not found as {module_name}.{name}")
+        raise PicklingError(f"it is not found as {module_name}.{name}")
     return module_name, name
 
 

@@ -1,28 +1,29 @@
 """Objects that pickle does not take, and those that nothing can."""
 
-import dataclasses
 import functools
 import importlib
 import io
 import mmap
-import pickle
 import queue
+import sys
 import threading
 import types
 import typing
+from _pickle import PickleBuffer, PicklingError
 from collections.abc import Callable
 from typing import Any
 
 from atoll._parcel.functions import reduce_cell, reduce_code, reduce_function
+from atoll._parcel.late import dataclasses_here
 from atoll._parcel.names import Reduced, by_name, importable, is_at
 
-__all__ = ["REDUCERS"]
+__all__ = ["REDUCERS", "take_dataclasses"]
 
 
 def _reduce_module(module: types.ModuleType) -> Reduced:
     name = module.__name__
     if name != "__main__" and not importable(name):
-        raise pickle.PicklingError("the module cannot be imported by its name")
+        raise PicklingError("the module cannot be imported by its name")
     return importlib.import_module, (name,)
 
 
@@ -43,9 +44,9 @@ def _reduce_property(value: property) -> Reduced:
 
 def _reduce_memoryview(view: memoryview) -> Reduced:
     if not view.contiguous:
-        raise pickle.PicklingError("a memoryview must be contiguous")
-    flat = pickle.PickleBuffer(view).raw()
-    return _make_memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
+        raise PicklingError("a memoryview must be contiguous")
+    flat = PickleBuffer(view).raw()
+    return _make_memoryview, (PickleBuffer(flat), view.format, view.shape)
 
 
 def _make_memoryview(data: Any, format: str, shape: tuple[int, ...]) -> memoryview:
@@ -67,18 +68,11 @@ def _make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> An
 
 
 def _reduce_singleton(name: str, value: object) -> Reduced:
-    return getattr, (dataclasses, name)
-
-
-_SINGLETONS = {
-    type(getattr(dataclasses, name)): name
-    for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
-}
-_FIELD_TYPES = ("_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR")
+    return getattr, (sys.modules["dataclasses"], name)
 
 
 def _reduce_field_type(value: Any) -> Reduced:
-    return getattr, (dataclasses, value.name)
+    return getattr, (sys.modules["dataclasses"], value.name)
 
 
 def _reduce_view(view: Any) -> Reduced:
@@ -166,9 +160,7 @@ _INSTEAD: dict[type, str] = {
 
 def _reduce_not(value: object) -> Reduced:
     kind = type(value)
-    raise pickle.PicklingError(
-        f"cannot pickle '{kind.__qualname__}' object; {_INSTEAD[kind]}"
-    )
+    raise PicklingError(f"cannot pickle '{kind.__qualname__}' object; {_INSTEAD[kind]}")
 
 
 # Exact type -> function from an instance to what its __reduce_ex__ would give.
@@ -183,7 +175,6 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     classmethod: lambda value: (classmethod, (value.__func__,)),
     memoryview: _reduce_memoryview,
     type(functools.lru_cache(len)): _reduce_cached,
-    type(dataclasses._FIELD): _reduce_field_type,  # type: ignore[attr-defined]
     typing.TypeVar: _reduce_type_variable,
     typing.ParamSpec: _reduce_type_variable,
     typing.TypeVarTuple: _reduce_type_variable,
@@ -195,8 +186,19 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     _Keys: _reduce_view,
     _Values: _reduce_view,
     _Items: _reduce_view,
-    **{
-        kind: functools.partial(_reduce_singleton, name)
-        for kind, name in _SINGLETONS.items()
-    },
 }
+
+
+def take_dataclasses() -> bool:
+    """Add what the module `dataclasses` has to the table, once it is imported.
+
+    Returns:
+        False while it is not.
+    """
+    known = dataclasses_here()
+    if known is None:
+        return False
+    REDUCERS[known.field_kind] = _reduce_field_type
+    for name, single in known.singletons.items():
+        REDUCERS[type(single)] = functools.partial(_reduce_singleton, name)
+    return True
