@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "bind/batch.h"
 #include "bind/bind.h"
 #include "bind/channel.h"
 #include "bind/error.h"
@@ -128,6 +129,13 @@ at_broadcast *at_broadcast_of(PyObject *object)
 
 /* ---- sending ------------------------------------------------------------------- */
 
+/* Set the exception for a `result` that is not a success. NULL always. */
+static PyObject *raise_failed(int result) AT_ATTACHED
+{
+    return result == AT_ECLOSED ? at_raise_format(result, "the broadcast is closed")
+                                : at_bind_wait_failed(result);
+}
+
 /* How many got `item`, which is taken or dropped; NULL with an exception set. */
 static PyObject *sent(int result, void *item) AT_ATTACHED
 {
@@ -135,8 +143,25 @@ static PyObject *sent(int result, void *item) AT_ATTACHED
         return PyLong_FromLong(result);
     }
     at_message_drop(item);
-    return result == AT_ECLOSED ? at_raise_format(result, "the broadcast is closed")
-                                : at_raise(result);
+    return raise_failed(result);
+}
+
+/* Send one, waiting: 0 where it was taken, else what raise_failed() knows. */
+static int send_waiting(broadcast_object *self, void *item, int64_t deadline_ns,
+                        int *fed_count) AT_ATTACHED
+{
+    at_patience patience = {deadline_ns, self->peer};
+    int result;
+    do {
+        PyThreadState *state = at_detach();
+        result = at_broadcast_send(self->broadcast, item, &patience);
+        at_attach(state);
+        if (result >= 0) {
+            *fed_count = result;
+            return 0;
+        }
+    } while (at_bind_wait_again(&result));
+    return result;
 }
 
 AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
@@ -147,9 +172,11 @@ AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
     PyObject *values[2] = {count == 1 ? arguments[0] : NULL, NULL};
     static const char *const names[] = {"obj", "timeout"};
     void *item;
+    int64_t deadline_ns = AT_NEVER;
     if (((count != 1 || keyword_names != NULL) &&
          at_bind_arguments("send", names, 1, 2, arguments, count, keyword_names,
                            values) < 0) ||
+        (values[1] != NULL && at_bind_deadline(values[1], &deadline_ns) < 0) ||
         at_channel_pack(values[0], &item) < 0) {
         return NULL;
     }
@@ -157,23 +184,36 @@ AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
     if (result != AT_EFULL) {
         return sent(result, item);
     }
-    at_patience patience = {AT_NEVER, self->peer};
-    if (at_bind_deadline(values[1], &patience.deadline_ns) < 0) {
+    int fed_count = 0;
+    result = send_waiting(self, item, deadline_ns, &fed_count);
+    if (result != 0) {
         at_message_drop(item);
-        return NULL;
+        return raise_failed(result);
     }
-    bool raised = false;
-    do {
-        PyThreadState *state = at_detach();
-        result = at_broadcast_send(self->broadcast, item, &patience);
-        at_attach(state);
-        raised = result == AT_EINTERRUPTED && at_run_signal_handlers() < 0;
-    } while (result == AT_EINTERRUPTED && !raised);
-    if (raised) {
-        at_message_drop(item);
-        return NULL;
-    }
-    return sent(result, item);
+    return PyLong_FromLong(fed_count);
+}
+
+static int batch_try_send(PyObject *object, void **items, size_t count)
+{
+    return at_broadcast_try_send_many(self_of(object)->broadcast, items, count);
+}
+
+AT_UNCHECKED static int batch_send(PyObject *object, void *item, int64_t deadline_ns)
+{
+    int fed_count;
+    return send_waiting(self_of(object), item, deadline_ns, &fed_count);
+}
+
+AT_UNCHECKED static PyObject *batch_raise(PyObject *Py_UNUSED(object), int result)
+{
+    return raise_failed(result);
+}
+
+AT_UNCHECKED static PyObject *broadcast_send_many(PyObject *object, PyObject *arguments,
+                                                  PyObject *keywords)
+{
+    static const at_batch_end end = {batch_try_send, batch_send, batch_raise};
+    return at_batch_send(object, &end, arguments, keywords);
 }
 
 AT_UNCHECKED static PyObject *broadcast_try_send(PyObject *object, PyObject *value)
@@ -308,6 +348,30 @@ static PyMethodDef broadcast_methods[] = {
      "    NotShareableError: obj holds something that cannot be sent.\n"
      "    ClosedError: The broadcast is closed, or this interpreter is closing.\n"
      "    TimeoutError: There was no room in time."},
+    {"send_many", (PyCFunction)(void (*)(void))broadcast_send_many,
+     METH_VARARGS | METH_KEYWORDS,
+     "send_many($self, objects, timeout=None)\n"
+     "--\n"
+     "\n"
+     "Send each of objects, in order, to every subscriber, as send().\n"
+     "\n"
+     "Cheaper than as many send(): a subscriber is woken once for a batch. Others\n"
+     "may send between any two of them. What stands before an object that cannot be\n"
+     "sent is sent all the same.\n"
+     "\n"
+     "Args:\n"
+     "    objects: An iterable. Up to 256 of its objects are taken and packed before\n"
+     "        the first of them is sent.\n"
+     "    timeout: Seconds to wait, for all together; None waits for ever, 0 does not\n"
+     "        wait.\n"
+     "\n"
+     "Returns:\n"
+     "    How many there were.\n"
+     "\n"
+     "Raises:\n"
+     "    NotShareableError, ClosedError, TimeoutError: As send(). This and whatever\n"
+     "        else it raises has an attribute sent: how many were sent, the first "
+     "ones."},
     {"try_send", broadcast_try_send, METH_O,
      "try_send($self, obj, /)\n"
      "--\n"

@@ -215,15 +215,18 @@ static PyMethodDef channel_methods[] = {
      "stands before an object that cannot be sent is sent all the same.\n"
      "\n"
      "Args:\n"
-     "    objects: An iterable.\n"
-     "    timeout: Seconds to wait; None waits for ever, 0 does not wait. For all "
-     "together.\n"
+     "    objects: An iterable. Up to 256 of its objects are taken and packed before\n"
+     "        the first of them is sent.\n"
+     "    timeout: Seconds to wait, for all together; None waits for ever, 0 does not\n"
+     "        wait.\n"
      "\n"
      "Returns:\n"
      "    How many there were.\n"
      "\n"
      "Raises:\n"
-     "    NotShareableError, ClosedError, TimeoutError: As send()."},
+     "    NotShareableError, ClosedError, TimeoutError: As send(). This and whatever\n"
+     "        else it raises has an attribute sent: how many were sent, the first "
+     "ones."},
     {"recv", (PyCFunction)(void (*)(void))at_channel_method_recv,
      METH_FASTCALL | METH_KEYWORDS,
 

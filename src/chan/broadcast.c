@@ -178,40 +178,55 @@ int at_broadcast_subscribe(at_broadcast *broadcast, at_channel **subscription)
 
 /* ---- sending ---------------------------------------------------------------- */
 
-/* What is to be done for one subscription once the mutex is free. */
-typedef struct chore {
-    at_channel *wake; /* a reference, or NULL */
-    void *refused;    /* its share of the item, where it is closed; or NULL */
-    void *dropped;    /* what had to go for it, or NULL */
-} chore;
+enum {
+    FIRST_WAKES = 32,
+    FIRST_ENDS = 192,
+    /* An item is refused by a subscription, and for each one another may have to go. */
+    ENDS_OF_ONE = 2,
+};
 
-enum { FIRST_CHORES = 32 };
-
+/* What is to be done once the mutex is free. There is room for a wake of each
+ * subscription, and for the ends of one item at least. */
 typedef struct chores {
-    chore *list; /* `first`, or raw memory */
-    size_t capacity;
-    size_t count;
-    chore first[FIRST_CHORES];
+    void **list; /* `first`, or raw memory: wakes, and behind them ends */
+    size_t wake_capacity;
+    size_t wake_count;
+    size_t end_capacity;
+    size_t end_count;
+    void *first[FIRST_WAKES + FIRST_ENDS]; /* not initialised */
 } chores;
 
-/* Lock the hub, with room for a chore of each of its subscriptions. */
+static void add_wake(chores *later, at_channel *channel)
+{
+    later->list[later->wake_count++] = channel;
+}
+
+static void add_end(chores *later, void *item)
+{
+    later->list[later->wake_capacity + later->end_count++] = item;
+}
+
+/* Lock the hub, with room for what sending to its subscriptions leaves to do. */
 static int lock_with_room(hub *self, chores *later)
 {
     later->list = later->first;
-    later->capacity = FIRST_CHORES;
-    later->count = 0;
+    later->wake_capacity = FIRST_WAKES;
+    later->end_capacity = FIRST_ENDS;
+    later->wake_count = 0;
+    later->end_count = 0;
     for (;;) {
         (void)pthread_mutex_lock(&self->mutex);
-        if (self->count <= later->capacity) {
+        if (self->count <= later->wake_capacity) {
             return 0;
         }
-        size_t capacity = self->count + FIRST_CHORES;
+        size_t capacity = self->count + FIRST_WAKES;
         (void)pthread_mutex_unlock(&self->mutex);
         if (later->list != later->first) {
-            at_free(later->list);
+            at_free((void *)later->list);
         }
-        later->list = at_alloc(capacity * sizeof *later->list);
-        later->capacity = capacity;
+        later->wake_capacity = capacity;
+        later->end_capacity = capacity * 2 * ENDS_OF_ONE;
+        later->list = at_alloc((capacity + later->end_capacity) * sizeof *later->list);
         if (later->list == NULL) {
             return AT_ENOMEM;
         }
@@ -221,21 +236,16 @@ static int lock_with_room(hub *self, chores *later)
 static void unlock_and_finish(hub *self, chores *later)
 {
     (void)pthread_mutex_unlock(&self->mutex);
-    for (size_t i = 0; i < later->count; i++) {
-        chore *each = &later->list[i];
-        if (each->refused != NULL) {
-            self->options.drop(each->refused);
-        }
-        if (each->dropped != NULL) {
-            self->options.drop(each->dropped);
-        }
-        if (each->wake != NULL) {
-            at_channel_wake(each->wake);
-            at_shared_unref((at_shared *)each->wake);
-        }
+    for (size_t i = 0; i < later->wake_count; i++) {
+        at_channel *channel = later->list[i];
+        at_channel_wake(channel);
+        at_shared_unref((at_shared *)channel);
+    }
+    for (size_t i = 0; i < later->end_count; i++) {
+        self->options.drop(later->list[later->wake_capacity + i]);
     }
     if (later->list != later->first) {
-        at_free(later->list);
+        at_free((void *)later->list);
     }
 }
 
@@ -251,59 +261,93 @@ static bool await_room_locked(const hub *self)
     return true;
 }
 
-/* True where the subscription got the item, with a reference that is there for it.
- * Caller holds the mutex. */
-static bool feed_locked(at_channel *channel, void *item, chore *after)
+/* May the next item go: is there room for what it leaves to do, and, where it is waited
+ * for, at each? Caller holds the mutex. */
+static bool may_feed_locked(const hub *self, const chores *later)
 {
-    *after = (chore){NULL, NULL, NULL};
-    bool fed = at_channel_feed_item(channel, item, &after->dropped) == 0;
-    if (!fed) {
-        after->refused = item;
-    }
-    /* One that is on its way to be freed has nobody to wake. */
-    if (at_channel_has_sleepers(channel) && at_shared_try_ref((at_shared *)channel)) {
-        after->wake = channel;
-    }
-    return fed;
+    return later->end_count + self->count * ENDS_OF_ONE < later->end_capacity &&
+           (self->options.slow != AT_SLOW_WAITS || await_room_locked(self));
 }
 
-int at_broadcast_try_send(at_broadcast *broadcast, void *item)
+/* Give `item` to all. How many got it. Caller holds the mutex. */
+static int feed_locked(const hub *self, void *item, chores *later)
 {
-    hub *self = broadcast->hub;
+    /* All references at once, and before the first of them may let go of its own: the
+     * line with the count is the receivers' from then on. The caller's is the last. */
+    if (self->count > 1) {
+        self->options.share(item, self->count - 1);
+    } else if (self->count == 0) {
+        add_end(later, item);
+    }
+    int fed_count = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        void *dropped;
+        if (at_channel_feed_item(self->channels[i], item, &dropped) == 0) {
+            fed_count++;
+        } else {
+            add_end(later, item);
+        }
+        if (dropped != NULL) {
+            add_end(later, dropped);
+        }
+    }
+    return fed_count;
+}
+
+static void note_sleepers_locked(const hub *self, chores *later)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        at_channel *channel = self->channels[i];
+        /* One that is on its way to be freed has nobody to wake. */
+        if (at_channel_has_sleepers(channel) &&
+            at_shared_try_ref((at_shared *)channel)) {
+            add_wake(later, channel);
+        }
+    }
+}
+
+/* at_broadcast_try_send_many(); `*fed_count` is how many got the last. */
+static int send_some(hub *self, void **items, size_t count, int *fed_count)
+{
     chores later;
     int result = lock_with_room(self, &later);
     if (result < 0) {
         return result;
     }
-    bool waits = self->options.slow == AT_SLOW_WAITS;
+    int sent = 0;
     bool room_left = false;
-    bool nobody = false;
-    if (self->closed) {
-        result = AT_ECLOSED;
-    } else if (waits && !await_room_locked(self)) {
-        result = AT_EFULL;
+    if (!self->closed) {
+        while ((size_t)sent < count && sent < INT_MAX &&
+               may_feed_locked(self, &later)) {
+            *fed_count = feed_locked(self, items[sent++], &later);
+        }
+        result = sent > 0 ? sent : AT_EFULL;
     } else {
-        /* All at once, and before the first of them may let go of its own: the line
-         * with the count is the receivers' from then on. The caller's is the last. */
-        if (self->count > 1) {
-            self->options.share(item, self->count - 1);
-        }
-        nobody = self->count == 0;
-        for (size_t i = 0; i < self->count; i++) {
-            result += feed_locked(self->channels[i], item, &later.list[i]);
-        }
-        later.count = self->count;
-        room_left =
-            waits && atomic_load(&self->senders.count) != 0 && await_room_locked(self);
+        result = AT_ECLOSED;
+    }
+    if (sent > 0) {
+        note_sleepers_locked(self, &later);
+        room_left = self->options.slow == AT_SLOW_WAITS &&
+                    atomic_load(&self->senders.count) != 0 && await_room_locked(self);
     }
     unlock_and_finish(self, &later);
-    if (nobody) {
-        self->options.drop(item);
-    }
     if (room_left) {
         at_wait_notify(&self->senders, 1);
     }
     return result;
+}
+
+int at_broadcast_try_send(at_broadcast *broadcast, void *item)
+{
+    int fed_count;
+    int result = send_some(broadcast->hub, &item, 1, &fed_count);
+    return result < 0 ? result : fed_count;
+}
+
+int at_broadcast_try_send_many(at_broadcast *broadcast, void **items, size_t count)
+{
+    int fed_count;
+    return send_some(broadcast->hub, items, count, &fed_count);
 }
 
 typedef struct sending {

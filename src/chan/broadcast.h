@@ -61,8 +61,18 @@ int at_broadcast_subscribe(at_broadcast *broadcast, at_channel **subscription);
  * errs: AT_EFULL, AT_ECLOSED, AT_ENOMEM */
 int at_broadcast_try_send(at_broadcast *broadcast, void *item);
 
-/* The same, waiting for room.
+/* Send the first of the `count` items, at least one, that there is room for, next to
+ * each other, and wake each subscriber once. Each reaches all or none, as in
+ * at_broadcast_try_send(). Returns how many were sent, which may be fewer than there is
+ * room for: the rest is for another call.
+ * ctx:  any
+ * owns: takes the items it returns the count of
+ * errs: AT_EFULL, AT_ECLOSED, AT_ENOMEM when none was taken */
+int at_broadcast_try_send_many(at_broadcast *broadcast, void **items, size_t count);
+
+/* Send `item`, waiting for room. Returns how many got it.
  * ctx:  detached
+ * owns: takes item unless it fails
  * errs: AT_ECLOSED, AT_ENOMEM, and those of at_wait() */
 int at_broadcast_send(at_broadcast *broadcast, void *item,
                       const at_patience *patience) AT_DETACHED;

@@ -97,6 +97,15 @@ static int makes_and_frees(void)
         result = sends(broadcast, i); /* more than its own memory has chores for */
         CHECK(result < 0 || result == 40);
     }
+    for (uintptr_t i = 0; result >= 0 && i < 2; i++) {
+        void *items[2] = {item_of(5), item_of(6)};
+        result = at_broadcast_try_send_many(broadcast, items, 2);
+        CHECK(result < 0 || result == 2);
+        if (result < 0) {
+            drop(items[0]);
+            drop(items[1]);
+        }
+    }
     at_peer *peer = NULL;
     if (result >= 0) {
         result = at_peer_join(78, &peer);
@@ -215,6 +224,92 @@ static void a_slow_one_is_closed(void)
     CHECK(atomic_load(&live) == 0);
 }
 
+static int sends_many(at_broadcast *broadcast, uintptr_t first, size_t count)
+{
+    void *items[300];
+    CHECK(count <= 300);
+    for (size_t i = 0; i < count; i++) {
+        items[i] = item_of(first + i);
+    }
+    int result = at_broadcast_try_send_many(broadcast, items, count);
+    for (size_t i = result > 0 ? (size_t)result : 0; i < count; i++) {
+        drop(items[i]);
+    }
+    return result;
+}
+
+static void a_batch_goes_as_far_as_there_is_room_at_all(void)
+{
+    at_broadcast *broadcast = broadcast_of(5, AT_SLOW_WAITS);
+    CHECK(sends_many(broadcast, 1, 100) == 100); /* to nobody */
+    at_channel *fast = subscribed(broadcast);
+    at_channel *slow = subscribed(broadcast);
+    CHECK(sends_many(broadcast, 1, 3) == 3);
+    receives(fast, 1);
+    receives(fast, 2);
+    CHECK(sends_many(broadcast, 4, 10) == 2);
+    CHECK(sends_many(broadcast, 6, 10) == AT_EFULL);
+    for (uintptr_t i = 3; i <= 5; i++) {
+        receives(fast, i);
+    }
+    CHECK(receives_nothing(fast) == AT_EEMPTY);
+    CHECK(at_channel_close(slow));
+    CHECK(sends_many(broadcast, 6, 10) == 5); /* one that is closed is passed over */
+    for (uintptr_t i = 1; i <= 5; i++) {
+        receives(slow, i);
+        receives(fast, 5 + i);
+    }
+    CHECK(receives_nothing(slow) == AT_ECLOSED);
+    at_broadcast_close(broadcast);
+    CHECK(sends_many(broadcast, 1, 2) == AT_ECLOSED);
+    unref(fast);
+    unref(slow);
+    unref(broadcast);
+    CHECK(atomic_load(&live) == 0);
+}
+
+/* More has to go for a batch than is kept account of: it is sent in parts. */
+static void a_batch_for_the_slow(at_slow policy)
+{
+    enum { SLOW = 70, CAPACITY = 4 };
+    at_broadcast *broadcast = broadcast_of(CAPACITY, policy);
+    at_channel *slow[SLOW];
+    for (size_t i = 0; i < SLOW; i++) {
+        slow[i] = subscribed(broadcast);
+    }
+    uintptr_t next = 1;
+    while (next <= 300) {
+        int count = sends_many(broadcast, next, 301 - next);
+        CHECK(count > 0);
+        next += (uintptr_t)count;
+    }
+    for (size_t i = 0; i < SLOW; i++) {
+        uintptr_t first = policy == AT_SLOW_DROPS ? 301 - CAPACITY : 1;
+        void *missed;
+        if (policy == AT_SLOW_DROPS) {
+            CHECK(at_channel_try_recv(slow[i], &missed) == AT_ELAGGED);
+            CHECK((uintptr_t)missed == 300 - CAPACITY);
+        }
+        for (uintptr_t j = 0; j < CAPACITY; j++) {
+            receives(slow[i], first + j);
+        }
+        if (policy == AT_SLOW_CLOSES) {
+            CHECK(at_channel_try_recv(slow[i], &missed) == AT_ELAGGED);
+            CHECK((uintptr_t)missed == 1);
+            CHECK(receives_nothing(slow[i]) == AT_ECLOSED);
+        }
+        unref(slow[i]);
+    }
+    unref(broadcast);
+    CHECK(atomic_load(&live) == 0);
+}
+
+static void batches_for_the_slow(void)
+{
+    a_batch_for_the_slow(AT_SLOW_DROPS);
+    a_batch_for_the_slow(AT_SLOW_CLOSES);
+}
+
 static void nobody_holds_it(void)
 {
     at_broadcast *broadcast = broadcast_of(2, AT_SLOW_WAITS);
@@ -281,6 +376,32 @@ static void send_all(void *data)
     }
 }
 
+static void send_batches(void *data)
+{
+    sender *self = data;
+    at_patience patience = {AT_NEVER, NULL};
+    for (uintptr_t i = 0; i < ITEMS;) {
+        void *items[100];
+        size_t count = 0;
+        while (count < 100 && i + count < ITEMS) {
+            items[count] = item_of(self->first + i + count);
+            count++;
+        }
+        i += count;
+        for (size_t sent = 0; sent < count;) {
+            int result =
+                at_broadcast_try_send_many(self->broadcast, items + sent, count - sent);
+            if (result == AT_EFULL) {
+                result = at_broadcast_send(self->broadcast, items[sent], &patience);
+                CHECK(result >= 0);
+                result = 1;
+            }
+            CHECK(result > 0);
+            sent += (size_t)result;
+        }
+    }
+}
+
 typedef struct receiver {
     at_channel *channel;
     size_t count;
@@ -323,7 +444,8 @@ static void race(size_t capacity, at_slow slow)
     }
     for (size_t i = 0; i < SENDERS; i++) {
         senders[i] = (sender){broadcast, 1 + i * ITEMS, 0};
-        CHECK(at_thread_start(&threads[RECEIVERS + i], "sender", send_all, &senders[i],
+        CHECK(at_thread_start(&threads[RECEIVERS + i], "sender",
+                              i == 0 ? send_all : send_batches, &senders[i],
                               NULL) == 0);
     }
     for (size_t i = 0; i < SENDERS; i++) {
@@ -427,6 +549,8 @@ int main(void)
     RUN(a_full_one_holds_up_a_sender);
     RUN(a_slow_one_misses_the_oldest);
     RUN(a_slow_one_is_closed);
+    RUN(a_batch_goes_as_far_as_there_is_room_at_all);
+    RUN(batches_for_the_slow);
     RUN(nobody_holds_it);
     RUN(an_interpreter_closes);
     RUN(races);

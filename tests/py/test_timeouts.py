@@ -114,6 +114,22 @@ def _():
     )
 
 
+@row("Broadcast.send")
+def _():
+    broadcast = atoll.Broadcast(1)
+    subscription = broadcast.subscribe()
+    broadcast.send(1)
+    return lambda t: broadcast.send(2, t), subscription.recv, 1, TimeoutError
+
+
+@row("Broadcast.send_many")
+def _():
+    broadcast = atoll.Broadcast(1)
+    subscription = broadcast.subscribe()
+    broadcast.send(1)
+    return lambda t: broadcast.send_many([2], t), subscription.recv, 1, TimeoutError
+
+
 @row("Subscription.recv")
 def _():
     broadcast = atoll.Broadcast(4)

@@ -74,13 +74,19 @@ def send(name: int, seed: int, channels: list[Channel], count: int) -> list[int]
         if batch == 0:
             is_open[place] = False
             continue
-        # send_many() does not say how many it sent before a close: one at a time.
+        objects = (
+            (name, number, payload(chance.randrange(6), number))
+            for number in range(first, first + batch)
+        )
         try:
-            for number in range(first, first + batch):
-                obj = (name, number, payload(chance.randrange(6), number))
-                channels[place].send(obj, timeout=HANG_SECONDS)
-                accepted[place] += 1
-        except ClosedError:
+            if chance.random() < 0.5:
+                accepted[place] += channels[place].send_many(objects, HANG_SECONDS)
+            else:
+                for obj in objects:
+                    channels[place].send(obj, timeout=HANG_SECONDS)
+                    accepted[place] += 1
+        except ClosedError as error:
+            accepted[place] += getattr(error, "sent", 0)
             is_open[place] = False
     return accepted
 
@@ -221,14 +227,26 @@ def publish(
 ) -> int:
     """Send up to `count`; how many were accepted."""
     chance = random.Random(seed)
-    for number in range(count):
+    accepted = 0
+    while accepted < count:
+        batch = min(chance.choice((1, 1, 20)), count - accepted)
+        objects = [
+            (name, number, payload(chance.randrange(6), number))
+            for number in range(accepted, accepted + batch)
+        ]
+        closed = False
         try:
-            obj = (name, number, payload(chance.randrange(6), number))
-            broadcast.send(obj, timeout=HANG_SECONDS)
-        except ClosedError:
-            return number
-        table.change("sent", lambda sent: sent + 1, 0)
-    return count
+            if batch == 1:
+                broadcast.send(objects[0], timeout=HANG_SECONDS)
+            else:
+                broadcast.send_many(objects, timeout=HANG_SECONDS)
+        except ClosedError as error:
+            closed, batch = True, getattr(error, "sent", 0)
+        accepted += batch
+        table.change("sent", lambda sent, more=batch: sent + more, 0)  # type: ignore[misc]
+        if closed:
+            break
+    return accepted
 
 
 def follow(seed: int, subscription: Subscription) -> tuple[list[tuple[int, int]], int]:
