@@ -294,6 +294,16 @@ int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
                           size_t header_count, const char **why);
 int at_h1_exchange_emit(at_exchange *exchange, const at_span *pieces, int count);
 
+/* ---- exchange.c: what both protocols ask of a response ------------------------------
+ */
+
+/* Does `piece` fit the promised length? 0, AT_ELIMIT (too long), AT_EFORMAT (it is the
+ * last, and more was promised) */
+int at_exchange_check_length(const at_exchange *exchange, at_span piece, bool more);
+
+/* All of the response has been handed on. */
+void at_exchange_complete(at_exchange *exchange);
+
 /* ---- exchange.c: how a WebSocket's exchange is carried -----------------------------
  */
 

@@ -213,6 +213,27 @@ void at_exchange_abort(at_exchange *exchange)
     leave(lent);
 }
 
+/* ---- for both protocols ------------------------------------------------------------
+ */
+
+int at_exchange_check_length(const at_exchange *exchange, at_span piece, bool more)
+{
+    if (exchange->body_end != AT_H1_END_LENGTH) {
+        return 0;
+    }
+    if (piece.size > exchange->response_left) {
+        return AT_ELIMIT;
+    }
+    return !more && piece.size < exchange->response_left ? AT_EFORMAT : 0;
+}
+
+void at_exchange_complete(at_exchange *exchange)
+{
+    exchange->complete = true;
+    exchange->wants_body = false;
+    at_account_end(exchange);
+}
+
 /* ---- how a WebSocket is carried ----------------------------------------------------
  */
 

@@ -2,7 +2,6 @@
 #include <assert.h>
 
 #include "base/error.h"
-#include "net/account.h"
 #include "net/connection.h"
 
 /* ---- the layer above takes the body
@@ -100,9 +99,7 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
         return result;
     }
     if (!more) {
-        exchange->complete = true;
-        exchange->wants_body = false;
-        at_account_end(exchange);
+        at_exchange_complete(exchange);
         at_h1_responded(connection);
         return 0;
     }
@@ -114,18 +111,6 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
         return 1;
     }
     return 0;
-}
-
-/* Does `piece` fit the promised length? Returns 0 or an error. */
-static int check_length(const at_exchange *exchange, at_span piece, bool more)
-{
-    if (exchange->body_end != AT_H1_END_LENGTH) {
-        return 0;
-    }
-    if (piece.size > exchange->response_left) {
-        return AT_ELIMIT;
-    }
-    return !more && piece.size < exchange->response_left ? AT_EFORMAT : 0;
 }
 
 int at_h1_exchange_respond(at_exchange *exchange, int status,
@@ -169,7 +154,7 @@ int at_h1_exchange_respond(at_exchange *exchange, int status,
     exchange->body_end = response.body_end;
     exchange->response_left = response.length_bytes;
     connection->keep_alive = !response.will_close;
-    result = check_length(exchange, piece, more);
+    result = at_exchange_check_length(exchange, piece, more);
     if (result < 0) {
         at_connection_close(connection, true);
         return result;
@@ -185,7 +170,7 @@ int at_h1_exchange_write(at_exchange *exchange, at_span piece, bool more)
     if (exchange->connection == NULL) {
         return AT_ECLOSED;
     }
-    int result = check_length(exchange, piece, more);
+    int result = at_exchange_check_length(exchange, piece, more);
     if (result < 0) {
         at_connection_close(exchange->connection, true);
         return result;
@@ -279,9 +264,7 @@ int at_h1_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     if (result < 0) {
         return result;
     }
-    exchange->complete = true;
-    exchange->wants_body = false;
-    at_account_end(exchange);
+    at_exchange_complete(exchange);
     at_h1_responded(connection);
     return 0;
 }

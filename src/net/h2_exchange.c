@@ -1,7 +1,6 @@
 /* The functions of exchange.h over HTTP/2; see h2.h. */
 #include <assert.h>
 
-#include "net/account.h"
 #include "net/h2_internal.h"
 #include "net/websocket.h"
 
@@ -83,9 +82,7 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
         exchange->response_left -= piece.size;
     }
     if (!more) {
-        exchange->complete = true;
-        exchange->wants_body = false;
-        at_account_end(exchange);
+        at_exchange_complete(exchange);
     }
     if (connection == NULL) {
         return exchange->body_end == AT_H1_END_NONE ? 0 : AT_ECLOSED;
@@ -107,18 +104,6 @@ static int send_piece(at_exchange *exchange, at_span piece, bool more)
         return 1;
     }
     return 0;
-}
-
-/* Does `piece` fit the promised length? Returns 0 or an error. */
-static int check_length(const at_exchange *exchange, at_span piece, bool more)
-{
-    if (exchange->body_end != AT_H1_END_LENGTH) {
-        return 0;
-    }
-    if (piece.size > exchange->response_left) {
-        return AT_ELIMIT;
-    }
-    return !more && piece.size < exchange->response_left ? AT_EFORMAT : 0;
 }
 
 /* The Content-Length among `headers`, where there is one. Returns 1, 0, or an error. */
@@ -185,7 +170,7 @@ int at_h2_exchange_respond(at_exchange *exchange, int status,
                          : has_length ? AT_H1_END_LENGTH
                                       : AT_H1_END_CHUNK;
     exchange->response_left = length;
-    result = check_length(exchange, piece, more);
+    result = at_exchange_check_length(exchange, piece, more);
     if (result < 0) {
         at_h2_exchange_abort(exchange);
         return result;
@@ -204,7 +189,7 @@ int at_h2_exchange_write(at_exchange *exchange, at_span piece, bool more)
     if (exchange->connection == NULL && exchange->body_end != AT_H1_END_NONE) {
         return AT_ECLOSED;
     }
-    int result = check_length(exchange, piece, more);
+    int result = at_exchange_check_length(exchange, piece, more);
     if (result < 0) {
         at_h2_exchange_abort(exchange);
         return result;
@@ -232,9 +217,7 @@ int at_h2_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     if (result < 0) {
         return result;
     }
-    exchange->complete = true;
-    exchange->wants_body = false;
-    at_account_end(exchange);
+    at_exchange_complete(exchange);
     if (!carrier->body_ended) {
         at_h2_reset(connection->h2, carrier->stream, 0);
     }

@@ -5,6 +5,7 @@
  * looks again when the future is done: nothing is taken before the task really has it,
  * so a receive() that is cancelled loses no body.
  */
+#include "serve/both.h"
 #include "serve/worker.h"
 
 static void forget_wait(at_awaitable *self)
@@ -238,7 +239,7 @@ static void wake(at_worker *worker, at_awaitable *awaitable)
     Py_XDECREF(done);
     Py_DECREF(future);
     if (PyErr_Occurred()) {
-        at_worker_report(worker, NULL, "waking a task");
+        at_serve_report(worker->on_error, NULL, "waking a task");
     }
 }
 

@@ -5,6 +5,7 @@
  * waits for nothing is done when the call returns. One that goes on waiting is kept
  * alive by the worker's list until its task is done.
  */
+#include "serve/both.h"
 #include "serve/timeout.h"
 
 #include <string.h>
@@ -85,7 +86,7 @@ static void settle_response(at_request *request)
         if (cancelled) {
             PyErr_Clear();
         } else {
-            at_worker_report(worker, request->scope, "in the application");
+            at_serve_report(worker->on_error, request->scope, "in the application");
         }
     }
     if (exchange->complete) {
@@ -102,17 +103,17 @@ static void settle_response(at_request *request)
         at_exchange_abort(exchange);
     } else if (!exchange->started) {
         if (!failed) {
-            at_worker_report(worker, request->scope,
-                             request->start_given
-                                 ? "the application returned after "
-                                   "'http.response.start' without a body"
-                                 : "the application returned without a response");
+            at_serve_report(worker->on_error, request->scope,
+                            request->start_given
+                                ? "the application returned after "
+                                  "'http.response.start' without a body"
+                                : "the application returned without a response");
         }
         answer_500(exchange);
     } else {
         if (!failed) {
-            at_worker_report(
-                worker, request->scope,
+            at_serve_report(
+                worker->on_error, request->scope,
                 "the application returned before its response was complete");
         }
         at_exchange_abort(exchange);
@@ -231,7 +232,7 @@ void at_request_begin(at_worker *worker, at_exchange *exchange,
     at_request *request =
         (at_request *)at_spare_take(&worker->requests, worker->request_type);
     if (request == NULL) {
-        at_worker_report(worker, NULL, "starting a request");
+        at_serve_report(worker->on_error, NULL, "starting a request");
         answer_500(exchange);
         return;
     }
@@ -264,7 +265,7 @@ void at_request_cancel_all(at_worker *worker)
          request = request->after) {
         PyObject *done = PyObject_CallMethodNoArgs(request->task, worker->words.cancel);
         if (done == NULL) {
-            at_worker_report(worker, request->scope, "cancelling a request");
+            at_serve_report(worker->on_error, request->scope, "cancelling a request");
         }
         Py_XDECREF(done);
     }

@@ -12,15 +12,12 @@
  */
 #include "serve/timeout.h"
 
+#include "serve/both.h"
 #include "sys/clock.h"
 
 int at_timeout_prepare(at_worker *worker)
 {
-    PyObject *errors = PyImport_ImportModule("atoll._errors");
-    if (errors != NULL) {
-        worker->timeout_class = PyObject_GetAttrString(errors, "RequestTimeout");
-        Py_DECREF(errors);
-    }
+    worker->timeout_class = at_serve_timeout_class();
     worker->loop_ident = PyThread_get_thread_ident();
     return worker->timeout_class != NULL ? 0 : -1;
 }

@@ -3,6 +3,7 @@
 #include "serve/worker.h"
 
 #include "interp/attach.h"
+#include "serve/both.h"
 #include "serve/timeout.h"
 #include "sys/clock.h"
 
@@ -44,14 +45,15 @@ static void call(at_worker *worker, PyObject *callback)
 {
     PyObject *done = PyObject_CallNoArgs(callback);
     if (done == NULL) {
-        at_worker_report(worker, NULL, "in a callback of the server");
+        at_serve_report(worker->on_error, NULL, "in a callback of the server");
     }
     Py_XDECREF(done);
 }
 
 static void on_complain(void *context, const char *text)
 {
-    at_worker_report(context, NULL, text);
+    at_worker *worker = context;
+    at_serve_report(worker->on_error, NULL, text);
 }
 
 static void on_drain(void *context)
@@ -76,19 +78,6 @@ static const at_hooks worker_hooks = {
     .drained = on_drained,
     .complain = on_complain,
 };
-
-void at_worker_report(at_worker *worker, PyObject *scope, const char *text)
-{
-    PyObject *exception = PyErr_GetRaisedException();
-    PyObject *done =
-        PyObject_CallFunction(worker->on_error, "OOs", scope != NULL ? scope : Py_None,
-                              exception != NULL ? exception : Py_None, text);
-    if (done == NULL) {
-        PyErr_WriteUnraisable(worker->on_error);
-    }
-    Py_XDECREF(done);
-    Py_XDECREF(exception);
-}
 
 /* ---- making one
  * ----------------------------------------------------------------------- */
@@ -152,23 +141,6 @@ static PyObject *none_to_null(PyObject *object)
     return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-static int worker_open(at_worker *worker, unsigned long long number, int index)
-{
-    worker->service = at_service_find(number);
-    if (worker->service == NULL) {
-        PyErr_Format(PyExc_LookupError, "there is no service %llu", number);
-        return -1;
-    }
-    at_fault fault;
-    if (at_reactor_open(&worker->reactor, worker->service, &worker_hooks, worker, index,
-                        PyInterpreterState_GetID(PyInterpreterState_Get()),
-                        &fault) < 0) {
-        PyErr_SetString(PyExc_RuntimeError, fault.text);
-        return -1;
-    }
-    return 0;
-}
-
 static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
     static char *keywords[] = {"service",    "app",      "loop",     "state",
@@ -204,7 +176,8 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
         at_scope_prepare(worker, root_path) < 0 ||
         (worker->ready = at_awaitable_new(worker, AT_AWAIT_RESULT, Py_None, NULL)) ==
             NULL ||
-        worker_open(worker, number, index) < 0) {
+        at_serve_open(number, &worker_hooks, worker, index, &worker->service,
+                      &worker->reactor) < 0) {
         Py_DECREF(worker);
         return NULL;
     }

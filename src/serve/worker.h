@@ -252,8 +252,4 @@ PyObject *at_awaitable_new(at_worker *worker, at_awaited awaited, PyObject *resu
 void at_awaitable_wake_receivers(at_request *request);
 void at_awaitable_wake_sender(at_request *request);
 
-/* Report to the worker's log what no caller can be told: with the exception that is
- * set, which is cleared, or with `text` alone. */
-void at_worker_report(at_worker *worker, PyObject *scope, const char *text);
-
 #endif

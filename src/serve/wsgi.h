@@ -199,7 +199,6 @@ void at_wsgi_request_free(at_wsgi_worker *worker, at_wsgi_request *request);
 /* ---- the others; NULL or -1 with an exception set ------------------------------- */
 
 /* wsgi_timeout.c */
-int at_wsgi_timeout_prepare(at_wsgi_worker *worker);
 /* The calling thread runs the request; it does no more. ctx: any; the seat is held */
 void at_wsgi_running_add(at_wsgi_worker *worker, at_wsgi_request *request);
 void at_wsgi_running_remove(at_wsgi_worker *worker, at_wsgi_request *request);

@@ -3,21 +3,9 @@
 #include <stddef.h>
 
 #include "base/memory.h"
+#include "serve/both.h"
 #include "serve/wsgi.h"
 #include "sys/clock.h"
-
-static void report(at_wsgi_worker *worker, PyObject *environ, const char *text)
-{
-    PyObject *exception = PyErr_GetRaisedException();
-    PyObject *done = PyObject_CallFunction(
-        worker->on_error, "OOs", environ != NULL ? environ : Py_None,
-        exception != NULL ? exception : Py_None, text);
-    if (done == NULL) {
-        PyErr_WriteUnraisable(worker->on_error);
-    }
-    Py_XDECREF(done);
-    Py_XDECREF(exception);
-}
 
 /* ---- sending ---------------------------------------------------------------------
  */
@@ -275,7 +263,8 @@ static int serve(at_wsgi_call *call, PyObject *environ)
     PyObject *failure = sent < 0 ? PyErr_GetRaisedException() : NULL;
     if (close_result(worker, result) < 0) {
         if (failure != NULL) {
-            report(worker, environ, "closing the application's iterable");
+            at_serve_report(worker->on_error, environ,
+                            "closing the application's iterable");
         }
         sent = -1;
     }
@@ -316,7 +305,7 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
     }
     at_wsgi_call *call = new_call(worker, request);
     if (call == NULL) {
-        report(worker, NULL, "starting a request");
+        at_serve_report(worker->on_error, NULL, "starting a request");
         at_wsgi_sit(worker);
         at_exchange_abort(request->exchange);
         at_wsgi_request_free(worker, request);
@@ -329,7 +318,7 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
     at_wsgi_over(request);
     if (served < 0) {
         timed_out = PyErr_ExceptionMatches(worker->timeout_class);
-        report(worker, environ, "in the application");
+        at_serve_report(worker->on_error, environ, "in the application");
     }
     if (!call->complete) {
         answer(call, timed_out ? 503 : 500,

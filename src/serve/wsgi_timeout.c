@@ -7,16 +7,6 @@
 #include "serve/wsgi.h"
 #include "sys/clock.h"
 
-int at_wsgi_timeout_prepare(at_wsgi_worker *worker)
-{
-    PyObject *errors = PyImport_ImportModule("atoll._errors");
-    if (errors != NULL) {
-        worker->timeout_class = PyObject_GetAttrString(errors, "RequestTimeout");
-        Py_DECREF(errors);
-    }
-    return worker->timeout_class != NULL ? 0 : -1;
-}
-
 void at_wsgi_running_add(at_wsgi_worker *worker, at_wsgi_request *request)
 {
     request->ident = PyThread_get_thread_ident();

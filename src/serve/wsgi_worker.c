@@ -1,6 +1,7 @@
 /* The type WsgiWorker: one interpreter's part of a service, for WSGI; see wsgi.h. */
 #define PY_SSIZE_T_CLEAN
 #include "base/memory.h"
+#include "serve/both.h"
 #include "serve/wsgi.h"
 #include "sys/clock.h"
 #include "sys/park.h"
@@ -30,23 +31,6 @@ static int make_types(at_wsgi_worker *worker)
                : -1;
 }
 
-static int worker_open(at_wsgi_worker *worker, unsigned long long number, int index)
-{
-    worker->service = at_service_find(number);
-    if (worker->service == NULL) {
-        PyErr_Format(PyExc_LookupError, "there is no service %llu", number);
-        return -1;
-    }
-    at_fault fault;
-    if (at_reactor_open(&worker->reactor, worker->service, &at_wsgi_hooks, worker,
-                        index, PyInterpreterState_GetID(PyInterpreterState_Get()),
-                        &fault) < 0) {
-        PyErr_SetString(PyExc_RuntimeError, fault.text);
-        return -1;
-    }
-    return 0;
-}
-
 AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments,
                                          PyObject *names)
 {
@@ -72,10 +56,11 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
     worker->gone_class = Py_NewRef(gone);
     worker->file_wrapper = (PyTypeObject *)Py_NewRef(wrapper);
     if (make_words(&worker->words) < 0 || make_types(worker) < 0 ||
-        at_wsgi_timeout_prepare(worker) < 0 ||
+        (worker->timeout_class = at_serve_timeout_class()) == NULL ||
         (worker->no_input = at_wsgi_input_new(worker, NULL)) == NULL ||
         at_wsgi_environ_prepare(worker, root_path, errors, threads, processes) < 0 ||
-        worker_open(worker, number, index) < 0) {
+        at_serve_open(number, &at_wsgi_hooks, worker, index, &worker->service,
+                      &worker->reactor) < 0) {
         Py_DECREF(worker);
         return NULL;
     }
