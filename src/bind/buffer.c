@@ -166,8 +166,7 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
                 count, shape);
 }
 
-/* ---- the buffer protocol
- * -------------------------------------------------------------- */
+/* ---- the buffer protocol --------------------------------------------------------- */
 
 static int view_get_buffer(PyObject *object, Py_buffer *buffer, int flags) AT_ATTACHED
 {
@@ -222,8 +221,7 @@ static bool let_go(PyObject *object) AT_ATTACHED
     return false;
 }
 
-/* ---- methods
- * ---------------------------------------------------------------------------- */
+/* ---- methods --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *view_release(PyObject *object, PyObject *unused)
 {
@@ -362,8 +360,7 @@ AT_UNCHECKED static PyObject *view_repr(PyObject *object)
                                 self->view->readonly ? ", read-only" : "");
 }
 
-/* ---- to other processes
- * ------------------------------------------------------------------ */
+/* ---- to other processes ---------------------------------------------------------- */
 
 /* (descriptor, offset, format, shape, read-only): what _restore() takes. The descriptor
  * stays this object's. */
@@ -438,8 +435,7 @@ AT_UNCHECKED static PyObject *view_reduce(PyObject *object, PyObject *unused)
     return parts;
 }
 
-/* ---- DLPack
- * ------------------------------------------------------------------------------- */
+/* ---- DLPack ---------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *view_dlpack(PyObject *object, PyObject *arguments,
                                           PyObject *keywords)
@@ -453,8 +449,7 @@ AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unu
     return at_dlpack_device();
 }
 
-/* ---- the types
- * ------------------------------------------------------------------------------ */
+/* ---- the types ------------------------------------------------------------------- */
 
 #define VIEW_METHODS                                                                   \
     {"release", view_release, METH_NOARGS,                                             \

@@ -104,8 +104,7 @@ void at_channel_object_free(PyObject *object)
     Py_DECREF(type);
 }
 
-/* ---- looking and closing
- * -------------------------------------------------------------- */
+/* ---- looking and closing --------------------------------------------------------- */
 
 AT_UNCHECKED PyObject *at_channel_method_close(PyObject *object, PyObject *unused)
 {
@@ -361,8 +360,7 @@ at_channel_object *at_channel_object_from(PyObject *object)
     return at_channel_object_of(object);
 }
 
-/* ---- the module
- * ----------------------------------------------------------------------- */
+/* ---- the module ------------------------------------------------------------------ */
 
 static at_shared *thing_of(PyObject *object)
 {

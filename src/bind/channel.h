@@ -46,8 +46,7 @@ PyObject *at_channel_received(at_channel_object *self, int result,
  * set. ctx: attached */
 int at_channel_pack(PyObject *object, void **item) AT_ATTACHED;
 
-/* ---- packed: an object that was packed before it can be sent, as Python sees it ----
- */
+/* ---- packed: an object that was packed before it can be sent, as Python sees it -- */
 
 /* pack_item(object): a capsule for _try_send_packed(), so that who tries again and
  * again packs once. */

@@ -293,8 +293,7 @@ AT_UNCHECKED static PyObject *work(PyObject *self, PyObject *arguments)
     return PyLong_FromSsize_t(done);
 }
 
-/* ---- results ----------------------------------------------------------------------
- */
+/* ---- results --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *lead_release(PyObject *self, PyObject *number)
 {
@@ -323,8 +322,7 @@ AT_UNCHECKED static PyObject *notice(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-/* ---- control ----------------------------------------------------------------------
- */
+/* ---- control --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *cancel(PyObject *self, PyObject *number)
 {

@@ -113,8 +113,7 @@ static int forget(PyObject *table, PyObject *number) AT_ATTACHED
     return table != NULL && PyDict_Pop(table, number, NULL) < 0 ? -1 : 0;
 }
 
-/* ---- in ----------------------------------------------------------------------------
- */
+/* ---- in -------------------------------------------------------------------------- */
 
 /* A new future, which is among the unfinished from now on. `*number` is the key. */
 static at_pool_future *enter(desk *self, PyObject *function,
@@ -170,8 +169,7 @@ AT_UNCHECKED static PyObject *desk_submit(PyObject *object, PyObject *const *arg
     return (PyObject *)future;
 }
 
-/* ---- out ---------------------------------------------------------------------------
- */
+/* ---- out ------------------------------------------------------------------------- */
 
 /* (id, outcome, worker, what the message says) of a task that gave no value. */
 static PyObject *report_of(const at_task *task) AT_ATTACHED
@@ -328,8 +326,7 @@ AT_UNCHECKED static PyObject *desk_collect(PyObject *object, PyObject *timeout)
     return left;
 }
 
-/* ---- a result for who waits for it -------------------------------------------------
- */
+/* ---- a result for who waits for it ----------------------------------------------- */
 
 /* A result of somebody else, if that is a step that runs no code of Python: the value
  * is small and plain, and nobody is to be told. Else false, and nothing has changed. */

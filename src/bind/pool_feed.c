@@ -68,8 +68,7 @@ static head head_read(const char *from)
     return found;
 }
 
-/* ---- in ----------------------------------------------------------------------------
- */
+/* ---- in -------------------------------------------------------------------------- */
 
 AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
 {
@@ -104,8 +103,7 @@ AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
                : NULL;
 }
 
-/* ---- to the process and back -------------------------------------------------------
- */
+/* ---- to the process and back ----------------------------------------------------- */
 
 /* What feed() has at hand. */
 typedef struct feeder {
@@ -256,8 +254,7 @@ AT_UNCHECKED PyObject *at_pool_feed(PyObject *self, PyObject *arguments)
     return Py_BuildValue("inOKyi", (int)state, done, Py_None, 0ULL, "", -1);
 }
 
-/* ---- the end of a task that was handed out -----------------------------------------
- */
+/* ---- the end of a task that was handed out --------------------------------------- */
 
 /* The task of a capsule, which is good for one end. */
 static at_task *task_of(PyObject *capsule) AT_ATTACHED
@@ -303,8 +300,7 @@ AT_UNCHECKED PyObject *at_pool_put_back(PyObject *self, PyObject *capsule)
     return PyBool_FromLong(at_scheduler_put_back(at_pool_scheduler(self), task) == 0);
 }
 
-/* ---- blocks for Python -------------------------------------------------------------
- */
+/* ---- blocks for Python ----------------------------------------------------------- */
 
 /* `result`: what the talk gave. */
 static PyObject *raise_no_block(long result, const at_fault *fault) AT_ATTACHED

@@ -111,8 +111,7 @@ AT_UNCHECKED static PyObject *queue_list(PyObject *type, PyObject *unused)
     return list;
 }
 
-/* ---- putting and getting ----------------------------------------------------------
- */
+/* ---- putting and getting --------------------------------------------------------- */
 
 /* put(obj, fate, timeout) -> None */
 AT_UNCHECKED static PyObject *queue_put(PyObject *object, PyObject *arguments)
@@ -188,8 +187,7 @@ AT_UNCHECKED static PyObject *queue_close(PyObject *object, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-/* ---- looking ----------------------------------------------------------------------
- */
+/* ---- looking --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *queue_number(PyObject *object, void *unused)
 {

@@ -297,8 +297,7 @@ AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- the type ---------------------------------------------------------------------
- */
+/* ---- the type -------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
 {

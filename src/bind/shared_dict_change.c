@@ -165,8 +165,7 @@ at_shared_dict_change(PyObject *object, PyObject *const *arguments, Py_ssize_t c
     }
 }
 
-/* ---- merging ----------------------------------------------------------------------
- */
+/* ---- merging --------------------------------------------------------------------- */
 
 /* Not dict(object), which asks for each key again, when another may have taken it. */
 AT_UNCHECKED PyObject *at_shared_dict_plain(PyObject *object, PyObject *unused)

@@ -147,8 +147,7 @@ at_shared *at_sync_thing_of(PyObject *object)
     return at_sync_thing(object);
 }
 
-/* ---- to other processes -------------------------------------------------------------
- */
+/* ---- to other processes ---------------------------------------------------------- */
 
 /* _describe(): (descriptor, the lock that a condition needs, or None), or None for a
  * thing of this process alone. The descriptor stays this object's. */
@@ -226,8 +225,7 @@ AT_UNCHECKED static PyObject *sync_adopt(PyObject *module, PyObject *arguments)
     return made;
 }
 
-/* ---- waiting -----------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------- */
 
 int at_sync_wait(PyObject *object, at_sync_wait_function *wait, int64_t deadline_ns)
 {
@@ -316,8 +314,7 @@ int at_sync_parse_timeout(const char *function, PyObject *const *arguments,
     return at_bind_deadline(timeout, deadline_ns);
 }
 
-/* ---- the types ----------------------------------------------------------------------
- */
+/* ---- the types ------------------------------------------------------------------- */
 
 static int add(PyObject *module, const at_sync_type *described) AT_ATTACHED
 {

@@ -107,8 +107,7 @@ int at_sync_parse_timeout(const char *function, PyObject *const *arguments,
                           Py_ssize_t count, PyObject *keyword_names,
                           int64_t *deadline_ns) AT_ATTACHED;
 
-/* ---- for locks and conditions (sync_lock.c) -----------------------------------------
- */
+/* ---- for locks and conditions (sync_lock.c) -------------------------------------- */
 
 /* Take `lock`, which `object` is or stands on: True or False; with OwnerDeadError it is
  * held, unless `entering` a with statement, whose body will not run. */

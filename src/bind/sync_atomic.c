@@ -146,8 +146,7 @@ compare_exchange(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
         atomic_compare_exchange_strong(value_of(object), &expected, desired));
 }
 
-/* ---- waiting -----------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *atomic_wait(PyObject *object, PyObject *const *arguments,
                                           Py_ssize_t count, PyObject *keyword_names)
@@ -190,8 +189,7 @@ AT_UNCHECKED static PyObject *atomic_notify_all(PyObject *object, PyObject *unus
     return PyLong_FromLong(at_atomic_notify(at_sync_thing(object), AT_PARK_ALL));
 }
 
-/* ---- as a number -------------------------------------------------------------------
- */
+/* ---- as a number ----------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *as_int(PyObject *object)
 {
@@ -302,8 +300,7 @@ static const PyType_Slot atomic_slots[] = {
     {0, NULL},
 };
 
-/* ---- in a struct -------------------------------------------------------------------
- */
+/* ---- in a struct ----------------------------------------------------------------- */
 
 /* atomic_at(buffer, offset): the AtomicInt that lies in a SharedBuffer. */
 AT_UNCHECKED static PyObject *atomic_at(PyObject *module, PyObject *arguments)

@@ -58,8 +58,7 @@ AT_UNCHECKED static PyObject *condition_new(PyTypeObject *type, PyObject *argume
     return at_sync_wrap_new(type, result, condition, &fault, claim);
 }
 
-/* ---- the lock ----------------------------------------------------------------------
- */
+/* ---- the lock -------------------------------------------------------------------- */
 
 static int wait_lock(void *condition, const at_patience *patience) AT_DETACHED
 {
@@ -105,8 +104,7 @@ AT_UNCHECKED static PyObject *condition_mark_consistent(PyObject *object,
     return at_sync_mark_consistent(lock_of(object));
 }
 
-/* ---- waiting -----------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------- */
 
 static int wait_condition(void *condition, const at_patience *patience) AT_DETACHED
 {

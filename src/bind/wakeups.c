@@ -78,8 +78,7 @@ static void fire(at_waiter *waiter)
     }
 }
 
-/* ---- one armed waiter -------------------------------------------------------------
- */
+/* ---- one armed waiter ------------------------------------------------------------ */
 
 #define ARMED_CAPSULE "atoll._atoll.armed"
 
@@ -126,8 +125,7 @@ AT_UNCHECKED static PyObject *disarm(PyObject *module, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-/* ---- Wakeups ------------------------------------------------------------------------
- */
+/* ---- Wakeups --------------------------------------------------------------------- */
 
 typedef struct wakeups_object {
     PyObject_HEAD station *station; /* a reference; fixed after new */

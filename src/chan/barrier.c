@@ -65,8 +65,7 @@ int at_barrier_new(unsigned parties, const at_origin *origin, at_barrier **made,
     return 0;
 }
 
-/* ---- the word ----------------------------------------------------------------------
- */
+/* ---- the word -------------------------------------------------------------------- */
 
 static unsigned waiting_in(uint64_t word)
 {
@@ -104,8 +103,7 @@ static void wake(at_barrier *barrier)
     at_park_wake(round_word(barrier), AT_PARK_ALL, barrier->placed.place.scope);
 }
 
-/* ---- waiting ------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------- */
 
 typedef struct party {
     at_barrier *barrier;
@@ -226,8 +224,7 @@ int at_barrier_acted(at_barrier *barrier, const at_arrival *arrival, bool well)
     return 0;
 }
 
-/* ---- breaking it
- * ---------------------------------------------------------------------- */
+/* ---- breaking it ----------------------------------------------------------------- */
 
 void at_barrier_abort(at_barrier *barrier)
 {

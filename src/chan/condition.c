@@ -208,8 +208,7 @@ static bool leave(at_condition *condition, slot *mine)
     return atomic_exchange(&mine->word, FREE) % PHASES == NOTIFIED;
 }
 
-/* ---- waiting ------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------- */
 
 static int attempt_notified(void *context)
 {
@@ -251,8 +250,7 @@ int at_condition_wait(at_condition *condition, const at_patience *patience)
     return retaken < 0 ? retaken : result;
 }
 
-/* ---- notifying
- * ------------------------------------------------------------------------ */
+/* ---- notifying ------------------------------------------------------------------- */
 
 /* Who waits longest and lives, or NULL. */
 static slot *first_waiting(at_condition *condition, unsigned *seen)

@@ -336,8 +336,7 @@ size_t at_dict_count(const at_dict *dict)
     return count;
 }
 
-/* ---- snapshots --------------------------------------------------------------------
- */
+/* ---- snapshots ------------------------------------------------------------------- */
 
 typedef struct snapshot {
     at_dict_entry **entries;

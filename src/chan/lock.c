@@ -93,8 +93,7 @@ static uint64_t thread_of(unsigned number)
     return (uint64_t)(uintptr_t)&here ^ (uint64_t)number << 48;
 }
 
-/* ---- letting go -------------------------------------------------------------------
- */
+/* ---- letting go ------------------------------------------------------------------ */
 
 /* To be the one who changes the word. */
 static bool claim(at_lock *lock, int64_t holder)
@@ -158,8 +157,7 @@ static void leave_watches(at_lock *lock)
     }
 }
 
-/* ---- life ---------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static void lock_free(at_shared *thing)
 {
@@ -246,8 +244,7 @@ int at_lock_watch(at_lock *lock, at_peer *peer)
     return result;
 }
 
-/* ---- taking
- * --------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------- */
 
 /* The word is ours: say for whom. 0, AT_EOWNERDEAD, or AT_EENDING without the lock. */
 static int taken(at_lock *lock, at_peer *peer, bool died)
@@ -385,8 +382,7 @@ int at_lock_mark_consistent(at_lock *lock)
     return 0;
 }
 
-/* ---- releasing
- * ------------------------------------------------------------------------- */
+/* ---- releasing ------------------------------------------------------------------- */
 
 static unsigned left_by_holder(const at_lock *lock)
 {

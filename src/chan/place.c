@@ -26,8 +26,7 @@ static struct {
     at_place *first;
 } places = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-/* ---- the table --------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------- */
 
 static void before_fork(void)
 {
@@ -91,8 +90,7 @@ static void forget(at_place *place)
     (void)pthread_mutex_unlock(&places.mutex);
 }
 
-/* ---- making -------------------------------------------------------------------------
- */
+/* ---- making ---------------------------------------------------------------------- */
 
 static bool is_guarded(const at_place_facts *facts)
 {

@@ -157,8 +157,7 @@ int at_event_wait(at_event *event, const at_patience *patience)
                : await(&event->sync, mine.seen, attempt_event, &mine, patience);
 }
 
-/* ---- semaphores --------------------------------------------------------------------
- */
+/* ---- semaphores ------------------------------------------------------------------ */
 
 int at_semaphore_new(unsigned value, bool bounded, const at_origin *origin,
                      at_semaphore **made, at_fault *fault)
@@ -222,9 +221,7 @@ int at_semaphore_release(at_semaphore *semaphore, unsigned count)
     return 0;
 }
 
-/* ---- from other processes
- * ------------------------------------------------------------
- */
+/* ---- from other processes -------------------------------------------------------- */
 
 static int open_page(const at_place_facts *facts, const at_origin *origin,
                      at_lock *lock, at_shared **thing, at_fault *fault)

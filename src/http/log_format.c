@@ -53,8 +53,7 @@ static const char COMBINED[] =
 /* The headers of JSON, in this order. */
 static const char JSON[] = "%(f)s%(a)s%(u)s";
 
-/* ---- reading a format --------------------------------------------------------------
- */
+/* ---- reading a format ------------------------------------------------------------ */
 
 static int complain(at_fault *fault, const char *what, const char *at, size_t size)
 {
@@ -238,8 +237,7 @@ bool at_log_format_field(const at_log_format *format, size_t index, at_span *nam
     return true;
 }
 
-/* ---- writing a line ----------------------------------------------------------------
- */
+/* ---- writing a line -------------------------------------------------------------- */
 
 static int put(at_bytes *out, const char *text)
 {

@@ -242,8 +242,7 @@ PyObject *at_module_from_slots(const PySlot *slots, PyObject *spec)
 }
 #endif
 
-/* ---- the GIL of a free-threaded build ---------------------------------------------
- */
+/* ---- the GIL of a free-threaded build -------------------------------------------- */
 
 #ifdef Py_GIL_DISABLED
 /* The single-phase module that said so last on this thread. Borrowed, and only compared
@@ -378,8 +377,7 @@ typedef enum init_owner {
  * library do nothing else. */
 static PyMutex shared_init_lock;
 
-/* ---- builtin modules that refuse, on a free-threaded build ------------------------
- */
+/* ---- builtin modules that refuse, on a free-threaded build ----------------------- */
 
 /* A definition that says what the original ought to. The original is CPython's, and
  * interpreters that atoll does not know read it. Kept for good: the process has two. */
@@ -433,8 +431,7 @@ static PyModuleDef *corrected_def(PyModuleDef *original)
     return def;
 }
 
-/* ---- the init function, continued -------------------------------------------------
- */
+/* ---- the init function, continued ------------------------------------------------ */
 
 static PyObject *call_init(PyObject *(*init)(void), const char *name, init_owner owner)
 {

@@ -79,8 +79,7 @@ struct at_access_log {
     char clf[64], iso[64];
 };
 
-/* ---- entries ------------------------------------------------------------------------
- */
+/* ---- entries --------------------------------------------------------------------- */
 
 static at_span cut(at_span text)
 {
@@ -218,8 +217,7 @@ void at_access_entry_headers(const at_access_ring *ring, at_access_entry *entry,
     }
 }
 
-/* ---- rings --------------------------------------------------------------------------
- */
+/* ---- rings ----------------------------------------------------------------------- */
 
 at_access_ring *at_access_ring_open(at_access_log *log)
 {
@@ -295,8 +293,7 @@ static bool is_empty(const at_access_ring *ring)
            atomic_load_explicit(&ring->tail, memory_order_relaxed);
 }
 
-/* ---- the thread ---------------------------------------------------------------------
- */
+/* ---- the thread ------------------------------------------------------------------ */
 
 static void write_batch(at_access_log *log) AT_DETACHED;
 static void write_batch(at_access_log *log)
@@ -468,8 +465,7 @@ static void body(void *argument)
     }
 }
 
-/* ---- life ---------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static void log_free(at_access_log *log)
 {

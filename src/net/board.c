@@ -158,8 +158,7 @@ at_board *at_boards_at(const at_boards *boards, int place)
     return (at_board *)(void *)(first + (size_t)place * head->board_bytes);
 }
 
-/* ---- places -------------------------------------------------------------------------
- */
+/* ---- places ---------------------------------------------------------------------- */
 
 /* What the last process that had it was doing is over. */
 static void clear(const at_boards *boards, at_board *board)
@@ -204,8 +203,7 @@ void at_boards_take_back(at_boards *boards, int place)
     }
 }
 
-/* ---- the process's own -------------------------------------------------------------
- */
+/* ---- the process's own ----------------------------------------------------------- */
 
 void at_board_begin(at_board *board)
 {
@@ -288,8 +286,7 @@ void at_board_tell(at_board *board, at_told what, uint64_t count)
     }
 }
 
-/* ---- reading ------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------- */
 
 /* For how long a process has been stopped by a signal, as far as readers have seen. It
  * cannot tell itself, and what it told last stays as it is; so it is looked at. */

@@ -95,8 +95,7 @@ void at_boards_take_back(at_boards *boards, int place);
 /* The board at that place; NULL: no such place. */
 at_board *at_boards_at(const at_boards *boards, int place);
 
-/* ---- for the process whose board it is --------------------------------------------
- */
+/* ---- for the process whose board it is ------------------------------------------- */
 
 /* Say that it is ours now. ctx: any */
 void at_board_begin(at_board *board);
@@ -116,8 +115,7 @@ void at_board_count_restart(at_board *board, at_restart why);
 /* The process's own count, since it began. ctx: any */
 void at_board_tell(at_board *board, at_told what, uint64_t count);
 
-/* ---- for readers: any process, any thread ------------------------------------------
- */
+/* ---- for readers: any process, any thread ---------------------------------------- */
 
 /* About a worker; false: there has never been one. `own` is the board of the reader:
  * of other processes, interpreters are not known by number. */

@@ -17,8 +17,7 @@ enum {
     KEPT_BYTES = 4 << 10,      /* an empty output buffer up to that is kept */
 };
 
-/* ---- output ------------------------------------------------------------------------
- */
+/* ---- output ---------------------------------------------------------------------- */
 
 static void drop_output(at_connection *connection)
 {
@@ -157,8 +156,7 @@ static void flush(at_connection *connection)
     }
 }
 
-/* ---- input -------------------------------------------------------------------------
- */
+/* ---- input ----------------------------------------------------------------------- */
 
 /* Receive behind the view. Gives bytes, 0 at the end, or an error. */
 static long receive(at_connection *connection)
@@ -313,8 +311,7 @@ void at_connection_resume(at_connection *connection)
     }
 }
 
-/* ---- deadlines ----------------------------------------------------------------------
- */
+/* ---- deadlines ------------------------------------------------------------------- */
 
 static at_deadline_kind wanted_deadline(const at_connection *connection)
 {
@@ -455,8 +452,7 @@ void at_connection_expired(at_connection *connection, at_deadline_kind kind)
     }
 }
 
-/* ---- the end ------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------- */
 
 void at_connection_close(at_connection *connection, bool reset)
 {

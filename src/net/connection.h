@@ -250,8 +250,7 @@ void at_connection_close(at_connection *connection, bool reset);
 /* No more requests: send what waits, say so, and close when the client has. */
 void at_connection_finish(at_connection *connection);
 
-/* ---- h1.c, h1_exchange.c -----------------------------------------------------------
- */
+/* ---- h1.c, h1_exchange.c --------------------------------------------------------- */
 
 enum { AT_DISCARD_MAX_BYTES = 256 << 10 }; /* of a body that nobody wanted */
 
@@ -294,8 +293,7 @@ int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
                           size_t header_count, const char **why);
 int at_h1_exchange_emit(at_exchange *exchange, const at_span *pieces, int count);
 
-/* ---- exchange.c: what both protocols ask of a response ------------------------------
- */
+/* ---- exchange.c: what both protocols ask of a response --------------------------- */
 
 /* Does `piece` fit the promised length? 0, AT_ELIMIT (too long), AT_EFORMAT (it is the
  * last, and more was promised) */
@@ -304,8 +302,7 @@ int at_exchange_check_length(const at_exchange *exchange, at_span piece, bool mo
 /* All of the response has been handed on. */
 void at_exchange_complete(at_exchange *exchange);
 
-/* ---- exchange.c: how a WebSocket's exchange is carried -----------------------------
- */
+/* ---- exchange.c: how a WebSocket's exchange is carried --------------------------- */
 
 /* Say yes to the client and go on with at_websocket_input. As at_exchange_respond. */
 int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,

@@ -10,8 +10,7 @@
 #include "net/service_internal.h"
 #include "sys/thread.h"
 
-/* ---- answers ----------------------------------------------------------------------
- */
+/* ---- answers --------------------------------------------------------------------- */
 
 static void answer(at_exchange *exchange, int status, const char *type, at_span body)
 {
@@ -83,8 +82,7 @@ bool at_control_answer(at_service *service, at_exchange *exchange,
     return true;
 }
 
-/* ---- the guard's hooks --------------------------------------------------------------
- */
+/* ---- the guard's hooks ----------------------------------------------------------- */
 
 struct at_guard {
     at_service *service; /* borrowed; see at_guard_new */

@@ -52,8 +52,7 @@ bool at_control_is_ready(at_service *service, const char **why);
  * errs: AT_ENOMEM */
 int at_metrics_write(at_service *service, at_bytes *out);
 
-/* ---- the guard ----------------------------------------------------------------------
- */
+/* ---- the guard ------------------------------------------------------------------- */
 
 typedef struct at_guard at_guard;
 

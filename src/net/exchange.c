@@ -213,8 +213,7 @@ void at_exchange_abort(at_exchange *exchange)
     leave(lent);
 }
 
-/* ---- for both protocols ------------------------------------------------------------
- */
+/* ---- for both protocols ---------------------------------------------------------- */
 
 int at_exchange_check_length(const at_exchange *exchange, at_span piece, bool more)
 {
@@ -234,8 +233,7 @@ void at_exchange_complete(at_exchange *exchange)
     at_account_end(exchange);
 }
 
-/* ---- how a WebSocket is carried ----------------------------------------------------
- */
+/* ---- how a WebSocket is carried -------------------------------------------------- */
 
 int at_exchange_switch_protocol(at_exchange *exchange, const at_h1_header *headers,
                                 size_t header_count, const char **why)
@@ -284,8 +282,7 @@ void at_exchange_resume(at_exchange *exchange)
     leave(lent);
 }
 
-/* ---- what is known of the connection
- * ------------------------------------------------- */
+/* ---- what is known of the connection --------------------------------------------- */
 
 const at_address *at_exchange_peer(const at_exchange *exchange)
 {

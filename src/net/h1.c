@@ -10,8 +10,7 @@
 #include "net/h2.h"
 #include "net/websocket.h"
 
-/* ---- exchanges
- * ------------------------------------------------------------------------ */
+/* ---- exchanges ------------------------------------------------------------------- */
 
 void at_h1_drop_exchange(at_connection *connection)
 {
@@ -57,8 +56,7 @@ void at_h1_lost(at_connection *connection)
     at_exchange_unref(exchange);
 }
 
-/* ---- answers of our own
- * --------------------------------------------------------------- */
+/* ---- answers of our own ---------------------------------------------------------- */
 
 void at_h1_refuse(at_connection *connection, int status, const char *text)
 {
@@ -98,8 +96,7 @@ void at_h1_refuse(at_connection *connection, int status, const char *text)
     }
 }
 
-/* ---- bodies
- * --------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------- */
 
 /* Decode chunks in place, so that the body's bytes lie together behind what is ready.
  * Returns 0 or an error. */
@@ -160,8 +157,7 @@ static bool decode_body(at_connection *connection)
     return true;
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------- */
 
 static void begin(at_connection *connection, const at_h1_request *request)
 {
@@ -322,8 +318,7 @@ static void take_body_in(at_connection *connection)
     }
 }
 
-/* ---- what was upgraded
- * ---------------------------------------------------------------- */
+/* ---- what was upgraded ----------------------------------------------------------- */
 
 static void process_websocket(at_connection *connection)
 {

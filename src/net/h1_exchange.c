@@ -4,8 +4,7 @@
 #include "base/error.h"
 #include "net/connection.h"
 
-/* ---- the layer above takes the body
- * ----------------------------------------------------- */
+/* ---- the layer above takes the body ---------------------------------------------- */
 
 int at_h1_exchange_body(at_exchange *exchange, at_span *piece)
 {
@@ -61,8 +60,7 @@ void at_h1_exchange_want_body(at_exchange *exchange)
     }
 }
 
-/* ---- the layer above responds
- * ------------------------------------------------------------ */
+/* ---- the layer above responds ---------------------------------------------------- */
 
 /* Send a piece of body with the framing of the response. Returns 0 or an error. */
 static int send_piece(at_exchange *exchange, at_span piece, bool more)
@@ -188,8 +186,7 @@ void at_h1_exchange_abort(at_exchange *exchange)
     }
 }
 
-/* ---- a WebSocket on the connection
- * ---------------------------------------------------------- */
+/* ---- a WebSocket on the connection ----------------------------------------------- */
 
 int at_h1_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
                           size_t header_count, const char **why)
@@ -235,8 +232,7 @@ int at_h1_exchange_emit(at_exchange *exchange, const at_span *pieces, int count)
     return result;
 }
 
-/* ---- what stands around a response -------------------------------------------------
- */
+/* ---- what stands around a response ----------------------------------------------- */
 
 int at_h1_exchange_interim(at_exchange *exchange, int status,
                            const at_h1_header *headers, size_t header_count)

@@ -15,8 +15,7 @@ enum {
     TICK_NS = 1000000000,
 };
 
-/* ---- exchanges
- * ----------------------------------------------------------------------- */
+/* ---- exchanges ------------------------------------------------------------------- */
 
 void at_h2_carrier_free(at_h2_carrier *carrier)
 {
@@ -87,8 +86,7 @@ static void tell_writable(at_exchange *exchange, at_reactor *reactor)
     }
 }
 
-/* ---- the session's events
- * -------------------------------------------------------------- */
+/* ---- the session's events -------------------------------------------------------- */
 
 static void fill_request(at_h1_request *to, const at_h2_request *from)
 {
@@ -343,8 +341,7 @@ static void on_close(void *context, at_h2_stream *stream, uint32_t error)
     at_exchange_unref(exchange);
 }
 
-/* ---- bytes
- * ------------------------------------------------------------------------------ */
+/* ---- bytes ----------------------------------------------------------------------- */
 
 void at_h2_start(at_connection *connection)
 {
@@ -471,8 +468,7 @@ void at_h2_end(at_connection *connection)
     }
 }
 
-/* ---- deadlines
- * -------------------------------------------------------------------------- */
+/* ---- deadlines ------------------------------------------------------------------- */
 
 at_deadline_kind at_h2_deadline(const at_connection *connection)
 {

@@ -41,8 +41,7 @@ static inline bool at_h2_is_answered(const at_exchange *exchange)
     return exchange->started && exchange->body_end == AT_H1_END_NONE;
 }
 
-/* ---- for the connection ------------------------------------------------------------
- */
+/* ---- for the connection ---------------------------------------------------------- */
 
 /* The client speaks HTTP/2 from here on. */
 void at_h2_start(at_connection *connection);
@@ -63,8 +62,7 @@ void at_h2_eof(at_connection *connection);
 /* End the session: every exchange is told. */
 void at_h2_end(at_connection *connection);
 
-/* ---- the functions of exchange.h and those that carry a WebSocket
- * -------------------- */
+/* ---- the functions of exchange.h and those that carry a WebSocket ---------------- */
 
 int at_h2_exchange_body(at_exchange *exchange, at_span *piece);
 void at_h2_exchange_take_body(at_exchange *exchange, size_t size_bytes);

@@ -14,8 +14,7 @@ static void done(at_connection *connection)
     }
 }
 
-/* ---- the request's body ------------------------------------------------------------
- */
+/* ---- the request's body ---------------------------------------------------------- */
 
 int at_h2_exchange_body(at_exchange *exchange, at_span *piece)
 {
@@ -68,8 +67,7 @@ void at_h2_exchange_want_body(at_exchange *exchange)
     done(connection);
 }
 
-/* ---- the response
- * --------------------------------------------------------------------- */
+/* ---- the response ---------------------------------------------------------------- */
 
 /* Add a piece to the response's body. Returns 0, 1 or an error, as
  * at_exchange_write. */
@@ -245,8 +243,7 @@ void at_h2_exchange_abort(at_exchange *exchange)
     }
 }
 
-/* ---- a WebSocket in a stream (RFC 8441)
- * ------------------------------------------------ */
+/* ---- a WebSocket in a stream (RFC 8441) ------------------------------------------ */
 
 int at_h2_exchange_switch(at_exchange *exchange, const at_h1_header *headers,
                           size_t header_count, const char **why)

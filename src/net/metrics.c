@@ -126,8 +126,7 @@ static int write_counts(at_bytes *out, const survey *all)
     return write_responses(out, all);
 }
 
-/* ---- what is, and not what was -----------------------------------------------------
- */
+/* ---- what is, and not what was --------------------------------------------------- */
 
 typedef struct gauge {
     const char *name, *help;
@@ -243,8 +242,7 @@ static int write_told(at_bytes *out, const at_service *service)
     return result;
 }
 
-/* ---- processes ----------------------------------------------------------------------
- */
+/* ---- processes ------------------------------------------------------------------- */
 
 /* What process number `process` has in RAM, its successor at a reload included. */
 static uint64_t resident_bytes(const at_process_stats *stats)
@@ -286,8 +284,7 @@ static int write_processes(at_bytes *out, const at_service *service)
     return result;
 }
 
-/* ---- all of it ----------------------------------------------------------------------
- */
+/* ---- all of it ------------------------------------------------------------------- */
 
 /* Workers are numbered through all processes. */
 static void name(const at_boards *boards, int process, subject *one)

@@ -477,8 +477,7 @@ void at_reactor_run(at_reactor *reactor, int timeout_ms)
     }
 }
 
-/* ---- what the service asks --------------------------------------------------------
- */
+/* ---- what the service asks ------------------------------------------------------- */
 
 bool at_reactor_is_open(at_reactor *reactor)
 {
@@ -520,8 +519,7 @@ uint64_t at_reactor_load(const at_reactor *reactor)
     return atomic_load_explicit(&reactor->record->load, memory_order_relaxed);
 }
 
-/* ---- what the rest of the part asks -----------------------------------------------
- */
+/* ---- what the rest of the part asks ---------------------------------------------- */
 
 void at_reactor_complain(at_reactor *reactor, const char *what, const char *text)
 {

@@ -93,8 +93,7 @@ void at_reactor_tell_spent(at_reactor *reactor);
 /* Out of the lists, to the dead. */
 void at_reactor_unlink(at_connection *connection);
 
-/* ---- reactor_deadlines.c ----------------------------------------------------------
- */
+/* ---- reactor_deadlines.c --------------------------------------------------------- */
 
 /* Of the present batch, or of the clock outside of one. */
 int64_t at_reactor_now_ns(const at_reactor *reactor);
@@ -107,8 +106,7 @@ void at_reactor_forget_deadline(at_connection *connection);
 /* The timer has come: see to everything that is due. */
 void at_reactor_expire(at_reactor *reactor);
 
-/* ---- reactor_arrivals.c ------------------------------------------------------------
- */
+/* ---- reactor_arrivals.c ---------------------------------------------------------- */
 
 void at_reactor_listen_start(at_reactor *reactor);
 void at_reactor_listen_stop(at_reactor *reactor);
@@ -120,8 +118,7 @@ at_newcomer *at_reactor_empty_inbox(at_reactor *reactor, bool close);
 /* owns: takes the list */
 void at_reactor_attach_all(at_reactor *reactor, at_newcomer *newcomers);
 
-/* ---- reactor_moves.c ----------------------------------------------------------------
- */
+/* ---- reactor_moves.c ------------------------------------------------------------- */
 
 /* Say what is about to be worked off, so that the balancer can take from it what waits
  * behind something long. */

@@ -290,8 +290,7 @@ bool at_reactor_is_stuck(const at_reactor *reactor)
     return atomic_load_explicit(&reactor->stuck, memory_order_relaxed);
 }
 
-/* ---- a draining reactor -----------------------------------------------------------
- */
+/* ---- a draining reactor ---------------------------------------------------------- */
 
 /* Of one that is held, by the owner; not while at_reactor_cut uses its socket. */
 static void set_claim(at_connection *connection, unsigned claim)

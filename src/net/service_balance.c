@@ -51,8 +51,7 @@ int at_service_sets(at_service *service, int *descriptors)
     return count;
 }
 
-/* ---- moving; caller holds the mutex -----------------------------------------------
- */
+/* ---- moving; caller holds the mutex ---------------------------------------------- */
 
 /* Give each of the list to one of `takers` in turn. */
 static void deal(at_service *service, at_newcomer *list, at_reactor **takers, int count,
@@ -131,8 +130,7 @@ static void help(at_service *service, at_survey *survey, at_newcomer **spare,
     }
 }
 
-/* ---- looking; caller holds the mutex ----------------------------------------------
- */
+/* ---- looking; caller holds the mutex --------------------------------------------- */
 
 /* Watched is one that has been in its step for a look, while there is somebody to help
  * it: what comes for it wakes the balancer at once. Edge-triggered, since what the

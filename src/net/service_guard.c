@@ -116,8 +116,7 @@ bool at_service_has_control(const at_service *service)
     return service->control_count != 0;
 }
 
-/* ---- how it is ----------------------------------------------------------------------
- */
+/* ---- how it is ------------------------------------------------------------------- */
 
 static at_fullness fullness(uint64_t count, uint64_t most)
 {
@@ -195,8 +194,7 @@ bool at_control_is_ready(at_service *service, const char **why)
     return !draining && came && able != 0;
 }
 
-/* ---- the balancer's part ------------------------------------------------------------
- */
+/* ---- the balancer's part --------------------------------------------------------- */
 
 static void give(at_service *service, at_newcomer *list)
 {

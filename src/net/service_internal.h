@@ -46,13 +46,11 @@ struct at_service {
     at_service *next;    /* guarded: known_services.mutex */
 };
 
-/* ---- service_guard.c ----------------------------------------------------------------
- */
+/* ---- service_guard.c ------------------------------------------------------------- */
 
 void at_service_end_guard(at_service *service);
 
-/* ---- service_guard.c; caller holds the mutex --------------------------------------
- */
+/* ---- service_guard.c; caller holds the mutex ------------------------------------- */
 
 /* Where every worker is stuck, give what waits for them to the guard. `late`: those
  * that have been for longer than requests may wait; `open`: how many there are. */
@@ -64,15 +62,13 @@ void at_service_relieve(at_service *service, at_reactor **late, int late_count,
  * owns: takes `newcomer` on true; false also where it cannot leave: it speaks TLS */
 bool at_service_pass(at_service *service, at_newcomer *newcomer, int timeout_ms);
 
-/* ---- service.c; caller holds the mutex --------------------------------------------
- */
+/* ---- service.c; caller holds the mutex ------------------------------------------- */
 
 /* As at_service_place. */
 bool at_service_place_locked(at_service *service, at_reactor *self,
                              at_newcomer *newcomer);
 
-/* ---- service_stuck.c; caller holds the mutex --------------------------------------
- */
+/* ---- service_stuck.c; caller holds the mutex ------------------------------------- */
 
 /* The reactor that was opened by that thread and was not given up, or NULL. */
 at_reactor *at_service_reactor_of(at_service *service, int thread);

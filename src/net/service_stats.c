@@ -52,8 +52,7 @@ void at_service_tell(at_service *service)
     }
 }
 
-/* ---- the boards ---------------------------------------------------------------------
- */
+/* ---- the boards ------------------------------------------------------------------ */
 
 const at_boards *at_service_boards(const at_service *service)
 {
@@ -115,8 +114,7 @@ void at_service_take_board_back(at_service *service, int place)
     at_boards_take_back(&service->boards, place);
 }
 
-/* ---- workers that have had their requests ------------------------------------------
- */
+/* ---- workers that have had their requests ---------------------------------------- */
 
 void at_service_set_most(at_service *service, int thread, uint64_t requests)
 {

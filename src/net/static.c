@@ -44,8 +44,7 @@ struct at_static {
     char chunk[CHUNK_BYTES];
 };
 
-/* ---- mounts ----------------------------------------------------------------------
- */
+/* ---- mounts ---------------------------------------------------------------------- */
 
 int at_static_mount(at_static_mounts **mounts, const char *prefix, const char *folder,
                     at_fault *fault)
@@ -109,8 +108,7 @@ static const mount *find(const at_static_mounts *mounts, const char *path, size_
     return NULL;
 }
 
-/* ---- short answers ---------------------------------------------------------------
- */
+/* ---- short answers --------------------------------------------------------------- */
 
 static at_h1_header header(const char *name, const char *value)
 {
@@ -155,8 +153,7 @@ static void redirect(at_exchange *exchange, const at_h1_request *request)
     answer(exchange, 308, &to, 1, "Permanent Redirect");
 }
 
-/* ---- streaming -------------------------------------------------------------------
- */
+/* ---- streaming ------------------------------------------------------------------- */
 
 static void stream_end(at_static *layer, stream *ended)
 {
@@ -266,8 +263,7 @@ static void send_file(at_static *layer, at_exchange *exchange, int status,
     }
 }
 
-/* ---- a request -------------------------------------------------------------------
- */
+/* ---- a request ------------------------------------------------------------------- */
 
 /* No ".", "..", empty segment or hidden file: decoded, `path` begins with '/'. The
  * kernel keeps ".." inside of the folder, but one name for a file is enough, and ".git"
@@ -416,8 +412,7 @@ static void answer_path(at_static *layer, const mount *from, at_exchange *exchan
     }
 }
 
-/* ---- the hooks -------------------------------------------------------------------
- */
+/* ---- the hooks ------------------------------------------------------------------- */
 
 static void on_request(void *context, at_exchange *exchange,
                        const at_h1_request *request)

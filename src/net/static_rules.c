@@ -45,8 +45,7 @@ static bool element(at_span *rest, at_span *item)
     return true;
 }
 
-/* ---- conditions ------------------------------------------------------------------
- */
+/* ---- conditions ------------------------------------------------------------------ */
 
 /* Is the entity tag among those of any field of that name? Weakly, W/ does not count
  * against it. */
@@ -144,8 +143,7 @@ static int conditions(const at_h1_request *request, const at_static_facts *facts
     return date >= 0 && facts->modified_s <= date ? 304 : 0;
 }
 
-/* ---- ranges ----------------------------------------------------------------------
- */
+/* ---- ranges ---------------------------------------------------------------------- */
 
 static bool range_is_current(const at_h1_request *request, const at_static_facts *facts)
 {
@@ -216,8 +214,7 @@ at_static_verdict at_static_judge(const at_h1_request *request,
     return verdict;
 }
 
-/* ---- encodings and types ---------------------------------------------------------
- */
+/* ---- encodings and types --------------------------------------------------------- */
 
 /* Is a quality of "q=0", "q=0.0" and so on? */
 static bool is_refused(at_span parameters)

@@ -45,8 +45,7 @@ void at_tls_free(at_tls *tls)
     }
 }
 
-/* ---- the handshake
- * ------------------------------------------------------------------- */
+/* ---- the handshake --------------------------------------------------------------- */
 
 int at_tls_handshake(at_tls *tls, const char **text)
 {
@@ -82,8 +81,7 @@ bool at_tls_is_h2(const at_tls *tls)
     return size == 2 && memcmp(name, "h2", 2) == 0;
 }
 
-/* ---- bytes
- * ------------------------------------------------------------------------------ */
+/* ---- bytes ----------------------------------------------------------------------- */
 
 long at_tls_receive(at_tls *tls, void *data, size_t size)
 {
@@ -194,8 +192,7 @@ long at_tls_write_last(at_tls *tls, const at_span *pieces, int count, char *to,
     return sent == (long)total ? (long)(room - tls->sink_room) : AT_ECLOSED;
 }
 
-/* ---- what is known
- * ------------------------------------------------------------------------ */
+/* ---- what is known --------------------------------------------------------------- */
 
 int at_tls_version(const at_tls *tls)
 {

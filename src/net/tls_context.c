@@ -8,8 +8,7 @@
 #include "net/tls_internal.h"
 #include "sys/stream.h"
 
-/* ---- the BIO ------------------------------------------------------------------------
- */
+/* ---- the BIO --------------------------------------------------------------------- */
 
 static int descriptor_of(BIO *bio)
 {
@@ -68,8 +67,7 @@ static BIO_METHOD *make_bio_method(void)
     return method;
 }
 
-/* ---- callbacks of a handshake
- * -------------------------------------------------------- */
+/* ---- callbacks of a handshake ---------------------------------------------------- */
 
 /* The certificate for the host that the client names; the first where none fits. */
 static int choose_certificate(SSL *ssl, int *alert, void *argument)
@@ -103,8 +101,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen,
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* ---- making one
- * ----------------------------------------------------------------------- */
+/* ---- making one ------------------------------------------------------------------ */
 
 /* Fill the fault with a sentence and OpenSSL's own reason. */
 static int refuse(at_fault *fault, const char *what, const char *path)

@@ -13,8 +13,7 @@
 #include "net/websocket.h"
 #include "sys/clock.h"
 
-/* ---- the list of those that wait
- * ------------------------------------------------------- */
+/* ---- the list of those that wait ------------------------------------------------- */
 
 static void link_running(at_request *request)
 {
@@ -49,8 +48,7 @@ static void unlink_running(at_request *request)
     Py_DECREF(request);
 }
 
-/* ---- the outcome
- * ------------------------------------------------------------------------ */
+/* ---- the outcome ----------------------------------------------------------------- */
 
 static void answer(at_exchange *exchange, int status, at_span text)
 {
@@ -163,8 +161,7 @@ static PyObject *task_done(PyObject *self, PyObject *task)
 static PyMethodDef task_done_method = {"task_done", task_done, METH_O,
                                        "The application's task is done."};
 
-/* ---- the start
- * --------------------------------------------------------------------------- */
+/* ---- the start ------------------------------------------------------------------- */
 
 /* Call the application. Gives its task, or NULL with an exception. */
 static PyObject *start_task(at_request *request)
@@ -271,8 +268,7 @@ void at_request_cancel_all(at_worker *worker)
     }
 }
 
-/* ---- the type
- * ---------------------------------------------------------------------------- */
+/* ---- the type -------------------------------------------------------------------- */
 
 static int request_traverse(PyObject *self, visitproc visit, void *arg)
 {

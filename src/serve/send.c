@@ -28,8 +28,7 @@ static PyObject *client_gone(at_request *request)
     return NULL;
 }
 
-/* ---- http.response.start
- * ------------------------------------------------------------- */
+/* ---- http.response.start --------------------------------------------------------- */
 
 void at_send_drop_headers(at_request *request)
 {
@@ -176,8 +175,7 @@ static PyObject *send_start(at_request *request, PyObject *message)
     return Py_NewRef(request->worker->ready);
 }
 
-/* ---- http.response.body
- * -------------------------------------------------------------- */
+/* ---- http.response.body ---------------------------------------------------------- */
 
 void at_send_copy_headers(const at_request *request, at_h1_header *headers)
 {
@@ -282,8 +280,7 @@ static PyObject *send_body(at_request *request, PyObject *message)
     return outcome(request, result, why);
 }
 
-/* ---- what stands around the body
- * ------------------------------------------------------ */
+/* ---- what stands around the body ------------------------------------------------- */
 
 /* https://asgi.readthedocs.io/en/latest/extensions.html#debug: for tests, and so for
  * who asked to be told everything. */
@@ -406,8 +403,7 @@ static PyObject *send_file(at_request *request, PyObject *type, PyObject *messag
     return at_send_descriptor(request, message, more || request->trailers_wanted);
 }
 
-/* ---- the callable
- * ---------------------------------------------------------------------- */
+/* ---- the callable ---------------------------------------------------------------- */
 
 static int is_word(PyObject *text, PyObject *word)
 {

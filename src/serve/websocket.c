@@ -10,8 +10,7 @@
 
 #include "net/websocket.h"
 
-/* ---- receive() --------------------------------------------------------------------
- */
+/* ---- receive() ------------------------------------------------------------------- */
 
 /* {"type": type}, with another key where `value`, whose reference is taken, is. */
 static PyObject *message_of(at_worker *worker, PyObject *type, PyObject *key,
@@ -81,8 +80,7 @@ PyObject *at_websocket_poll(at_request *request)
     return message;
 }
 
-/* ---- send() ------------------------------------------------------------------------
- */
+/* ---- send() ---------------------------------------------------------------------- */
 
 static PyObject *is_over(at_request *request)
 {

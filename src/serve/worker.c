@@ -7,8 +7,7 @@
 #include "serve/timeout.h"
 #include "sys/clock.h"
 
-/* ---- the reactor's hooks ------------------------------------------------------------
- */
+/* ---- the reactor's hooks --------------------------------------------------------- */
 
 static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
 {
@@ -79,8 +78,7 @@ static const at_hooks worker_hooks = {
     .complain = on_complain,
 };
 
-/* ---- making one
- * ----------------------------------------------------------------------- */
+/* ---- making one ------------------------------------------------------------------ */
 
 static int make_words(at_words *words)
 {
@@ -184,8 +182,7 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     return (PyObject *)worker;
 }
 
-/* ---- methods
- * ---------------------------------------------------------------------------- */
+/* ---- methods --------------------------------------------------------------------- */
 
 static at_worker *opened(PyObject *self)
 {
@@ -304,8 +301,7 @@ static PyObject *worker_running(PyObject *self, void *unused)
     return PyLong_FromSize_t(((at_worker *)self)->running_count);
 }
 
-/* ---- the type
- * ---------------------------------------------------------------------------- */
+/* ---- the type -------------------------------------------------------------------- */
 
 static int worker_traverse(PyObject *self, visitproc visit, void *arg)
 {

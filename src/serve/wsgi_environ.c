@@ -12,8 +12,7 @@ static const char *const METHODS[AT_WSGI_METHODS_MAX] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 };
 
-/* ---- the template -----------------------------------------------------------------
- */
+/* ---- the template ---------------------------------------------------------------- */
 
 static int fill_template(at_wsgi_worker *worker, PyObject *environ, PyObject *root_path,
                          PyObject *errors, PyObject *version, int threads,
@@ -72,8 +71,7 @@ int at_wsgi_environ_prepare(at_wsgi_worker *worker, PyObject *root_path,
     return worker->environ_template != NULL ? 0 : -1;
 }
 
-/* ---- values ----------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------- */
 
 static PyObject *text_object(at_span text)
 {
@@ -149,8 +147,7 @@ static int put_ends(at_wsgi_worker *worker, PyObject *environ,
                : 0;
 }
 
-/* ---- headers ---------------------------------------------------------------------
- */
+/* ---- headers --------------------------------------------------------------------- */
 
 static PyObject *make_key(at_span name)
 {

@@ -87,8 +87,7 @@ AT_UNCHECKED static Py_ssize_t receive(at_wsgi_input *input, char *data, size_t 
     return gone(call);
 }
 
-/* ---- reading ---------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------- */
 
 static size_t ahead_size(const at_wsgi_input *input)
 {

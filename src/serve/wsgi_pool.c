@@ -91,8 +91,7 @@ static void call_others(at_wsgi_worker *worker)
     }
 }
 
-/* ---- the reactor's hooks: the seat is held
- * -------------------------------------------------- */
+/* ---- the reactor's hooks: the seat is held --------------------------------------- */
 
 static size_t head_bytes(const at_h1_request *head)
 {
@@ -237,8 +236,7 @@ const at_hooks at_wsgi_hooks = {
     .queues = true,
 };
 
-/* ---- leading ----------------------------------------------------------------------
- */
+/* ---- leading --------------------------------------------------------------------- */
 
 static at_wsgi_request *pop_request(at_wsgi_worker *worker)
 {

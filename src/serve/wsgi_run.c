@@ -7,8 +7,7 @@
 #include "serve/wsgi.h"
 #include "sys/clock.h"
 
-/* ---- sending ---------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------- */
 
 int at_wsgi_respond(at_wsgi_call *call, const at_h1_header *another, at_span piece,
                     bool more, const char **why)
@@ -110,8 +109,7 @@ int at_wsgi_send(at_wsgi_call *call, at_span piece, bool more)
     return result < 0 ? at_wsgi_raise_outcome(call, result, why) : 0;
 }
 
-/* ---- what the application gave ---------------------------------------------------
- */
+/* ---- what the application gave --------------------------------------------------- */
 
 static int send_item(at_wsgi_call *call, PyObject *item, bool more) AT_ATTACHED;
 static int send_item(at_wsgi_call *call, PyObject *item, bool more)
@@ -210,8 +208,7 @@ static int close_result(at_wsgi_worker *worker, PyObject *result)
     return done != NULL ? 0 : -1;
 }
 
-/* ---- the outcome -----------------------------------------------------------------
- */
+/* ---- the outcome ----------------------------------------------------------------- */
 
 static void answer(at_wsgi_call *call, int status, at_span text) AT_ATTACHED;
 static void answer(at_wsgi_call *call, int status, at_span text)
@@ -330,8 +327,7 @@ void at_wsgi_run(at_wsgi_worker *worker, at_wsgi_request *request)
     Py_DECREF(call);
 }
 
-/* ---- the type --------------------------------------------------------------------
- */
+/* ---- the type -------------------------------------------------------------------- */
 
 static void call_dealloc(PyObject *self)
 {

@@ -190,8 +190,7 @@ static int check_order(at_wsgi_call *call, PyObject *exc_info)
     return call->started ? raise_again(exc_info) : 0;
 }
 
-/* ---- write() ---------------------------------------------------------------------
- */
+/* ---- write() --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *write_call(PyObject *self, PyObject *data)
 {

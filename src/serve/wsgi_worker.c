@@ -6,8 +6,7 @@
 #include "sys/clock.h"
 #include "sys/park.h"
 
-/* ---- making one ------------------------------------------------------------------
- */
+/* ---- making one ------------------------------------------------------------------ */
 
 static int make_words(at_wsgi_words *words)
 {
@@ -67,8 +66,7 @@ AT_UNCHECKED static PyObject *worker_new(PyTypeObject *type, PyObject *arguments
     return (PyObject *)worker;
 }
 
-/* ---- methods ---------------------------------------------------------------------
- */
+/* ---- methods --------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *worker_work(PyObject *self, PyObject *unused)
 {
@@ -159,8 +157,7 @@ static PyObject *worker_running(PyObject *self, void *unused)
     return PyLong_FromSize_t(count);
 }
 
-/* ---- the type --------------------------------------------------------------------
- */
+/* ---- the type -------------------------------------------------------------------- */
 
 static int worker_traverse(PyObject *self, visitproc visit, void *arg)
 {

@@ -121,8 +121,7 @@ uint32_t at_guardian_number(void)
     return number == (unsigned)REFUSED ? 0 : number;
 }
 
-/* ---- the list ---------------------------------------------------------------------
- */
+/* ---- the list -------------------------------------------------------------------- */
 
 static entry *entry_of(at_page *page, size_t offset_bytes)
 {
@@ -160,8 +159,7 @@ void at_guardian_leave(at_page *page, size_t offset_bytes)
     (void)pthread_mutex_unlock(&guardian.mutex);
 }
 
-/* ---- others ------------------------------------------------------------------------
- */
+/* ---- others ---------------------------------------------------------------------- */
 
 bool at_guardian_lives(uint32_t number)
 {

@@ -351,8 +351,7 @@ static void an_interpreter_closes(void)
     CHECK(atomic_load(&live) == 0);
 }
 
-/* ---- threads ----------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------- */
 
 enum { SENDERS = 2, RECEIVERS = 3, EVERY = SENDERS * ITEMS };
 

@@ -87,8 +87,7 @@ static void add(at_atomic *atomic, int64_t value)
     (void)at_atomic_notify(atomic, AT_PARK_ALL);
 }
 
-/* ---- processes
- * ----------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------- */
 
 static pid_t start(const char *part, common *all)
 {
@@ -135,8 +134,7 @@ static void await_end(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* ---- a holder that dies
- * ---------------------------------------------------------------- */
+/* ---- a holder that dies ---------------------------------------------------------- */
 
 static void hold(common *all)
 {
@@ -202,8 +200,7 @@ static void a_forgotten_lock_is_told(void)
     end(&all);
 }
 
-/* ---- many that are killed at any moment
- * -------------------------------------------------- */
+/* ---- many that are killed at any moment ------------------------------------------ */
 
 static void work(common *all)
 {
@@ -258,8 +255,7 @@ static void the_rest_goes_on(void)
     end(&all);
 }
 
-/* ---- conditions
- * --------------------------------------------------------------------------- */
+/* ---- conditions ------------------------------------------------------------------ */
 
 static void wait_notified(common *all)
 {
@@ -304,8 +300,7 @@ static void places_are_used_again(void)
     end(&all);
 }
 
-/* ---- the others
- * ---------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------ */
 
 static void play_along(common *all)
 {
@@ -366,9 +361,7 @@ static void a_page_is_one_thing(void)
     end(&all);
 }
 
-/* ---- parts
- * -----------------------------------------------------------------------------------
- */
+/* ---- parts ----------------------------------------------------------------------- */
 
 static int run_part(const char *part, char **numbers)
 {
