@@ -137,5 +137,5 @@ int at_atomic_notify(at_atomic *atomic, int count)
         return 0;
     }
     atomic_fetch_add(&words->turn, 1);
-    return at_park_wake(&words->turn, count, atomic->placed.place.scope);
+    return at_spin_wake(&words->turn, count, atomic->placed.place.scope);
 }

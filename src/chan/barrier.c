@@ -100,7 +100,7 @@ static atomic_uint *round_word(at_barrier *barrier)
 
 static void wake(at_barrier *barrier)
 {
-    at_park_wake(round_word(barrier), AT_PARK_ALL, barrier->placed.place.scope);
+    at_spin_wake(round_word(barrier), AT_PARK_ALL, barrier->placed.place.scope);
 }
 
 /* ---- waiting --------------------------------------------------------------------- */

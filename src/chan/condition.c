@@ -289,7 +289,7 @@ int at_condition_notify(at_condition *condition, unsigned count)
         }
         if (atomic_compare_exchange_strong(&first->word, &word,
                                            word - WAITING + NOTIFIED)) {
-            at_park_wake(&first->word, 1, scope_of(condition));
+            at_spin_wake(&first->word, 1, scope_of(condition));
             count--;
         }
     }

@@ -106,7 +106,7 @@ static bool claim(at_lock *lock, int64_t holder)
 static void wake_next(at_lock *lock, unsigned left)
 {
     atomic_uint *word = &words_of(lock)->word;
-    if (at_park_wake(word, 1, lock->place->scope) == 0) {
+    if (at_spin_wake(word, 1, lock->place->scope) == 0) {
         unsigned idle = left | AT_WORD_SLEEPERS;
         (void)atomic_compare_exchange_strong(word, &idle, left);
     }
@@ -312,7 +312,7 @@ static void pass_on(at_lock *lock)
 {
     atomic_uint *word = &words_of(lock)->word;
     if ((atomic_load(word) & AT_WORD_HOLDER) == 0) {
-        at_park_wake(word, 1, lock->place->scope);
+        at_spin_wake(word, 1, lock->place->scope);
     }
 }
 

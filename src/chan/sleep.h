@@ -25,11 +25,6 @@
 int at_sleep_on(atomic_uint *word, unsigned expected, at_park_scope scope,
                 const at_patience *patience) AT_DETACHED;
 
-/* Attempt again and again, for as long as it has paid lately.
- * ctx:  any; never sleeps
- * errs: AT_EAGAIN, and the attempt's own */
-int at_spin_for(at_spin *spin, at_attempt *attempt, void *context);
-
 /* One thread's sleep, in the list of its peer; lies on its stack. */
 typedef struct at_dozer {
     atomic_uint *word; /* only an address: the memory may be gone */

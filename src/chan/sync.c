@@ -17,6 +17,8 @@
 typedef struct sync_words {
     atomic_uint word;
     atomic_uint sleepers;
+    at_wake_note
+        note; /* of the last wake; whatever stands here is believed in bounds */
 } sync_words;
 
 /* What events and semaphores are made of. */
@@ -45,6 +47,11 @@ const at_shared_kind at_event_kind = {"event", sync_free};
 const at_shared_kind at_semaphore_kind = {"semaphore", sync_free};
 const at_shared_kind at_bounded_semaphore_kind = {"bounded semaphore", sync_free};
 
+static at_park_scope scope_of(const sync *self)
+{
+    return self->placed.place.scope;
+}
+
 static int sync_new(size_t size_bytes, const at_shared_kind *kind,
                     const at_place_facts *facts, const at_origin *origin, sync **made,
                     at_fault *fault)
@@ -61,19 +68,16 @@ static int sync_new(size_t size_bytes, const at_shared_kind *kind,
     }
     at_shared_init(&fresh->placed.shared, kind);
     at_spin_init(&fresh->spin);
+    fresh->spin.between_processes = scope_of(fresh) == AT_PARK_SHARED;
     fresh->words = fresh->placed.place.words;
     *made = fresh;
     return 0;
 }
 
-static at_park_scope scope_of(const sync *self)
-{
-    return self->placed.place.scope;
-}
-
 static void wake(sync *self, int count)
 {
     if (atomic_load(&self->words->sleepers) != 0) {
+        at_wake_note_write(&self->words->note, at_spin_wakes());
         at_park_wake(&self->words->word, count, scope_of(self));
     }
 }
@@ -92,6 +96,7 @@ static int await(sync *self, unsigned expected, at_attempt *attempt, void *conte
         if (result < 0) {
             break;
         }
+        at_spin_was_woken(&self->spin, &self->words->note);
     }
     atomic_fetch_sub(&self->words->sleepers, 1);
     return result;

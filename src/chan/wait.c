@@ -5,35 +5,10 @@
 
 #include "base/error.h"
 #include "chan/peer.h"
-#include "chan/sleep.h"
-#include "sys/clock.h"
 #include "sys/park.h"
 
-enum {
-    /* A sleep and a wake cost a few microseconds: spinning longer than the longest
-     * budget costs more than it can save. The shortest keeps looking, so that a queue
-     * that has become busy is noticed. */
-    SPIN_LONGEST_NS = 20000,
-    SPIN_SHORTEST_NS = 500,
-    /* Where spinning pays, it is done for at least as long as another thread takes that
-     * must be woken first: one pause, a tick or a fault, would otherwise put both sides
-     * to sleep, and each finds the other asleep from then on. */
-    SPIN_PAYING_NS = 8000,
-    /* Two sides that both sleep answer too slowly for either to find that spinning
-     * would do: so now and then a few waits in a row spin for longest. */
-    SPIN_TRIALS = 4,
-    SPIN_TRIALS_EVERY = 64,
-    /* Attempts between two looks at the clock, and pauses between two attempts. */
-    ATTEMPTS_PER_LOOK = 8,
-    PAUSES_PER_ATTEMPT = 2,
-    /* at_spin_briefly(): its length, the budget below which it is skipped, and how
-     * often before it is tried again. */
-    SPIN_BRIEF_NS = 1500,
-    SPIN_BRIEF_WORTH_NS = 1000,
-    SPIN_BRIEF_SKIPS = 64,
-    /* How many are notified with one lock of the queue. */
-    NOTIFY_BATCH = 16,
-};
+/* How many are notified with one lock of the queue. */
+enum { NOTIFY_BATCH = 16 };
 
 void at_wait_queue_init(at_wait_queue *queue)
 {
@@ -47,13 +22,6 @@ void at_wait_queue_fini(at_wait_queue *queue)
 {
     assert(queue->first == NULL);
     (void)pthread_mutex_destroy(&queue->mutex);
-}
-
-void at_spin_init(at_spin *spin)
-{
-    atomic_init(&spin->budget_ns, SPIN_LONGEST_NS);
-    atomic_init(&spin->skipped, 0);
-    atomic_init(&spin->waits, 0);
 }
 
 /* ---- links ------------------------------------------------------------------ */
@@ -122,6 +90,7 @@ static bool state_leave_waiting(at_waiter *waiter, unsigned state)
 /* Move up to `limit` waiters from waiting to notified. Caller holds the mutex. */
 static unsigned notify_locked(at_wait_queue *queue, wake *wakes, unsigned limit)
 {
+    int64_t now_ns = queue->first != NULL ? at_spin_wakes() : 0;
     unsigned count = 0;
     at_wait_link *next;
     for (at_wait_link *link = queue->first; link != NULL && count < limit;
@@ -129,6 +98,7 @@ static unsigned notify_locked(at_wait_queue *queue, wake *wakes, unsigned limit)
         next = link->next;
         at_waiter *waiter = link->waiter;
         unsigned place = (unsigned)(link - waiter->links);
+        at_wake_note_write(&waiter->note, now_ns);
         /* One that another queue has notified, or whose interpreter ends, will not use
          * this: it leaves by itself, and the next one is asked. */
         if (state_leave_waiting(waiter, AT_WAITER_NOTIFIED + place)) {
@@ -148,12 +118,6 @@ static unsigned notify_batch(at_wait_queue *queue, unsigned limit)
     unsigned count =
         notify_locked(queue, wakes, limit < NOTIFY_BATCH ? limit : NOTIFY_BATCH);
     (void)pthread_mutex_unlock(&queue->mutex);
-    if (count != 0) {
-        /* Who is never the one that waits says here where it runs: a side that is
-         * pinned to a CPU of its own would take the other for asleep on the same one.
-         */
-        (void)at_park_can_spin();
-    }
     for (unsigned i = 0; i < count; i++) {
         if (wakes[i].owner != NULL) {
             wakes[i].waiter->call(wakes[i].waiter);
@@ -277,93 +241,6 @@ static int sleep_on(at_waiter *waiter, int64_t deadline_ns) AT_DETACHED
 
 /* ---- the loop --------------------------------------------------------------- */
 
-static int64_t between(int64_t least, int64_t value, int64_t most)
-{
-    return value < least ? least : value > most ? most : value;
-}
-
-/* `good_ns` would have done, or 0: nothing did. */
-static void budget_learn(at_spin *spin, int64_t good_ns)
-{
-    int64_t budget_ns = atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
-    if (good_ns > 0) {
-        /* Twice of that, weighted into what was thought before. */
-        int64_t wanted_ns = between(SPIN_PAYING_NS, good_ns * 2, SPIN_LONGEST_NS);
-        budget_ns += (wanted_ns - budget_ns) / 2;
-    } else {
-        budget_ns = between(SPIN_SHORTEST_NS, budget_ns / 4 * 3, SPIN_LONGEST_NS);
-    }
-    atomic_store_explicit(&spin->budget_ns, (int_fast32_t)budget_ns,
-                          memory_order_relaxed);
-}
-
-static int64_t budget_of(at_spin *spin)
-{
-    unsigned waits = atomic_load_explicit(&spin->waits, memory_order_relaxed);
-    atomic_store_explicit(&spin->waits, waits + 1, memory_order_relaxed);
-    if (waits % SPIN_TRIALS_EVERY < SPIN_TRIALS) {
-        return SPIN_LONGEST_NS;
-    }
-    return atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
-}
-
-int at_spin_for(at_spin *spin, at_attempt *attempt, void *context)
-{
-    int result = attempt(context);
-    if (result != AT_EAGAIN || spin == NULL || !at_park_can_spin()) {
-        return result;
-    }
-    int64_t begin_ns = at_clock_ns();
-    int64_t budget_ns = budget_of(spin);
-    int64_t spent_ns = 0;
-    do {
-        for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {
-            for (int pause = 0; pause < PAUSES_PER_ATTEMPT; pause++) {
-                at_park_relax();
-            }
-            result = attempt(context);
-            if (result != AT_EAGAIN) {
-                budget_learn(spin, at_clock_ns() - begin_ns + SPIN_SHORTEST_NS);
-                return result;
-            }
-        }
-        spent_ns = at_clock_ns() - begin_ns;
-    } while (spent_ns < budget_ns);
-    budget_learn(spin, 0);
-    return AT_EAGAIN;
-}
-
-int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context)
-{
-    int64_t budget_ns = atomic_load_explicit(&spin->budget_ns, memory_order_relaxed);
-    if (budget_ns < SPIN_BRIEF_WORTH_NS) {
-        unsigned skipped = atomic_load_explicit(&spin->skipped, memory_order_relaxed);
-        atomic_store_explicit(&spin->skipped, skipped + 1, memory_order_relaxed);
-        if (skipped % SPIN_BRIEF_SKIPS != 0) {
-            return AT_EAGAIN;
-        }
-    }
-    if (!at_park_can_spin()) {
-        return AT_EAGAIN;
-    }
-    int64_t until_ns = 0;
-    int64_t now_ns = 0;
-    do {
-        for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {
-            int result = attempt(context);
-            if (result != AT_EAGAIN) {
-                budget_learn(spin, SPIN_BRIEF_NS);
-                return result;
-            }
-            at_park_relax();
-        }
-        now_ns = at_clock_ns(); /* after the first few: mostly they do */
-        until_ns = until_ns != 0 ? until_ns : now_ns + SPIN_BRIEF_NS;
-    } while (now_ns < until_ns);
-    budget_learn(spin, 0);
-    return AT_EAGAIN;
-}
-
 static void waiter_link(at_waiter *waiter, at_wait_link *links, size_t count)
 {
     waiter->links = links;
@@ -400,6 +277,7 @@ int at_wait(at_wait_link *links, size_t count, at_attempt *attempt, void *contex
         }
         int slept = sleep_on(&waiter, patience->deadline_ns);
         if (slept == 0) {
+            at_spin_was_woken(spin, &waiter.note);
             result = attempt(context);
             /* With several queues it may not have been the one that notified. */
             waiter_unlink(&waiter, links, count, count == 1);

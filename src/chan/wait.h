@@ -28,6 +28,7 @@
 
 #include "base/contexts.h"
 #include "base/shared.h"
+#include "chan/spin.h"
 
 struct at_peer;
 typedef struct at_waiter at_waiter;
@@ -39,13 +40,6 @@ typedef struct at_wait_queue {
     at_wait_link *first; /* guarded: mutex */
     at_wait_link *last;  /* guarded: mutex */
 } at_wait_queue;
-
-/* How long the waits of one queue spin, learnt from how they went. */
-typedef struct at_spin {
-    atomic_int_fast32_t budget_ns; /* a hint: relaxed everywhere, as the next */
-    atomic_uint skipped;           /* by at_spin_briefly(), since its last trial */
-    atomic_uint waits;
-} at_spin;
 
 /* The place of one waiter in one queue. */
 struct at_wait_link {
@@ -66,6 +60,7 @@ struct at_waiter {
     at_waiter *next_sleeper; /* guarded: the peer's mutex, as the next two */
     at_waiter *previous_sleeper;
     bool sleeping;
+    at_wake_note note;
     /* Instead of waking a thread: called by the notifier under no lock, with a
      * reference on `owner`. ctx: any; must not block */
     void (*call)(at_waiter *waiter);
@@ -78,21 +73,10 @@ typedef struct at_patience {
     struct at_peer *peer; /* the caller's interpreter, or NULL */
 } at_patience;
 
-/* Try without blocking. AT_EAGAIN says "not yet"; anything else ends the wait.
- * ctx: any */
-typedef int at_attempt(void *context);
-
 void at_wait_queue_init(at_wait_queue *queue);
 
 /* Nobody waits any more. */
 void at_wait_queue_fini(at_wait_queue *queue);
-
-void at_spin_init(at_spin *spin);
-
-/* Attempt again and again for a microsecond at most; not at all, but for a trial now
- * and then, where that has not helped of late. ctx: any; never sleeps errs: AT_EAGAIN,
- * and the attempt's own */
-int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context);
 
 /* Attempt until it is no longer AT_EAGAIN, and return what it was. `links` name the
  * `count` queues whose notifications make a new attempt worth it; only their `queue`
