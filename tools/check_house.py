@@ -2,7 +2,9 @@
 
 A part includes itself and the parts above it in ORDER; those on one line are siblings
 and do not include each other. Only parts below the Python line include Python.h, in
-themselves or through a header. Prints each breach as FILE:LINE and exits 1.
+themselves or through a header. And whoever comes newly is told what is where: what lies
+in a folder of TOLD stands in the document that TOLD says. Prints each breach, and
+exits 1.
 """
 
 import re
@@ -22,6 +24,18 @@ ORDER = [
 ]
 PYTHON_LINE = 4
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
+
+#: Where what lies in a folder is told, each file or only the folders in it.
+TOLD = {
+    "src": "README.md",
+    "python/atoll": "DEVELOPERS.md",
+    "tests": "tests/README.md",
+    "bench": "bench/README.md",
+    "fuzz": "fuzz/README.md",
+    "tools": "tools/README.md",
+}
+FOLDERS_ONLY = {"src", "python/atoll", "tests"}
+NOT_TOLD = {"README.md", "meson.build"}
 
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 
@@ -50,10 +64,26 @@ def breaches_of(path: Path, source: Path) -> list[str]:
     return found
 
 
+def untold(root: Path) -> list[str]:
+    """What is in a folder, and in no document, each a line to print."""
+    found = []
+    for folder, document in TOLD.items():
+        text = (root / document).read_text()
+        for path in sorted((root / folder).iterdir()):
+            name = f"{path.name}/" if path.is_dir() else path.name
+            passed = path.is_file() and folder in FOLDERS_ONLY
+            passed |= name in NOT_TOLD or name.startswith((".", "__"))
+            if not passed and name not in text:
+                found.append(f"{document}: does not say what {folder}/{name} is")
+    return found
+
+
 def main() -> int:
-    source = Path(__file__).resolve().parent.parent / "src"
+    root = Path(__file__).resolve().parent.parent
+    source = root / "src"
     files = sorted([*source.glob("*/*.c"), *source.glob("*/*.h")])
     found = [breach for path in files for breach in breaches_of(path, source)]
+    found += untold(root)
     print("\n".join(found) or f"the house is in order: {len(files)} files")
     return 1 if found else 0
 

@@ -1,5 +1,4 @@
-/* Requests and connections of HTTP/2 that break the protocol, and what they are told.
- */
+/* Requests and connections of HTTP/2 that break the rules, and what they are told. */
 #include <string.h>
 
 #include "base/error.h"

@@ -1,5 +1,4 @@
-/* HTTP/2's flow control, both ways: who does not read stops who sends, and nobody else.
- */
+/* HTTP/2's flow control, both ways: who does not read stops who sends, nobody else. */
 #include <string.h>
 
 #include "check.h"

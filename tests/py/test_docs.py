@@ -1,13 +1,18 @@
 """Every command and program in the documents works as it is written.
 
-A fenced ``python`` block is run as a script of its own. Of a ``sh`` block, every line
-that begins with ``make`` must name a target, and every line that begins with ``atoll``
-must be a command line that atoll understands; both are taken word for word, without
-what follows a ``#``. A block under ``<!-- needs: X -->`` is run where X is importable.
+A fenced ``python`` block is run as a script of its own; one under ``<!-- needs: X -->``
+where X is importable. A command is a line of a ``sh`` block, a line behind ``$`` of a
+``console`` block, what a unit of systemd and a container start, and what stands between
+two backticks and begins with ``make`` or ``atoll``. What ``make`` is given must be a
+target, ``atoll`` must understand its command line, and what lies in the repository must
+be there. Commands of others (OTHERS) are only known by name: a new one is looked at once.
 """
 
+import contextlib
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,18 +21,28 @@ from typing import Any
 
 import click
 import pytest
+from serving import DEADLINE_S, Server
 
 from atoll.cli import main as atoll_command
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("docs", "examples", "tests", "bench", "fuzz", "tools")
 DOCUMENTS = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for path in [
+        *ROOT.glob("*.md"),
+        *(p for f in FOLDERS for p in ROOT.glob(f"{f}/**/*.md")),
+    ]
     if path.name != "CHANGELOG.md"
 )
 BLOCK = re.compile(
-    r"(?:<!-- needs: ([\w ]+) -->\n)?^```(python|sh)\n(.*?)^```", re.M | re.S
+    r"(?:<!-- needs: ([\w ]+) -->\n)?^ *```(\w+)\n(.*?)^ *```", re.M | re.S
 )
+#: How a command begins in a block of each language.
+BEGINNINGS = {"sh": "", "console": "$ ", "ini": "ExecStart=", "dockerfile": "CMD "}
+INLINE = re.compile(r"`((?:make|atoll) [^`]+)`")
+#: What of the documents' commands is neither atoll's nor in the repository.
+OTHERS = {"curl", "dask", "pip", "pytest"}
 
 
 def blocks(language: str) -> list:
@@ -43,16 +58,51 @@ def blocks(language: str) -> list:
     return found
 
 
-def command_lines(program: str) -> list:
-    """Each line of a ``sh`` block that begins with `program`, split into words."""
+def all_commands() -> list:
+    """Each command in the documents, split into words."""
     found = []
-    for block in blocks("sh"):
-        lines = block.values[1].replace("\\\n", " ").splitlines()
-        for line in lines:
-            words = shlex.split(line, comments=True)
-            if words[:1] == [program]:
-                found.append(pytest.param(words[1:], id=f"{block.id} {line[:40]}"))
+    for language, beginning in BEGINNINGS.items():
+        for block in blocks(language):
+            for line in block.values[1].replace("\\\n", " ").splitlines():
+                if line.strip() and line.startswith(beginning):
+                    text = line.removeprefix(beginning)
+                    found.append((block.id, json_or_shell(text), text))
+    for path in DOCUMENTS:
+        text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.M | re.S)
+        for match in INLINE.finditer(text):
+            name = str(path.relative_to(ROOT))
+            found.append((name, shlex.split(match[1]), match[1]))
     return found
+
+
+def json_or_shell(text: str) -> list[str]:
+    """The words of a command, without variables before it and ``&`` behind."""
+    if text.startswith("["):
+        return json.loads(text)
+    words = shlex.split(text, comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    return words[:-1] if words[-1:] == ["&"] else words
+
+
+def command_lines(program: str) -> list:
+    """The commands of `program` as parameters, without it."""
+    return [
+        pytest.param(words[1:], id=f"{name} {text[:40]}")
+        for name, words, text in all_commands()
+        if words and Path(words[0]).name == program
+    ]
+
+
+def test_no_command_is_passed_over() -> None:
+    """Each is atoll's, of the repository, or another's that somebody has looked at."""
+    for name, words, text in all_commands():
+        program = words[0] if words else "#"
+        if program == "python" and words[1] != "-m":
+            program = words[1]
+        known = program in {"make", "#", "python", *OTHERS}
+        known |= Path(program).name == "atoll" or (ROOT / program).is_file()
+        assert known, f"{name}: {text}"
 
 
 @pytest.mark.parametrize(("needs", "source"), blocks("python"))
@@ -103,8 +153,25 @@ def settings(command: click.Command) -> dict[str, Any]:
     return dict(command.context_settings)
 
 
+@pytest.fixture
+def as_in_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the files that the commands of the documents name."""
+    for block in blocks("toml"):
+        name = re.match(r"# (\S+)\n", block.values[1])
+        assert name is not None, f"{block.id}: the first line names the file"
+        (tmp_path / name[1]).write_text(block.values[1])
+    (tmp_path / ".env").write_text("")
+    for folder in ("public", "site"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    # What stands in a sentence, such as `atoll serve --preload`, leaves it out.
+    monkeypatch.setenv("ATOLL_APP", "main:app")
+
+
+@pytest.mark.usefixtures("as_in_the_documents")
 @pytest.mark.parametrize("words", command_lines("atoll"))
 def test_atoll_command_line_is_understood(words: list[str]) -> None:
+    words = [word.removeprefix("/srv/app/") for word in words]
     command: click.Command = atoll_command
     context = click.Context(command, info_name="atoll", **settings(command))
     while isinstance(command, click.Group) and words:
@@ -118,4 +185,33 @@ def test_atoll_command_line_is_understood(words: list[str]) -> None:
         context = click.Context(
             command, info_name=name, parent=context, **settings(command)
         )
-    command.parse_args(context, list(words))
+    with contextlib.suppress(click.exceptions.Exit):  # --help
+        command.parse_args(context, list(words))
+
+
+def test_the_example_answers_what_its_readme_asks() -> None:
+    for module in ("fastapi", "numpy", "orjson", "multipart"):
+        pytest.importorskip(module)
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    folder = ROOT / "examples" / "fastapi_app"
+    asked = re.findall(r"^curl .*", (folder / "README.md").read_text(), re.M)
+    assert len(asked) > 5
+    server = Server(folder, "--workers", "2")
+    try:
+        for line in asked:
+            words = shlex.split(
+                line.replace("localhost:8000", f"127.0.0.1:{server.port}")
+            )
+            run = subprocess.run(
+                [words[0], "--fail-with-body", "--silent", "--show-error", *words[1:]],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
+            assert run.returncode == 0 and run.stdout, f"{line}: {run}"
+        assert server.stop() == 0, server.log
+    finally:
+        server.kill()
