@@ -774,11 +774,14 @@ class SharedArray(_View):
 
     Args:
         shape: How many items, for each of 1 to 32 dimensions; zeros at first.
-        dtype: The type of an item: its name (`"float32"`), numpy's code (`"f4"`), its
-            `struct` format, or something with a name such as `numpy.float32`.
+        dtype: The type of an item, in the machine's byte order: bool, int8 to int64,
+            uint8 to uint64, float16 to float64, complex64 or complex128. Its name
+            (`"float32"`), numpy's code (`"f4"`), its `struct` format, a `numpy.dtype`,
+            or a class of that name (`numpy.float32`, `float`).
         name: By which `open_shared` finds it, up to 180 bytes.
 
     Raises:
+        TypeError: dtype is another, or of the other byte order.
         FileExistsError: There is memory of this name.
     """
 

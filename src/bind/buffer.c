@@ -532,10 +532,13 @@ static PyType_Slot array_slots[] = {
                 "    shape: How many items, for each of 1 to 32 dimensions; zeros at "
                 "first.\n"
                 "    dtype: The type of an item, as numpy or the struct module writes "
-                "it.\n"
+                "it:\n"
+                "        bool, int8 to int64, uint8 to uint64, float16 to float64,\n"
+                "        complex64 or complex128, in the machine's byte order.\n"
                 "    name: By which open_shared() finds it, up to 180 bytes.\n"
                 "\n"
                 "Raises:\n"
+                "    TypeError: dtype is another, or of the other byte order.\n"
                 "    FileExistsError: There is memory of this name."},
     VIEW_SLOTS,
     {Py_tp_new, array_new},

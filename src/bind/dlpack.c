@@ -107,13 +107,36 @@ static int wants_version(PyObject *keywords) AT_ATTACHED
     return major >= 1;
 }
 
-/* The unversioned layout cannot mark memory read-only, and a copy is not what shared
- * memory is for. */
+/* Does the consumer ask for another device? -1 with an exception set. */
+static int wants_elsewhere(PyObject *keywords) AT_ATTACHED
+{
+    PyObject *device =
+        keywords != NULL ? PyDict_GetItemString(keywords, "dl_device") : NULL;
+    if (device == NULL || device == Py_None) {
+        return 0;
+    }
+    int kind;
+    int number;
+    if (!PyArg_Parse(device, "(ii)", &kind, &number)) {
+        return -1;
+    }
+    return kind != DL_CPU;
+}
+
+/* The unversioned layout cannot mark memory read-only, and a copy, here or on another
+ * device, is not what shared memory is for. */
 static int refuse(const at_view *view, PyObject *keywords, bool versioned) AT_ATTACHED
 {
     if (view->readonly && !versioned) {
         PyErr_SetString(PyExc_BufferError,
                         "a read-only buffer needs a consumer of DLPack 1.0");
+        return -1;
+    }
+    int elsewhere = wants_elsewhere(keywords);
+    if (elsewhere != 0) {
+        if (elsewhere > 0) {
+            PyErr_SetString(PyExc_BufferError, "shared memory is memory of the CPU");
+        }
         return -1;
     }
     PyObject *copy = keywords != NULL ? PyDict_GetItemString(keywords, "copy") : NULL;

@@ -35,49 +35,137 @@ static bool has_code(const at_item_type *type, const char *code)
            strtoul(code + 1, &end, 10) == type->item_bytes && *end == '\0';
 }
 
-static const at_item_type *find_as_numpy(const char *name)
+/* The other names and codes that Python, the struct module and numpy have for them. */
+static const char *const synonyms[][2] = {
+    {"int", "int64"},      {"float", "float64"},    {"complex", "complex128"},
+    {"l", "int64"},        {"L", "uint64"},         {"n", "int64"},
+    {"N", "uint64"},       {"F", "complex64"},      {"D", "complex128"},
+    {"longlong", "int64"}, {"ulonglong", "uint64"}, /* numpy's, of types */
+    {"bool_", "bool"},
+};
+
+static const at_item_type *find_in_any_language(const char *name)
 {
     const at_item_type *found = at_item_type_find(name);
-    if (found != NULL) {
-        return found;
-    }
-    if (name[0] == '<' || name[0] == '=' || name[0] == '|') {
-        name++; /* the byte order of every machine that atoll runs on */
-    }
     for (size_t i = 0; i < sizeof item_types / sizeof *item_types; i++) {
-        if (has_code(&item_types[i], name)) {
-            return &item_types[i];
+        found =
+            found == NULL && has_code(&item_types[i], name) ? &item_types[i] : found;
+    }
+    for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++) {
+        found = found == NULL && strcmp(synonyms[i][0], name) == 0
+                    ? at_item_type_find(synonyms[i][1])
+                    : found;
+    }
+    return found;
+}
+
+/* The byte order of every machine that atoll runs on is little-endian. */
+enum order { NATIVE, FOREIGN };
+
+/* What `name` says; NULL where it is nothing that is known here. */
+static const at_item_type *find_text(const char *name, enum order *order)
+{
+    *order = NATIVE;
+    if (name[0] == '\0' || strchr("<>=|@!", name[0]) == NULL) {
+        return find_in_any_language(name);
+    }
+    *order = name[0] == '>' || name[0] == '!' ? FOREIGN : NATIVE;
+    /* "<l" has 4 bytes for the struct module, and 8 for numpy. */
+    if (name[1] != '\0' && strchr("lLnN", name[1]) != NULL) {
+        return NULL;
+    }
+    return find_in_any_language(name + 1);
+}
+
+static const at_item_type *find_string(PyObject *name, enum order *order) AT_ATTACHED
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
+    if (text == NULL) {
+        PyErr_Clear(); /* a lone surrogate: it is the name of nothing */
+        return NULL;
+    }
+    return strlen(text) == (size_t)length ? find_text(text, order) : NULL;
+}
+
+/* An attribute of a dtype: 1 with a new reference, 0 where there is none, or it is
+ * None; or -1 with an exception set. */
+static int attribute(PyObject *dtype, const char *name, PyObject **value) AT_ATTACHED
+{
+    int status = PyObject_GetOptionalAttrString(dtype, name, value);
+    if (status > 0 && *value == Py_None) {
+        Py_CLEAR(*value);
+        return 0;
+    }
+    return status;
+}
+
+/* A numpy.dtype is its name and more: the order of the bytes, and fields in them. */
+static const at_item_type *find_dtype(PyObject *dtype, enum order *order) AT_ATTACHED
+{
+    PyObject *name = NULL;
+    PyObject *size = NULL;
+    PyObject *byte_order = NULL;
+    PyObject *fields = NULL;
+    const at_item_type *found = NULL;
+    enum order unused;
+    if (attribute(dtype, "name", &name) > 0 && PyUnicode_Check(name) &&
+        attribute(dtype, "itemsize", &size) > 0 && PyLong_Check(size) &&
+        attribute(dtype, "byteorder", &byte_order) >= 0 &&
+        attribute(dtype, "fields", &fields) == 0) {
+        found = find_string(name, &unused);
+        if (found != NULL && PyLong_AsSize_t(size) != found->item_bytes) {
+            found = NULL;
+        }
+        if (byte_order != NULL && PyUnicode_Check(byte_order) &&
+            PyUnicode_EqualToUTF8(byte_order, ">")) {
+            *order = FOREIGN;
         }
     }
-    return NULL;
+    Py_XDECREF(name);
+    Py_XDECREF(size);
+    Py_XDECREF(byte_order);
+    Py_XDECREF(fields);
+    return found;
+}
+
+static const at_item_type *find_class(PyObject *class, enum order *order) AT_ATTACHED
+{
+    PyObject *name = PyType_GetName((PyTypeObject *)class);
+    const at_item_type *found = name != NULL ? find_string(name, order) : NULL;
+    Py_XDECREF(name);
+    return found;
 }
 
 const at_item_type *at_item_type_of(PyObject *dtype)
 {
-    PyObject *name = NULL;
+    enum order order = NATIVE;
+    const at_item_type *found;
     if (PyUnicode_Check(dtype)) {
-        name = Py_NewRef(dtype);
-    } else if (dtype == (PyObject *)&PyFloat_Type) {
-        return at_item_type_find("float64");
-    } else if (dtype == (PyObject *)&PyLong_Type) {
-        return at_item_type_find("int64");
-    } else if (dtype == (PyObject *)&PyComplex_Type) {
-        return at_item_type_find("complex128");
-    } else if (PyObject_GetOptionalAttrString(
-                   dtype, PyType_Check(dtype) ? "__name__" : "name", &name) < 0) {
+        found = find_string(dtype, &order);
+    } else if (PyType_Check(dtype)) {
+        found = find_class(dtype, &order);
+    } else {
+        found = find_dtype(dtype, &order);
+    }
+    if (PyErr_Occurred()) {
         return NULL;
     }
-    const char *text =
-        name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    const at_item_type *found = text != NULL ? find_as_numpy(text) : NULL;
-    if (found == NULL && !PyErr_Occurred()) {
+    if (found == NULL) {
         PyErr_Format(
             PyExc_TypeError,
             "%R is no item type that can be shared: bool, int8 to int64, "
-            "uint8 to uint64, float16 to float64, complex64 and complex128 are",
+            "uint8 to uint64, float16 to float64, complex64 and complex128 are. "
+            "Others lie in a SharedBuffer: numpy.frombuffer(buffer, dtype)",
             dtype);
+    } else if (order == FOREIGN && found->item_bytes > 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "%R has the other byte order, and a SharedArray the machine's: "
+                     "take %s for the dtype and assign, which converts, or look at a "
+                     "SharedBuffer: numpy.frombuffer(buffer, dtype)",
+                     dtype, found->name);
+        found = NULL;
     }
-    Py_XDECREF(name);
     return found;
 }
 

@@ -16,9 +16,9 @@ typedef struct at_item_type {
 /* By its name or format, or NULL. ctx: any */
 const at_item_type *at_item_type_find(const char *name);
 
-/* A name, a format character, a code such as "f8" or "<f8", or anything with a `name`
- * such as a numpy.dtype, or with a `__name__` such as numpy.float64, float or int. NULL
- * with an exception set.
+/* The type that `dtype` names, and no other than that: a name, a format character, a
+ * code such as "f8" or "<f8", a numpy.dtype, or a class with such a name, as
+ * numpy.float64 and float. NULL with TypeError, also for the other byte order.
  * ctx: attached */
 const at_item_type *at_item_type_of(PyObject *dtype) AT_ATTACHED;
 

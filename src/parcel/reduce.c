@@ -1,6 +1,8 @@
 /* Packing what is no plain type: handles, buffers, types and functions by name, and all
  * else as pickle's protocol 5 takes it apart (PEP 307, PEP 574). */
 #define PY_SSIZE_T_CLEAN
+#include <string.h>
+
 #include "base/contexts.h"
 #include "parcel/buffer.h"
 #include "parcel/known.h"
@@ -342,6 +344,16 @@ static int find_reducer(at_parcel_state *state, PyObject *type,
     return status;
 }
 
+/* Is it what numpy makes of an array that it gives no buffer of? */
+static bool is_array_state(PyObject *reduced)
+{
+    PyObject *function = PyTuple_Check(reduced) && PyTuple_GET_SIZE(reduced) > 2
+                             ? PyTuple_GET_ITEM(reduced, 0)
+                             : NULL;
+    return function != NULL && PyCFunction_Check(function) &&
+           strcmp(((PyCFunctionObject *)function)->m_ml->ml_name, "_reconstruct") == 0;
+}
+
 /* What `object` is taken apart into: a tuple, or the str of a global's name. */
 static PyObject *reduce(at_packer *packer, PyObject *object)
 {
@@ -359,7 +371,12 @@ static PyObject *reduce(at_packer *packer, PyObject *object)
     if (PyType_Check(object)) {
         return PyObject_CallOneArg(state->reduce_type, object);
     }
-    return PyObject_CallMethod(object, "__reduce_ex__", "i", 5);
+    PyObject *reduced = PyObject_CallMethod(object, "__reduce_ex__", "i", 5);
+    if (reduced != NULL && is_array_state(reduced)) {
+        Py_SETREF(reduced, PyObject_CallFunctionObjArgs(state->reduce_array, object,
+                                                        reduced, NULL));
+    }
+    return reduced;
 }
 
 /* A global of the name `name`: found where it says it lives. */

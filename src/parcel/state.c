@@ -46,6 +46,7 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     Py_XDECREF(state->dispatch);
     Py_XDECREF(state->reducers);
     Py_XDECREF(state->reduce_type);
+    Py_XDECREF(state->reduce_array);
     Py_XDECREF(state->take_dataclasses);
     Py_XDECREF(state->find_global);
     Py_XDECREF(state->name_of);
@@ -161,6 +162,7 @@ int at_parcel_state_complete(at_parcel_state *state)
         {&state->dispatch, "copyreg", "dispatch_table"},
         {&state->reducers, "atoll._parcel", "REDUCERS"},
         {&state->reduce_type, "atoll._parcel", "reduce_type"},
+        {&state->reduce_array, "atoll._parcel", "reduce_array"},
         {&state->take_dataclasses, "atoll._parcel", "take_dataclasses"},
         {&state->find_global, "atoll._parcel", "find_global"},
         {&state->name_of, "atoll._parcel", "name_of"},

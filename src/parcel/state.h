@@ -45,14 +45,15 @@ typedef struct at_parcel_state {
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */
     PyObject *known_globals;
-    at_parcel_late dispatch;    /* copyreg.dispatch_table */
-    at_parcel_late reducers;    /* atoll._parcel.REDUCERS: exact type -> function */
-    at_parcel_late reduce_type; /* atoll._parcel.reduce_type */
+    at_parcel_late dispatch;     /* copyreg.dispatch_table */
+    at_parcel_late reducers;     /* atoll._parcel.REDUCERS: exact type -> function */
+    at_parcel_late reduce_type;  /* atoll._parcel.reduce_type */
+    at_parcel_late reduce_array; /* atoll._parcel.reduce_array */
     /* atoll._parcel.take_dataclasses: more reducers, once that module is imported */
     at_parcel_late take_dataclasses;
     atomic_bool has_dataclasses; /* they are among the reducers */
-    at_parcel_late find_global; /* atoll._parcel.find_global */
-    at_parcel_late name_of;     /* atoll._parcel.name_of */
+    at_parcel_late find_global;  /* atoll._parcel.find_global */
+    at_parcel_late name_of;      /* atoll._parcel.name_of */
     /* atoll._parcel.known's, for known.c: */
     at_parcel_late known;          /* dict _known: functions and types by value */
     at_parcel_late received;       /* dict _received: token -> what was made here */

@@ -195,7 +195,7 @@ def test_wrong_arrays() -> None:
     for shape, dtype in [((2,), "text"), ((2,), dict), ([[1]], "f"), ("ab", "f")]:
         with pytest.raises(TypeError):
             SharedArray(shape, dtype)  # type: ignore[arg-type]
-    for code in ["f9", "f80", "f08", ">f8", "<", "", "i8x", "O8", "datetime64"]:
+    for code in ["f9", "f80", "f08", "<", "", "i8x", "O8", "datetime64"]:
         with pytest.raises(TypeError, match="item type that can be shared: bool, "):
             SharedArray(2, code)
     for wrong in [(-1,), (), (1,) * 33, (1 << 40, 1 << 40)]:

@@ -11,6 +11,7 @@ imported (no `__spec__`), and those that are not found under their own name (lam
 nested ones, and what was replaced since). Types written in C go by name only.
 """
 
+from atoll._parcel.arrays import reduce_array
 from atoll._parcel.classes import reduce_type
 from atoll._parcel.code import analyse
 from atoll._parcel.names import by_name, find_global, name_of
@@ -22,6 +23,7 @@ __all__ = [
     "by_name",
     "find_global",
     "name_of",
+    "reduce_array",
     "reduce_type",
     "take_dataclasses",
 ]

@@ -9,10 +9,11 @@ import sys
 import threading
 import types
 import typing
-from _pickle import PickleBuffer, PicklingError
+from _pickle import PicklingError
 from collections.abc import Callable
 from typing import Any
 
+from atoll._parcel.arrays import reduce_memoryview
 from atoll._parcel.functions import reduce_cell, reduce_code, reduce_function
 from atoll._parcel.late import dataclasses_here
 from atoll._parcel.names import Reduced, by_name, importable, is_at
@@ -40,20 +41,6 @@ def _make_method(owner: Any, function: Callable[..., Any]) -> types.MethodType:
 
 def _reduce_property(value: property) -> Reduced:
     return property, (value.fget, value.fset, value.fdel, value.__doc__)
-
-
-def _reduce_memoryview(view: memoryview) -> Reduced:
-    if not view.contiguous:
-        raise PicklingError("a memoryview must be contiguous")
-    flat = PickleBuffer(view).raw()
-    return _make_memoryview, (PickleBuffer(flat), view.format, view.shape)
-
-
-def _make_memoryview(data: Any, format: str, shape: tuple[int, ...]) -> memoryview:
-    flat = memoryview(data)
-    if format == "B" and len(shape) == 1:
-        return flat
-    return flat.cast("B").cast(format, shape)  # type: ignore[call-overload, no-any-return]
 
 
 def _reduce_cached(function: Any) -> Reduced:
@@ -173,7 +160,7 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     property: _reduce_property,
     staticmethod: lambda value: (staticmethod, (value.__func__,)),
     classmethod: lambda value: (classmethod, (value.__func__,)),
-    memoryview: _reduce_memoryview,
+    memoryview: reduce_memoryview,
     type(functools.lru_cache(len)): _reduce_cached,
     typing.TypeVar: _reduce_type_variable,
     typing.ParamSpec: _reduce_type_variable,
