@@ -433,9 +433,17 @@ int at_scheduler_cancel(at_scheduler *scheduler, uint64_t id)
         worker *owner = &scheduler->workers[i];
         pthread_mutex_lock(&owner->lock);
         at_task *task = at_task_list_remove(&owner->queue, id);
+        bool any = task != NULL;
+        if (!any) {
+            task = at_task_list_remove(&owner->pinned, id);
+        }
         pthread_mutex_unlock(&owner->lock);
         if (task != NULL) {
-            less_queued(scheduler, 1);
+            if (any) {
+                less_queued(scheduler, 1);
+            } else {
+                atomic_fetch_sub(&owner->pinned_count, 1);
+            }
             at_task_free(task);
             return 0;
         }

@@ -121,6 +121,9 @@ static void cancelling(void)
     }
     CHECK(at_scheduler_cancel(scheduler, 4) == 0);
     CHECK(at_scheduler_cancel(scheduler, 4) == AT_ENOTFOUND);
+    CHECK(at_scheduler_submit(scheduler, 5, message_of(5), 0) == 0);
+    CHECK(at_scheduler_cancel(scheduler, 5) == 0);
+    CHECK(at_scheduler_cancel(scheduler, 5) == AT_ENOTFOUND);
     CHECK(at_scheduler_submit(scheduler, 6, NULL, AT_POOL_ANY_WORKER) == 0);
     CHECK(at_scheduler_try_take(scheduler, 0, &task) == 0 && task->id == 1);
     CHECK(at_scheduler_cancel(scheduler, 1) == AT_ENOTFOUND);

@@ -227,3 +227,147 @@ def test_the_second_interpreter_waits_until_the_process_is_prepared(monkeypatch)
     for each in both:
         each.join(DEADLINE)
     assert told == ["prepared", "begun", "begun"]
+
+
+# ---- starts that fail ----------------------------------------------------------------
+
+CUT_OFF = """
+import os, sys, threading
+import atoll
+
+model, name, moment = sys.argv[1:]
+start, late = threading.Thread.start, []
+
+def cut_off(self):
+    if not self.name.endswith(name):
+        return start(self)
+    if moment == "after":
+        start(self)
+    elif moment == "late":
+        late.append(self)
+    raise KeyboardInterrupt
+
+threading.Thread.start = cut_off
+try:
+    atoll.Pool(3, model=model, name="cut-off")
+except KeyboardInterrupt:
+    for thread in late:
+        start(thread)
+else:
+    raise AssertionError("not interrupted")
+for thread in threading.enumerate():
+    if thread.name.startswith("cut-off"):
+        thread.join(60)
+        assert not thread.is_alive(), thread
+assert not [each for each in atoll.list_interpreters() if each.name]
+try:
+    left = os.waitpid(-1, 0)
+except ChildProcessError:
+    left = None
+assert not left or model == "processes" and moment == "late", left
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "late"])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("interpreters", "-care"),
+        ("interpreters", "-results"),
+        ("threads", "-1"),
+        ("threads", "-results"),
+        ("processes", "-1"),
+        ("processes", "-results"),
+    ],
+)
+def test_nothing_is_left_of_a_pool_whose_thread_ctrl_c_cuts_off(model, name, moment):
+    """A thread that `Thread.start` was not seen to start may be there, or come."""
+    run_child("-c", CUT_OFF, model, name, moment)
+
+
+def test_a_pool_of_a_module_whose_initializer_needs_the_module(tmp_path):
+    """No other thread can import what this one is about to import: none has to."""
+    (tmp_path / "half.py").write_text(
+        """
+import operator, sys
+import atoll
+
+class Initializer:
+    def __call__(self, number):
+        raise AssertionError("not sent")
+
+    def __reduce__(self):
+        import half
+        return operator.attrgetter, ("real",)
+
+pool = atoll.Pool(3, model="interpreters", initializer=Initializer(), initargs=(1,))
+"""
+    )
+    run_child(
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import half\n"
+        "with half.pool as pool: assert pool.submit(abs, -3).result() == 3",
+        str(tmp_path),
+    )
+
+
+def test_a_process_that_cannot_be_started_is_tried_again():
+    run_child(
+        "-c",
+        """
+import logging, os, resource, threading, time
+import atoll
+
+told = []
+class Tell(logging.Handler):
+    def emit(self, record):
+        told.append(record.getMessage())
+logging.getLogger("concurrent.futures").addHandler(Tell())
+
+def wait_until(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, told
+        time.sleep(0.01)
+
+def seen():
+    return {pool.submit(os.getpid).result() for _ in range(20)}
+
+with atoll.Pool(2, model="processes", name="two") as pool:
+    assert pool.broadcast("here").value == "here"  # both have begun
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+    pool.kill(0)
+    wait_until(lambda: seen() and told)
+    assert "worker 0 of 'two' could not be started: [Errno 24]" in told[0], told
+    assert "the other 1 go on" in told[0], told
+    assert len(seen()) == 1
+    word = pool.broadcast("word")  # does not wait for who is not there
+    assert pool.submit(str.upper, word).result() == "WORD"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_until(lambda: len(seen()) == 2)
+    gate = atoll.Barrier(2, shared=True)
+    def both(word, gate):
+        gate.wait(60)
+        return word
+    results = [pool.submit(both, word, gate) for _ in range(2)]
+    assert [each.result() for each in results] == ["word"] * 2
+    # Where nobody is left the pool breaks.
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free - 1, hard))
+    pool.kill(0), pool.kill(1)
+    try:
+        while True:
+            try:
+                pool.submit(abs, 1).result()
+            except atoll.BrokenProcess:
+                pass
+    except atoll.BrokenPool as error:
+        assert isinstance(error.__cause__, OSError), error
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+""",
+    )

@@ -12,6 +12,7 @@ from concurrent.futures._base import LOGGER, PENDING
 from typing import TYPE_CHECKING, Any
 
 from atoll._pool import ending
+from atoll._pool.claims import Claims
 from atoll._pool.future import PoolFuture, finish, tell
 from atoll._pool.results import NOTICE, error_of
 
@@ -31,14 +32,23 @@ class Delivery:
         self._scheduler = pool._scheduler
         self._led: list[Any] = []  # what is left to do about results that waiters took
         self.over = threading.Event()  # all workers have ended, and all futures
+        self._claims = Claims(1)
         self.thread = threading.Thread(
             target=self._collect, name=f"{pool._name}-results", daemon=True
         )
 
     # ---- by the thread ---------------------------------------------------------------
 
+    def called_off(self) -> bool:
+        """Keep the thread from beginning; False where it has begun."""
+        return not self._claims.call_off()
+
     def _collect(self) -> None:
         pool = self._pool
+        with self._claims.claim(0) as claimed:
+            if not claimed:
+                self.over.set()
+                return
         try:
             while pool._crew.alive or pool._futures or self._led:
                 wait = pool._limits.wait_seconds()

@@ -50,7 +50,7 @@ MODELS: dict[str, type[Model]] = {
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_START = "initializer", "initargs", "broadcasts"
+_START = "initializer", "initargs"
 
 _made = itertools.count(1)
 
@@ -158,7 +158,9 @@ class Pool(Executor):
         if self._in_place:
             self._start_objects()
         else:
-            self._start_data()  # what cannot be sent is told now
+            # What cannot be sent is told now. And packing may import, which other
+            # threads cannot while this one imports the module that makes the pool.
+            self._start = _atoll.dumps((initializer, self._initargs), _START)
         self._model = MODELS[self._model_name](core)
         self._desk = _atoll.Desk(
             self._scheduler, core, PoolFuture, self._model.values, PENDING, FINISHED
@@ -168,14 +170,24 @@ class Pool(Executor):
         self._plain = (
             max_queued is None and timeout is None and self._model.submit_is_plain
         )
-        self._crew = Crew(core, self._model, workers)
-        ending.remember(core)
-        if "ATOLL_TOP" in os.environ:
-            from atoll import top
+        self._closing = threading.Event()  # it is, or has broken
+        self._crew = Crew(core, self._model)
+        self._crew.start(workers)
+        try:
+            ending.remember(core)
+            if "ATOLL_TOP" in os.environ:
+                from atoll import top
 
-            top.listen_if_asked()
-        self._delivery.thread.start()
-        weakref.finalize(self, core._let_go).atexit = False
+                top.listen_if_asked()
+            weakref.finalize(self, core._let_go).atexit = False
+            self._delivery.thread.start()
+        except BaseException:  # Ctrl-C, or no thread is to be had
+            if not self._delivery.called_off():
+                self._close(False, True, False, True)
+            else:
+                ending.forget(core)
+                self._crew.end(workers)
+            raise
 
     # ---- what it is ------------------------------------------------------------------
 
@@ -416,11 +428,12 @@ class Pool(Executor):
             self._everywhere(_worker.drop, token)
 
     def _everywhere(self, fn: Callable[..., Any], *args: Any) -> None:
-        sent = [
-            self._submit(fn, args, {}, None, worker=w) for w in range(self._workers)
-        ]
-        for future in sent:
-            future.result()
+        self._crew.wait_for_all(
+            {
+                w: self._submit(fn, args, {}, None, worker=w)
+                for w in range(self._workers)
+            }
+        )
 
     # ---- ends before the end ---------------------------------------------------------
 
@@ -455,6 +468,7 @@ class Pool(Executor):
     def _break(self, error: BaseException) -> None:
         self._broken = error
         self._shut = True
+        self._closing.set()
         self._scheduler.close()
         self._scheduler.cancel_all()
         for worker in range(self._workers):
@@ -472,7 +486,9 @@ class Pool(Executor):
             return self._initializer, self._initargs, list(self._broadcasts.items())
 
     def _start_data(self) -> bytes:
-        data: bytes = _atoll.dumps(self._start_objects(), _START)
+        with self._lock:
+            keeps = list(self._broadcasts.items())
+        data: bytes = _atoll.dumps((self._start, keeps), ("initializer", "broadcasts"))
         return data
 
     def shutdown(
@@ -504,6 +520,7 @@ class Pool(Executor):
         if not drop_maps:
             self._maps.complete()
         self._shut = True
+        self._closing.set()
         if cancel_futures:
             self._scheduler.cancel_all()
         self._scheduler.close()

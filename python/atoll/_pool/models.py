@@ -15,7 +15,15 @@ from atoll._pool import worker as _worker
 if TYPE_CHECKING:
     from atoll._pool.executor import Pool
 
-__all__ = ["InterpreterModel", "Model", "ThreadModel"]
+__all__ = ["InterpreterModel", "Model", "ThreadModel", "join"]
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait for a thread; not for one whose start was cut off before there was any."""
+    try:
+        thread.join()
+    except RuntimeError:
+        pass
 
 
 class Model:
@@ -37,7 +45,20 @@ class Model:
         raise NotImplementedError
 
     def start(self, worker: int, turn: int) -> None:
-        """Start the worker; it sends a notice (turn, failure or None) when it ends."""
+        """Start the worker; it sends a notice (turn, failure or None) when it ends.
+
+        Raises:
+            Exception: It could not be started. Where that shows later it is said by
+                `start_error` when the notice has come.
+        """
+        raise NotImplementedError
+
+    def start_error(self, worker: int) -> Exception | None:
+        """Why a worker that ended was none: the system did not let it start."""
+        return None
+
+    def has(self, worker: int) -> bool:
+        """Has it been started, and not ended?"""
         raise NotImplementedError
 
     def interrupt(self, worker: int) -> None:
@@ -119,6 +140,9 @@ class InterpreterModel(Model):
         except ClosedError:
             pass
 
+    def has(self, worker: int) -> bool:
+        return worker in self._running
+
     def ended(self, worker: int) -> None:
         interpreter, _ = self._running.pop(worker)
         interpreter.close()
@@ -191,8 +215,11 @@ class ThreadModel(Model):
             ctypes.py_object(_worker.TaskInterrupted),
         )
 
+    def has(self, worker: int) -> bool:
+        return worker in self._threads
+
     def ended(self, worker: int) -> None:
-        self._threads.pop(worker).join()
+        join(self._threads.pop(worker))
 
     def place(self, worker: int) -> dict[str, int]:
         thread = self._threads.get(worker)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
 from atoll._pool.memory import Memory, dump
-from atoll._pool.models import Model
+from atoll._pool.models import Model, join
 from atoll._pool.results import ERROR, REFUSED, VALUE
 from atoll._pool.worker import Report, describe
 
@@ -53,6 +53,7 @@ class ProcessModel(Model):
         # What calls and results have beside their bytes, by task.
         self._memories: dict[int, Memory] = {}
         self.values: dict[int, tuple[Any, BaseException | None]] = {}
+        self._start_errors: dict[int, OSError] = {}
         self._lost: dict[int, int] = {}  # worker -> the task that `kill` was to end
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
@@ -77,36 +78,56 @@ class ProcessModel(Model):
         self._threads[worker] = thread
         thread.start()
 
-    def _spawn(self, worker: int, start: bytes) -> tuple[socket.socket, Report | None]:
+    def start_error(self, worker: int) -> Exception | None:
+        return self._start_errors.pop(worker, None)
+
+    def _spawn(self, worker: int) -> socket.socket:
+        """Start a process; the socket that leads to it.
+
+        Raises:
+            OSError: The system refused: too many open files, for one.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
-            environment = dict(os.environ)
-            environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-            process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-            )
-        self._processes[worker] = process
+        try:
+            with theirs:
+                environment = dict(os.environ)
+                environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+                self._processes[worker] = subprocess.Popen(
+                    [sys.executable, "-c", _COMMAND.format(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return ours
+
+    def _greet(self, worker: int, ours: socket.socket, start: bytes) -> Report | None:
+        """Tell a new process what to begin with; why it failed."""
         try:
             _there.send_block(
                 ours, _there.CALL, _atoll.dumps((self.pool._limit, start))
             )
             _, answer, _ = _there.receive_block(ours)
             failure: Report | None = _atoll.loads(answer, trusted=True)
+            return failure
         except (EOFError, OSError):
-            code = process.wait()
-            failure = describe(
+            code = self._processes[worker].wait()
+            return describe(
                 RuntimeError(f"a worker process ended with code {code} as it started")
             )
-        return ours, failure
 
     def _feed(self, worker: int, turn: int, start: bytes) -> None:
         failure: Report | None = None
         try:
-            sock, failure = self._spawn(worker, start)
+            try:
+                sock = self._spawn(worker)
+            except OSError as error:
+                self._start_errors[worker] = error
+                return
             with sock:
+                failure = self._greet(worker, sock, start)
                 if failure is None:
                     self._feed_process(worker, sock)
         except BaseException as exception:
@@ -273,8 +294,11 @@ class ProcessModel(Model):
             self._lost[worker] = self.pool._scheduler.current(worker)
             process.kill()
 
+    def has(self, worker: int) -> bool:
+        return worker in self._threads
+
     def ended(self, worker: int) -> None:
-        self._threads.pop(worker).join()
+        join(self._threads.pop(worker))
         process = self._processes.pop(worker, None)
         if process is not None:
             try:

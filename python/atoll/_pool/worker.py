@@ -154,6 +154,16 @@ def begin(
     return None
 
 
+def begin_packed(start: bytes) -> Report | None:
+    """`begin` with what `Pool._start_data` packed."""
+    try:
+        first, keeps = _atoll.loads(start, trusted=True)
+        initializer, initargs = _atoll.loads(first, trusted=True)
+    except BaseException as exception:
+        return describe(exception)
+    return begin(initializer, initargs, keeps)
+
+
 def work_in_interpreter(
     address: int,
     workers: int,
@@ -177,7 +187,7 @@ def work_in_interpreter(
     scheduler = _atoll.Scheduler(workers, address)
     failure = None
     try:
-        failure = begin(*_atoll.loads(start, trusted=True))
+        failure = begin_packed(start)
         if failure is None:
             scheduler.work(worker, limit, None, report, settle, heap_limit)
     except BaseException as exception:

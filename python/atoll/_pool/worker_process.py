@@ -196,7 +196,7 @@ def main(descriptor: int) -> None:
         _, start, _ = receive_block(sock)
         limit, initial = _atoll.loads(start, trusted=True)
         process = _Process(sock)
-        failure = worker.begin(*_atoll.loads(initial, trusted=True))
+        failure = worker.begin_packed(initial)
         send_block(sock, 0, _atoll.dumps(failure))
         if failure is None:
             process.run(limit)
