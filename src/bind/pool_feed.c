@@ -2,7 +2,9 @@
  * that go to and fro.
  *
  * A block is a head (kind, bytes, how many regions) and bytes, beside which the other
- * side may get one descriptor: atoll._pool.worker_process says of what. A task's
+ * side may get one descriptor: atoll._pool.worker_process says of what. The head has a
+ * check, so that what code in the process writes to its socket by mistake is found out
+ * at once: nothing would come of the bytes that it seems to announce. A task's
  * payload is the block of its call, ready to be sent. feed() sends and receives small
  * blocks without a descriptor by itself, task after task, and never holds the GIL over
  * that. Whatever else there is to a task it hands out: the task, as a capsule, is then
@@ -18,7 +20,7 @@
 #include "sys/talk.h"
 
 enum {
-    HEAD_BYTES = 13, /* kind: 1, bytes: 8, regions: 4; little-endian, packed */
+    HEAD_BYTES = 17, /* kind: 1, bytes: 8, regions: 4, check: 4; little-endian */
     FIRST_BYTES = 4096,
     /* What is larger goes as a file of memory, if it can. */
     BLOCK_BYTES = 1 << 20,
@@ -36,6 +38,7 @@ typedef enum feed_state {
     FEED_FAULT,  /* it sent what is no answer, or the socket failed: this is why */
 } feed_state;
 
+static const char not_a_head[] = "it is no block: its head does not check";
 static const char task_capsule[] = "atoll.pool.task";
 
 typedef struct head {
@@ -44,28 +47,46 @@ typedef struct head {
     uint32_t region_count;
 } head;
 
-static void head_write(head from, char *to)
+/* Of each bit, and not 0 for zeros: two products by odd numbers, the upper halves. */
+static uint32_t head_check(head of)
 {
-    to[0] = (char)from.kind;
-    for (int i = 0; i < 8; i++) {
-        to[1 + i] = (char)(from.size_bytes >> (8 * i));
-    }
-    for (int i = 0; i < 4; i++) {
-        to[9 + i] = (char)(from.region_count >> (8 * i));
+    uint64_t rest = (uint64_t)of.region_count << 8 | of.kind;
+    uint64_t mixed = (of.size_bytes + 1) * UINT64_C(0x9E3779B97F4A7C15) ^
+                     rest * UINT64_C(0xC2B2AE3D27D4EB4F);
+    return (uint32_t)(mixed >> 32);
+}
+
+static void number_write(uint64_t number, char *to, int byte_count)
+{
+    for (int i = 0; i < byte_count; i++) {
+        to[i] = (char)(number >> (8 * i));
     }
 }
 
-static head head_read(const char *from)
+static uint64_t number_read(const char *from, int byte_count)
 {
-    const unsigned char *bytes = (const unsigned char *)from;
-    head found = {.kind = bytes[0]};
-    for (int i = 0; i < 8; i++) {
-        found.size_bytes |= (uint64_t)bytes[1 + i] << (8 * i);
+    uint64_t number = 0;
+    for (int i = 0; i < byte_count; i++) {
+        number |= (uint64_t)(unsigned char)from[i] << (8 * i);
     }
-    for (int i = 0; i < 4; i++) {
-        found.region_count |= (uint32_t)bytes[9 + i] << (8 * i);
-    }
-    return found;
+    return number;
+}
+
+static void head_write(head from, char *to)
+{
+    to[0] = (char)from.kind;
+    number_write(from.size_bytes, to + 1, 8);
+    number_write(from.region_count, to + 9, 4);
+    number_write(head_check(from), to + 13, 4);
+}
+
+/* False: it is none. */
+static bool head_read(const char *from, head *found)
+{
+    found->kind = (unsigned char)from[0];
+    found->size_bytes = number_read(from + 1, 8);
+    found->region_count = (uint32_t)number_read(from + 9, 4);
+    return number_read(from + 13, 4) == head_check(*found);
 }
 
 /* ---- in -------------------------------------------------------------------------- */
@@ -137,7 +158,8 @@ static feed_state no_answer(long result)
 static feed_state run_there(feeder *self) AT_DETACHED
 {
     const at_message *call = self->task->payload;
-    head sent = head_read(call->data);
+    head sent;
+    (void)head_read(call->data, &sent);
     if (sent.region_count != 0 || sent.size_bytes >= BLOCK_BYTES) {
         return FEED_CALL;
     }
@@ -153,8 +175,9 @@ static feed_state run_there(feeder *self) AT_DETACHED
         return no_answer(self->got);
     }
     head answer = {0};
-    if (self->got >= HEAD_BYTES) {
-        answer = head_read(self->first);
+    if (self->got >= HEAD_BYTES && !head_read(self->first, &answer)) {
+        (void)at_fault_set(&self->fault, AT_EFORMAT, "%s", not_a_head);
+        return FEED_FAULT;
     }
     if (self->got < HEAD_BYTES || self->descriptor >= 0 ||
         answer.size_bytes != (uint64_t)self->got - HEAD_BYTES) {
@@ -372,7 +395,11 @@ AT_UNCHECKED static PyObject *block_receive(PyObject *Py_UNUSED(module),
         return raise_no_block(got, &fault);
     }
     if (got >= HEAD_BYTES && descriptor < 0) {
-        head found = head_read(first);
+        head found;
+        if (!head_read(first, &found)) {
+            PyErr_SetString(PyExc_ValueError, not_a_head);
+            return NULL;
+        }
         if (found.size_bytes == (uint64_t)got - HEAD_BYTES) {
             return Py_BuildValue("iy#i", (int)found.kind, first + HEAD_BYTES,
                                  (Py_ssize_t)found.size_bytes, -1);
@@ -385,7 +412,45 @@ AT_UNCHECKED static PyObject *block_receive(PyObject *Py_UNUSED(module),
     return some;
 }
 
+AT_UNCHECKED static PyObject *block_head(PyObject *Py_UNUSED(module),
+                                         PyObject *arguments)
+{
+    unsigned char kind;
+    unsigned long long size_bytes;
+    unsigned int region_count;
+    if (!PyArg_ParseTuple(arguments, "bKI:block_head", &kind, &size_bytes,
+                          &region_count)) {
+        return NULL;
+    }
+    char bytes[HEAD_BYTES];
+    head_write((head){kind, size_bytes, region_count}, bytes);
+    return PyBytes_FromStringAndSize(bytes, sizeof bytes);
+}
+
+AT_UNCHECKED static PyObject *block_head_read(PyObject *Py_UNUSED(module),
+                                              PyObject *bytes)
+{
+    Py_buffer view;
+    head found = {0};
+    if (PyObject_GetBuffer(bytes, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    bool valid = view.len >= HEAD_BYTES && head_read(view.buf, &found);
+    PyBuffer_Release(&view);
+    if (!valid) {
+        PyErr_SetString(PyExc_ValueError, not_a_head);
+        return NULL;
+    }
+    return Py_BuildValue("iKI", (int)found.kind, (unsigned long long)found.size_bytes,
+                         (unsigned)found.region_count);
+}
+
 static PyMethodDef functions[] = {
+    {"block_head", block_head, METH_VARARGS,
+     "block_head(kind, size_bytes, region_count) -> what a block begins with"},
+    {"block_head_read", block_head_read, METH_O,
+     "block_head_read(bytes) -> (kind, size_bytes, region_count) of those they begin "
+     "with; ValueError where that is no head"},
     {"block_send", (PyCFunction)(void (*)(void))block_send, METH_FASTCALL,
      "block_send(socket, kind, data)"},
     {"block_receive", block_receive, METH_O,

@@ -329,16 +329,32 @@ def test_without_files_to_open_buffers_go_in_the_bytes(monkeypatch):
         assert pool.submit(lambda d: 4 * d, data).result(DEADLINE) == 4 * data
 
 
-@pytest.mark.parametrize("kind", [2, 3, 5, 255])
-@pytest.mark.parametrize("size", [0, 1 << 40])
-def test_a_process_that_answers_nonsense(kind, size):
+HEADS = [
+    _atoll.block_head(kind, size, 0) for kind in (2, 3, 5, 255) for size in (0, 1 << 40)
+]
+
+
+# And of kinds that there are: the size of one, by a bit, and what others write.
+@pytest.mark.parametrize(
+    "said",
+    [
+        *HEADS,
+        *(_atoll.block_head(kind, 1, 0)[:8] + b"\1" + _atoll.block_head(kind, 1, 0)[9:]
+          for kind in (0, 1, 4)),
+        bytes(13),
+        bytes(5000),
+        b"Hello, world!\n",
+        b"\0",
+    ],
+)  # fmt: skip
+def test_a_process_that_answers_nonsense(said):
     """It is ended; what else it says is not taken for the next tasks' answers."""
 
     def say():
         for entry in Path("/proc/self/fd").iterdir():
             try:
                 if stat.S_ISSOCK(entry.stat().st_mode):
-                    os.write(int(entry.name), worker_process.HEAD.pack(kind, size, 0))
+                    os.write(int(entry.name), said)
             except FileNotFoundError:  # what lists them
                 pass
         return "said"
@@ -347,7 +363,7 @@ def test_a_process_that_answers_nonsense(kind, size):
         first = pool.submit(os.getpid).result(DEADLINE)
         calls = [pool.submit(say), *(pool.submit(abs, -n) for n in range(5))]
         with pytest.raises(
-            atoll.BrokenProcess, match=f"{first} .* not be read: .*kind"
+            atoll.BrokenProcess, match=f"{first} .* not be read: it is "
         ):
             calls[0].result(DEADLINE)
         assert [call.result(DEADLINE) for call in calls[1:]] == [0, 1, 2, 3, 4]

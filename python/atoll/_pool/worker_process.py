@@ -20,8 +20,9 @@ from atoll._pool.memory import Memory, dump, views
 
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
 
-# Also in src/bind/pool_feed.c, which sends and receives small blocks.
-HEAD = struct.Struct("<BQI")  # kind, bytes, how many regions
+# A block begins with a head: kind, bytes, how many regions (src/bind/pool_feed.c, which
+# sends and receives small blocks).
+HEAD_BYTES = len(_atoll.block_head(0, 0, 0))
 REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
@@ -46,7 +47,7 @@ def send_block(
     if memory is None:
         _atoll.block_send(sock.fileno(), kind, data)
         return
-    head = HEAD.pack(kind, size, len(regions))
+    head = _atoll.block_head(kind, size, len(regions))
     block = head + b"".join(REGION.pack(*region) for region in regions) + data
     sent = socket.send_fds(sock, [block], [memory.descriptor])
     sock.sendall(block[sent:])
@@ -111,20 +112,20 @@ def receive_rest(
     """
     try:
         block = bytearray(first)
-        _receive_up_to(sock, block, HEAD.size)
-        kind, size, count = HEAD.unpack_from(block)
+        _receive_up_to(sock, block, HEAD_BYTES)
+        kind, size, count = _atoll.block_head_read(block)
         _known(kind, kinds)
         if count and descriptor < 0:
             raise ValueError(f"its {count} buffers did not come")
         if descriptor >= 0 and not count:
             whole = mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
             return kind, whole, []
-        start = HEAD.size + count * REGION.size
+        start = HEAD_BYTES + count * REGION.size
         _receive_up_to(sock, block, start + size)
         data = bytes(memoryview(block)[start:])
         if descriptor < 0:
             return kind, data, []
-        regions = list(REGION.iter_unpack(memoryview(block)[HEAD.size : start]))
+        regions = list(REGION.iter_unpack(memoryview(block)[HEAD_BYTES:start]))
         return kind, data, views(descriptor, regions)
     finally:
         if descriptor >= 0:
