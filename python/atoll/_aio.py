@@ -87,8 +87,12 @@ async def _attempt[Result](
                 return result
             except (Full, Empty):
                 pass
-            async with asyncio.timeout_at(deadline):
-                await future
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await future
+            except TimeoutError:
+                late = "there was no room in time" if sends else "nothing came in time"
+                raise TimeoutError(late) from None
             try:
                 result = attempt()
                 used = True

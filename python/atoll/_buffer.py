@@ -78,7 +78,7 @@ def open_shared(name: str) -> SharedBuffer:
     Raises:
         FileNotFoundError: No process that may be looked into has such a buffer.
     """
-    found = _descriptor.find(LABEL + name) if name else None
+    found = _descriptor.find(LABEL, name)
     if found is None:
         raise FileNotFoundError(f"no shared buffer is called {name!r}")
     return _adopt(found)

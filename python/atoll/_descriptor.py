@@ -70,15 +70,19 @@ def passed(descriptor: int) -> Any:
     return Passed(os.getpid(), descriptor, _identity(descriptor))
 
 
-def find(label: str) -> int | None:
-    """A new descriptor for the memory that was made with `label`, if there is such.
+def find(prefix: str, name: str) -> int | None:
+    """A new descriptor for the memory that was made with that name, if there is such.
 
     The memory has no name in any file system: it is found through `/proc`, in the
     processes of the same user that have it open, and is gone with the last of them.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+    if not name:
+        return None
     from pathlib import Path  # as socket below: every interpreter imports this module
 
-    wanted = f"/memfd:{label} (deleted)"
+    wanted = f"/memfd:{prefix}{name} (deleted)"
     for process in sorted(Path("/proc").iterdir(), key=lambda entry: entry.name):
         if not process.name.isdecimal():
             continue
@@ -118,8 +122,9 @@ def claim(prefix: str, name: str) -> socket.socket:
     import socket  # slow to import, and rarely needed
     import zlib
 
-    if len(os.fsencode(name)) > NAME_BYTES:
-        raise ValueError(f"a name has at most {NAME_BYTES} bytes: {name!r}")
+    size = len(os.fsencode(name))
+    if size > NAME_BYTES:
+        raise ValueError(f"name must have at most {NAME_BYTES} bytes, not {size}")
     label = prefix + name
     # Names that share a number wait for each other, and no more than that.
     address = f"\0atoll:{os.getuid()}:{zlib.crc32(os.fsencode(label))}"
@@ -135,7 +140,7 @@ def claim(prefix: str, name: str) -> socket.socket:
                 raise
         _wait_for_end(address)
     try:
-        found = find(label)
+        found = find(prefix, name)
     except BaseException:
         held.close()
         raise

@@ -54,7 +54,8 @@ class LaggedError(AtollError, RuntimeError):
         self.subscription = subscription
 
     def __str__(self) -> str:
-        return f"the subscription was full: {self.missed} objects were missed"
+        objects = "1 object was" if self.missed == 1 else f"{self.missed} objects were"
+        return f"the subscription was full: {objects} missed"
 
 
 class BrokenBarrierError(AtollError, threading.BrokenBarrierError):

@@ -77,13 +77,15 @@ def _format_of(annotation: Any) -> str | None:
     return FORMATS.get(name, name if name in LETTERS else None)
 
 
-def _shape_of(extras: list[Any]) -> tuple[int, ...] | None:
+def _shape_of(where: str, extras: list[Any]) -> tuple[int, ...] | None:
     """The shape that stands among what Annotated was given, and is taken out."""
     for extra in extras:
         sizes = extra if isinstance(extra, tuple) else (extra,)
         if sizes and all(type(size) is int for size in sizes):
             if min(sizes) < 1:
-                raise ValueError(f"{extra!r} is no shape of a field")
+                raise ValueError(
+                    f"{where}: {extra!r} is no shape: sizes are at least 1"
+                )
             extras.remove(extra)
             return sizes
     return None
@@ -91,10 +93,11 @@ def _shape_of(extras: list[Any]) -> tuple[int, ...] | None:
 
 def _field_of(where: str, name: str, annotation: Any) -> _Field:
     """The field of an annotation; its place is not known yet."""
+    given = annotation
     extras: list[Any] = []
     if get_origin(annotation) is Annotated:
         annotation, *extras = get_args(annotation)
-    shape = _shape_of(extras)
+    shape = _shape_of(f"{where}.{name}", extras)
     if isinstance(annotation, type) and not extras and shape is None:
         if issubclass(annotation, AtomicInt):
             return _Field(name, 0, ATOMIC_BYTES, 8, "q", (), "atomic", None)
@@ -105,11 +108,26 @@ def _field_of(where: str, name: str, annotation: Any) -> _Field:
         return _Field(name, 0, shape[0], 1, f"{shape[0]}s", (), "bytes", None)
     code = _format_of(extras[0] if extras else annotation)
     if code is None or len(extras) > 1:
-        raise TypeError(f"{where}.{name}: {annotation!r} is no type of a field")
+        raise TypeError(f"{where}.{name}: {_refusal(given, annotation)}")
     size = struct.calcsize(code)
     if shape is None:
         return _Field(name, 0, size, size, code, (), "value", None)
     return _Field(name, 0, size * math.prod(shape), size, code, shape, "array", None)
+
+
+def _refusal(given: Any, annotation: Any) -> str:
+    """Why no field can be made of what was given, and what would do."""
+    shown = given.__name__ if isinstance(given, type) else repr(given)
+    if annotation is bytes:
+        return (
+            f"{shown} does not say how many: Annotated[bytes, 16] is at most 16 bytes"
+        )
+    if annotation is str:
+        return f"{shown} is no type of a field: encode text into Annotated[bytes, 16]"
+    return (
+        f"{shown} is no type of a field: float, int, bool, AtomicInt and Structs are, "
+        'and what Annotated says of a number, as in Annotated[float, "float32", (3, 4)]'
+    )
 
 
 def _round_up(offset: int, alignment: int) -> int:
@@ -126,6 +144,9 @@ class _Access:
 
     def __init__(self, field: _Field, readable: str) -> None:
         self._field, self._name = field, readable
+
+    def __delete__(self, one: Struct) -> None:
+        raise AttributeError(f"{self._name} is a field: it can be set, not deleted")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._field, self._name)
@@ -147,10 +168,12 @@ class _Value(_Access):
         try:
             self._write(one._memory, self._offset, value)
         except struct.error as error:
-            if isinstance(value, (int, float)):
+            fits_type = isinstance(value, int) or self._field.format in "efd"
+            if isinstance(value, (int, float)) and fits_type:
                 text = f"{value!r} is not in the range of {self._name}"
                 raise OverflowError(text) from None
-            raise TypeError(f"{value!r} is no {self._name}: {error}") from None
+            kind = type(value).__name__
+            raise TypeError(f"{self._name} takes no {kind}: {error}") from None
 
 
 class _Bytes(_Access):
@@ -164,8 +187,12 @@ class _Bytes(_Access):
 
     def __set__(self, one: Struct, value: bytes) -> None:
         start, size = self._field.offset, self._field.size
+        if isinstance(value, (str, int)):
+            kind = type(value).__name__
+            raise TypeError(f"{self._name} takes bytes, not {kind}")
         if len(value) > size:
-            raise ValueError(f"{len(value)} bytes do not fit into {self._name}")
+            text = f"{len(value)} bytes do not fit into the {size} of {self._name}"
+            raise ValueError(text)
         one._memory[start : start + size] = bytes(value).ljust(size, b"\0")
 
 
@@ -395,6 +422,8 @@ class Struct:
             count: How many; at least 1.
             name: For `open_shared(name)` in other processes.
         """
+        if not hasattr(count, "__index__"):
+            raise TypeError(f"count must be an int, not {type(count).__name__}")
         if count < 1:
             raise ValueError("an array has at least one struct")
         return StructArray(cls, SharedBuffer(cls._size * count, name=name))
@@ -470,6 +499,8 @@ class StructArray[Item: Struct]:
     __slots__ = ("__weakref__", "_buffer", "_count", "_item")
 
     def __init__(self, item: type[Item], buffer: SharedBuffer) -> None:
+        if not (isinstance(item, type) and issubclass(item, Struct)):
+            raise TypeError(f"item must be a subclass of Struct, not {item!r}")
         self._item, self._buffer = item, buffer
         self._count = len(buffer) // item._size
         if self._count == 0:
@@ -487,6 +518,9 @@ class StructArray[Item: Struct]:
                 raise ValueError("a slice of structs has no step, and is not empty")
             part = self._buffer[start * size : stop * size]
             return StructArray(self._item, part)
+        if not hasattr(place, "__index__"):
+            kind = type(place).__name__
+            raise TypeError(f"structs are found by an int or a slice, not {kind}")
         index = place + self._count if place < 0 else place
         if not 0 <= index < self._count:
             raise IndexError(f"no struct {place} in an array of {self._count}")

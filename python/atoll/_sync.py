@@ -64,12 +64,11 @@ def open_named(wanted: type[Any], name: str) -> Any:
         FileNotFoundError: No process that may be looked into has it.
         TypeError: The name is that of something else.
     """
-    found = _descriptor.find(LABEL + name) if name else None
+    found = _descriptor.find(LABEL, name)
     if found is None:
         raise FileNotFoundError(f"no {wanted.__name__} is called {name!r}")
     thing = _adopt(found, None)
     if type(thing) is not wanted:
-        raise TypeError(
-            f"{name!r} is a {type(thing).__name__}, not a {wanted.__name__}"
-        )
+        found_name, kind = type(thing).__name__, wanted.__name__
+        raise TypeError(f"{name!r} is the name of a {found_name}: no {kind}")
     return thing

@@ -4,6 +4,7 @@
  * its own from the one message. */
 #define PY_SSIZE_T_CLEAN
 #include "bind/broadcast.h"
+#include "bind/argument.h"
 
 #include <string.h>
 
@@ -65,16 +66,21 @@ static const char *const slow_names[] = {
     [AT_SLOW_CLOSES] = "close",
 };
 
-/* -1 with ValueError. */
-static int slow_of(const char *name) AT_ATTACHED
+enum { SLOW_NAMES = sizeof slow_names / sizeof *slow_names };
+
+/* -1 with ValueError or TypeError. */
+static int slow_of(PyObject *name) AT_ATTACHED
 {
-    for (int i = 0; i < (int)(sizeof slow_names / sizeof *slow_names); i++) {
-        if (strcmp(slow_names[i], name) == 0) {
+    if (name == NULL) {
+        return AT_SLOW_WAITS;
+    }
+    for (int i = 0; PyUnicode_Check(name) && i < SLOW_NAMES; i++) {
+        if (PyUnicode_EqualToUTF8(name, slow_names[i])) {
             return i;
         }
     }
-    PyErr_Format(PyExc_ValueError,
-                 "slow must be 'block', 'drop_oldest' or 'close', not '%.100s'", name);
+    PyErr_Format(PyUnicode_Check(name) ? PyExc_ValueError : PyExc_TypeError,
+                 "slow must be 'block', 'drop_oldest' or 'close', not %R", name);
     return -1;
 }
 
@@ -82,21 +88,17 @@ AT_UNCHECKED static PyObject *broadcast_new(PyTypeObject *type, PyObject *argume
                                             PyObject *keywords)
 {
     static char *names[] = {"capacity", "slow", NULL};
-    Py_ssize_t capacity = DEFAULT_CAPACITY;
-    const char *slow_name = slow_names[AT_SLOW_WAITS];
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|n$s:Broadcast", names,
-                                     &capacity, &slow_name)) {
+    at_int_argument capacity = {"capacity", DEFAULT_CAPACITY};
+    PyObject *slow_name = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&$O:Broadcast", names,
+                                     at_bind_int, &capacity, &slow_name)) {
         return NULL;
     }
     int slow = slow_of(slow_name);
-    if (slow < 0) {
+    if (slow < 0 || at_channel_check_capacity(capacity.value) < 0) {
         return NULL;
     }
-    if (capacity < 1) {
-        PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
-        return NULL;
-    }
-    at_broadcast_options options = {(size_t)capacity, (at_slow)slow,
+    at_broadcast_options options = {(size_t)capacity.value, (at_slow)slow,
                                     at_message_share_many, at_message_drop};
     at_broadcast *broadcast;
     int result = at_broadcast_new(&options, &broadcast);
@@ -132,8 +134,16 @@ at_broadcast *at_broadcast_of(PyObject *object)
 /* Set the exception for a `result` that is not a success. NULL always. */
 static PyObject *raise_failed(int result) AT_ATTACHED
 {
-    return result == AT_ECLOSED ? at_raise_format(result, "the broadcast is closed")
-                                : at_bind_wait_failed(result);
+    switch (result) {
+    case AT_ECLOSED:
+        return at_raise_format(result, "the broadcast is closed");
+    case AT_EFULL:
+        return at_raise_format(result, "a subscription of the broadcast is full");
+    case AT_ETIMEOUT:
+        return at_raise_format(result, "a subscription had no room in time");
+    default:
+        return at_bind_wait_failed(result);
+    }
 }
 
 /* How many got `item`, which is taken or dropped; NULL with an exception set. */
@@ -253,11 +263,8 @@ AT_UNCHECKED static PyObject *broadcast_subscribe(PyObject *object, PyObject *un
 {
     at_channel *channel;
     int result = at_broadcast_subscribe(self_of(object)->broadcast, &channel);
-    if (result == AT_ECLOSED) {
-        return at_raise_format(result, "the broadcast is closed");
-    }
     if (result < 0) {
-        return at_raise(result);
+        return raise_failed(result);
     }
     PyObject *subscription = at_subscription_wrap(channel);
     at_shared_unref((at_shared *)channel);

@@ -12,6 +12,7 @@
 
 #include "base/contexts.h"
 #include "base/error.h"
+#include "bind/argument.h"
 #include "bind/bind.h"
 #include "bind/buffer.h"
 #include "bind/claim.h"
@@ -91,7 +92,11 @@ static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED
     at_region *region = NULL;
     /* An empty array still has an address. */
     if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
-        at_raise_fault(&fault);
+        if (fault.code == AT_ENOMEM) {
+            PyErr_Format(PyExc_MemoryError, "no room for %zu bytes", size_bytes);
+        } else {
+            at_raise_fault(&fault);
+        }
     }
     if (at_bind_claim_end(claim) < 0) {
         at_shared_unref(region != NULL ? &region->shared : NULL);
@@ -107,10 +112,15 @@ static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char
 {
     size_t size_bytes = item_bytes;
     for (int i = 0; i < dimension_count; i++) {
-        if (shape[i] < 0 ||
-            __builtin_mul_overflow(size_bytes, (size_t)shape[i], &size_bytes)) {
-            return PyErr_Format(PyExc_ValueError, "%zd is no size of a dimension here",
-                                shape[i]);
+        if (shape[i] < 0) {
+            return PyErr_Format(PyExc_ValueError,
+                                "a dimension has 0 or more items, not %zd", shape[i]);
+        }
+        if (__builtin_mul_overflow(size_bytes, (size_t)shape[i], &size_bytes) ||
+            size_bytes > PY_SSIZE_T_MAX) {
+            return PyErr_Format(PyExc_ValueError,
+                                "an array of that shape has more bytes than there are "
+                                "addresses");
         }
     }
     at_region *region = region_make(name, size_bytes);
@@ -128,17 +138,17 @@ AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments
                                          PyObject *keywords)
 {
     static char *names[] = {"size", "name", NULL};
-    Py_ssize_t size;
+    at_int_argument size = {"size", 0};
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n|$z:SharedBuffer", names,
-                                     &size, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&|$O&:SharedBuffer", names,
+                                     at_bind_int, &size, at_bind_name, &name)) {
         return NULL;
     }
-    if (size < 1) {
+    if (size.value < 1) {
         PyErr_SetString(PyExc_ValueError, "size must be at least 1 byte");
         return NULL;
     }
-    ptrdiff_t shape[1] = {size};
+    ptrdiff_t shape[1] = {size.value};
     return make(type, &at_view_buffer_kind, name, "B", 1, 1, shape);
 }
 
@@ -149,8 +159,8 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
     PyObject *sizes;
     PyObject *dtype;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|$z:SharedArray", names,
-                                     &sizes, &dtype, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|$O&:SharedArray", names,
+                                     &sizes, &dtype, at_bind_name, &name)) {
         return NULL;
     }
     const at_item_type *items = at_item_type_of(dtype);
@@ -215,8 +225,9 @@ static bool let_go(PyObject *object) AT_ATTACHED
         (void)view_of(object);
     } else {
         PyErr_Format(PyExc_BufferError,
-                     "%ld views of the buffer are still in use (memoryview, array)",
-                     exports);
+                     "the memory is still looked at: let the %s over it (memoryview, "
+                     "array) go first",
+                     exports == 1 ? "view" : "views");
     }
     return false;
 }
@@ -265,6 +276,22 @@ static PyObject *memoryview_of(PyObject *object) AT_ATTACHED
     return view_of(object) != NULL ? PyMemoryView_FromObject(object) : NULL;
 }
 
+/* A memoryview refused an index, or an item: say who takes more. Keeps the exception.
+ */
+static void name_numpy(PyObject *class) AT_ATTACHED
+{
+    if (PyErr_ExceptionMatches(class)) {
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *done =
+            PyObject_CallMethod(error, "add_note", "s",
+                                "A memoryview has refused it; numpy.asarray() of the "
+                                "same memory takes any index.");
+        PyErr_Clear();
+        Py_XDECREF(done);
+        PyErr_SetRaisedException(error);
+    }
+}
+
 /* A slice without a step is a view that can be sent; all else is memoryview's. */
 AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
 {
@@ -290,6 +317,10 @@ AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
     }
     PyObject *item = PyObject_GetItem(memory, key);
     Py_DECREF(memory);
+    if (item == NULL) {
+        name_numpy(PyExc_NotImplementedError);
+        name_numpy(PyExc_TypeError);
+    }
     return item;
 }
 
@@ -302,6 +333,9 @@ AT_UNCHECKED static int view_assign(PyObject *object, PyObject *key, PyObject *v
     int result = value != NULL ? PyObject_SetItem(memory, key, value)
                                : PyObject_DelItem(memory, key);
     Py_DECREF(memory);
+    if (result < 0) {
+        name_numpy(PyExc_NotImplementedError);
+    }
     return result;
 }
 

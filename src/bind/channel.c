@@ -8,7 +8,9 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "bind/argument.h"
 #include "bind/bind.h"
+#include "bind/broadcast.h"
 #include "bind/error.h"
 #include "bind/type.h"
 #include "bind/wait.h"
@@ -46,22 +48,33 @@ PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel)
     return (PyObject *)self;
 }
 
+int at_channel_check_capacity(long long capacity)
+{
+    if (capacity < 1) {
+        PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
+        return -1;
+    }
+    if (capacity > AT_CHANNEL_MOST) {
+        PyErr_Format(PyExc_OverflowError, "capacity must be at most %d",
+                     AT_CHANNEL_MOST);
+        return -1;
+    }
+    return 0;
+}
+
 AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *arguments,
                                           PyObject *keywords)
 {
     static char *names[] = {"capacity", "keep_open", NULL};
-    Py_ssize_t capacity = DEFAULT_CAPACITY;
+    at_int_argument capacity = {"capacity", DEFAULT_CAPACITY};
     int keep_open = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|n$p:Channel", names,
-                                     &capacity, &keep_open)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&$p:Channel", names,
+                                     at_bind_int, &capacity, &keep_open) ||
+        at_channel_check_capacity(capacity.value) < 0) {
         return NULL;
     }
-    if (capacity < 1) {
-        PyErr_SetString(PyExc_ValueError, "capacity must be at least 1");
-        return NULL;
-    }
-    at_channel_options options = {(size_t)capacity, at_message_drop, keep_open != 0,
-                                  NULL};
+    at_channel_options options = {(size_t)capacity.value, at_message_drop,
+                                  keep_open != 0, NULL};
     at_channel *channel;
     int result = at_channel_new(&options, &channel);
     if (result < 0) {
@@ -74,20 +87,35 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
 
 static PyObject *raise_closed(at_channel_object *self) AT_ATTACHED
 {
+    bool fed = ((at_shared *)self->channel)->kind == &at_subscription_kind;
     if (at_channel_is_orphaned(self->channel)) {
-        bool fed = ((at_shared *)self->channel)->kind == &at_subscription_kind;
         return at_raise_format(
             AT_ECLOSED,
             fed ? "the subscription closed with the last interpreter that had it"
                 : "the channel closed with the last interpreter on its other side; "
                   "Channel(keep_open=True) stays open");
     }
-    return at_raise_format(AT_ECLOSED, "the channel is closed");
+    return at_raise_format(AT_ECLOSED,
+                           fed ? "the broadcast, or this subscription to it, "
+                                 "is closed"
+                               : "the channel is closed");
 }
 
 PyObject *at_channel_raise(at_channel_object *self, int result)
 {
-    return result == AT_ECLOSED ? raise_closed(self) : at_bind_wait_failed(result);
+    switch (result) {
+    case AT_ECLOSED:
+        return raise_closed(self);
+    case AT_EFULL:
+        return at_raise_format(result, "the channel is full: it holds %zu",
+                               at_channel_capacity(self->channel));
+    case AT_EEMPTY:
+        return at_raise_format(result, "nothing is there to receive");
+    case AT_ETIMEOUT:
+        return at_raise_format(result, "the channel had no room in time");
+    default:
+        return at_bind_wait_failed(result);
+    }
 }
 
 void at_channel_object_free(PyObject *object)
@@ -352,9 +380,10 @@ static PyType_Spec channel_spec = {
 at_channel_object *at_channel_object_from(PyObject *object)
 {
     if (Py_TYPE(object)->tp_dealloc != at_channel_object_free) {
-        PyErr_Format(PyExc_TypeError,
-                     "expected a Channel or a Subscription, not %.100s",
-                     Py_TYPE(object)->tp_name);
+        PyErr_Format(
+            PyExc_TypeError, "expected a Channel or a Subscription, not %.100s%s",
+            Py_TYPE(object)->tp_name,
+            at_broadcast_of(object) != NULL ? ": its subscribe() gives one" : "");
         return NULL;
     }
     return at_channel_object_of(object);

@@ -31,10 +31,16 @@ static inline at_channel_object *at_channel_object_of(PyObject *object)
     return (at_channel_object *)object;
 }
 
-/* How many objects cross with one claim of the ring, at most. */
-enum { AT_CHANNEL_MANY = 256 };
+/* How many objects cross with one claim of the ring, at most; and how many a ring holds
+ * (at_ring_init). */
+enum { AT_CHANNEL_MANY = 256, AT_CHANNEL_MOST = 1 << 30 };
 
-/* Set the exception for a `result` that is not 0. NULL always. ctx: attached */
+/* Is `capacity` one that a channel can have? 0, or -1 with an exception set.
+ * ctx: attached */
+int at_channel_check_capacity(long long capacity) AT_ATTACHED;
+
+/* Set the exception for the `result` of a send that is not 0, or of a receive that was
+ * not late. NULL always. ctx: attached */
 PyObject *at_channel_raise(at_channel_object *self, int result) AT_ATTACHED;
 
 /* What a receive that ended with `result` gives: the object of `item`, which is

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "base/error.h"
 #include "base/memory.h"
+#include "bind/argument.h"
 #include "bind/channel.h"
 #include "bind/error.h"
 #include "bind/type.h"
@@ -116,6 +117,9 @@ PyObject *at_channel_received(at_channel_object *self, int result, void *item)
 {
     if (result == 0) {
         return at_channel_unpack(item);
+    }
+    if (result == AT_ETIMEOUT) {
+        return at_raise_format(result, "nothing came in time");
     }
     if (result != AT_ELAGGED) {
         return at_channel_raise(self, result);
@@ -249,20 +253,21 @@ at_channel_method_recv_many(PyObject *object, PyObject *arguments, PyObject *key
 {
     static char *names[] = {"limit", "timeout", NULL};
     at_channel_object *self = at_channel_object_of(object);
-    Py_ssize_t limit = AT_CHANNEL_MANY;
+    at_int_argument limit = {"limit", AT_CHANNEL_MANY};
     PyObject *timeout = NULL;
     int64_t deadline_ns;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|nO:recv_many", names,
-                                     &limit, &timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&O:recv_many", names,
+                                     at_bind_int, &limit, &timeout) ||
         at_bind_deadline(timeout, &deadline_ns) < 0) {
         return NULL;
     }
-    if (limit < 1) {
+    if (limit.value < 1) {
         PyErr_SetString(PyExc_ValueError, "limit must be at least 1");
         return NULL;
     }
     void *items[AT_CHANNEL_MANY];
-    size_t wanted = limit < AT_CHANNEL_MANY ? (size_t)limit : AT_CHANNEL_MANY;
+    size_t wanted =
+        limit.value < AT_CHANNEL_MANY ? (size_t)limit.value : AT_CHANNEL_MANY;
     int result = take_items(self, items, wanted);
     if (result == AT_EEMPTY) {
         result = recv_waiting(self, items, deadline_ns);

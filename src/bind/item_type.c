@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/argument.h"
 #include "chan/region.h"
 
 static const at_item_type item_types[] = {
@@ -175,6 +176,13 @@ int at_item_shape(PyObject *object, ptrdiff_t *shape)
         shape[0] = PyLong_AsSsize_t(object);
         return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
     }
+    if (PyUnicode_Check(object) ||
+        (Py_TYPE(object)->tp_iter == NULL && !PySequence_Check(object))) {
+        PyErr_Format(PyExc_TypeError,
+                     "shape must be an int or a tuple of ints, not %.100s",
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
     PyObject *sizes = PySequence_Tuple(object);
     if (sizes == NULL) {
         return -1;
@@ -186,10 +194,11 @@ int at_item_shape(PyObject *object, ptrdiff_t *shape)
         count = -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        shape[i] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(sizes, i), PyExc_OverflowError);
-        if (shape[i] == -1 && PyErr_Occurred()) {
+        at_int_argument size = {"each item of shape", 0};
+        if (!at_bind_int(PyTuple_GET_ITEM(sizes, i), &size)) {
             count = -1;
         }
+        shape[i] = (ptrdiff_t)size.value;
     }
     Py_DECREF(sizes);
     return (int)count;

@@ -32,13 +32,20 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
     }
     size_t count = (size_t)PyTuple_GET_SIZE(tuple);
     if (count == 0 || count > AT_SELECT_LIMIT) {
-        return PyErr_Format(PyExc_ValueError, "select takes 1 to %d channels, not %zu",
-                            AT_SELECT_LIMIT, count);
+        return PyErr_Format(PyExc_ValueError,
+                            "select() takes 1 to %d channels, not %zu", AT_SELECT_LIMIT,
+                            count);
     }
     at_channel *channels[AT_SELECT_LIMIT];
     at_patience patience = {deadline_ns, NULL};
     for (size_t i = 0; i < count; i++) {
         PyObject *handle = PyTuple_GET_ITEM(tuple, (Py_ssize_t)i);
+        if (PyList_Check(handle) || PyTuple_Check(handle)) {
+            return PyErr_Format(PyExc_TypeError,
+                                "select() takes channels, not a %s of them: "
+                                "select(*channels)",
+                                Py_TYPE(handle)->tp_name);
+        }
         at_channel_object *channel = at_channel_object_from(handle);
         if (channel == NULL) {
             return NULL;
@@ -64,7 +71,10 @@ AT_UNCHECKED static PyObject *select_channels(PyObject *module, PyObject *argume
         } while (at_bind_wait_again(&result));
     }
     if (result == AT_ECLOSED) {
-        return at_raise_format(AT_ECLOSED, "every channel is closed");
+        return at_raise_format(result, "every channel is closed");
+    }
+    if (result == AT_ETIMEOUT) {
+        return at_raise_format(result, "nothing came in time");
     }
     if (result == AT_ELAGGED) {
         PyObject *handle = PyTuple_GET_ITEM(tuple, (Py_ssize_t)chosen);

@@ -9,6 +9,13 @@
 #include "bind/type.h"
 #include "parcel/parcel.h"
 
+AT_UNCHECKED static PyObject *subscription_new(PyTypeObject *type, PyObject *arguments,
+                                               PyObject *keywords)
+{
+    PyErr_SetString(PyExc_TypeError, "Broadcast.subscribe() makes a Subscription");
+    return NULL;
+}
+
 AT_UNCHECKED static PyObject *subscription_repr(PyObject *object)
 {
     at_channel *channel = at_channel_object_of(object)->channel;
@@ -105,6 +112,7 @@ static PyType_Slot subscription_slots[] = {
                 "select().\n"
                 "Iterating, also with \"async for\", receives until it is closed and "
                 "drained."},
+    {Py_tp_new, subscription_new},
     {Py_tp_dealloc, at_channel_object_free},
     {Py_tp_methods, subscription_methods},
     {Py_tp_getset, subscription_attributes},
@@ -123,8 +131,7 @@ static PyType_Slot subscription_slots[] = {
 static PyType_Spec subscription_spec = {
     .name = "atoll.Subscription",
     .basicsize = sizeof(at_channel_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = subscription_slots,
 };
 

@@ -3,6 +3,7 @@
  * Arithmetic is modulo 2**64, as the processor does it and C's atomics define it; an
  * argument that does not fit in 64 bits is an OverflowError. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/buffer.h"
 #include "bind/error.h"
 #include "bind/sync.h"
@@ -25,6 +26,11 @@ static int64_t load(PyObject *object)
 /* -1 with an exception set where `number` is no int of 64 bits. */
 static int parse(PyObject *number, int64_t *value) AT_ATTACHED
 {
+    if (!PyIndex_Check(number)) {
+        PyErr_Format(PyExc_TypeError, "an AtomicInt takes ints, not %.100s",
+                     Py_TYPE(number)->tp_name);
+        return -1;
+    }
     PyObject *index = PyNumber_Index(number);
     if (index == NULL) {
         return -1;
@@ -48,8 +54,8 @@ AT_UNCHECKED static PyObject *atomic_new(PyTypeObject *type, PyObject *arguments
     int shared = 0;
     const char *name = NULL;
     int64_t value = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pz:AtomicInt", names,
-                                     &number, &shared, &name) ||
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pO&:AtomicInt", names,
+                                     &number, &shared, at_bind_name, &name) ||
         (number != NULL && parse(number, &value) < 0)) {
         return NULL;
     }
@@ -168,6 +174,9 @@ AT_UNCHECKED static PyObject *atomic_wait(PyObject *object, PyObject *const *arg
         result = at_atomic_wait(at_sync_thing(object), old, &seen, &patience);
         at_attach(state);
     } while (at_bind_wait_again(&result));
+    if (result == AT_ETIMEOUT) {
+        return at_raise_format(result, "the value did not change in time");
+    }
     return result == 0 ? PyLong_FromLongLong(seen) : at_bind_wait_failed(result);
 }
 

@@ -1,5 +1,6 @@
 /* atoll.Barrier. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/error.h"
 #include "bind/sync.h"
 #include "bind/wait.h"
@@ -20,12 +21,13 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
                                           PyObject *keywords)
 {
     static char *names[] = {"parties", "action", "timeout", "shared", "name", NULL};
-    int parties;
+    at_int_argument parties = {"parties", 0};
     PyObject *action = Py_None, *timeout = Py_None;
     int shared = 0;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "i|OO$pz:Barrier", names,
-                                     &parties, &action, &timeout, &shared, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&|OO$pO&:Barrier", names,
+                                     at_bind_int, &parties, &action, &timeout, &shared,
+                                     at_bind_name, &name)) {
         return NULL;
     }
     if (check_action(action) < 0) {
@@ -37,8 +39,9 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
                         "each wait(timeout)");
         return NULL;
     }
-    if (parties < 1 || parties > AT_BARRIER_MOST) {
-        PyErr_Format(PyExc_ValueError, "parties must be 1 to %d", AT_BARRIER_MOST);
+    if (parties.value < 1 || parties.value > AT_BARRIER_MOST) {
+        PyErr_Format(PyExc_ValueError, "parties must be 1 to %d, not %lld",
+                     AT_BARRIER_MOST, parties.value);
         return NULL;
     }
     at_fault fault;
@@ -48,7 +51,7 @@ AT_UNCHECKED static PyObject *barrier_new(PyTypeObject *type, PyObject *argument
     if (at_sync_origin(shared, name, &origin, &claim) < 0) {
         return NULL;
     }
-    int result = at_barrier_new((unsigned)parties, &origin, &barrier, &fault);
+    int result = at_barrier_new((unsigned)parties.value, &origin, &barrier, &fault);
     PyObject *self = at_sync_wrap_new(type, result, barrier, &fault, claim);
     if (self != NULL && action != Py_None) {
         ((at_sync_object *)self)->action = Py_NewRef(action);

@@ -1,5 +1,6 @@
 /* atoll.Condition. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/error.h"
 #include "bind/sync.h"
 #include "bind/wait.h"
@@ -18,8 +19,8 @@ AT_UNCHECKED static PyObject *condition_new(PyTypeObject *type, PyObject *argume
     PyObject *lock_object = Py_None;
     int shared = 0;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pz:Condition", names,
-                                     &lock_object, &shared, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pO&:Condition", names,
+                                     &lock_object, &shared, at_bind_name, &name)) {
         return NULL;
     }
     at_lock *lock = NULL;
@@ -27,9 +28,10 @@ AT_UNCHECKED static PyObject *condition_new(PyTypeObject *type, PyObject *argume
         PyTypeObject *lock_type = at_parcel_handle_type(&at_sync_lock.handle);
         PyTypeObject *rlock_type = at_parcel_handle_type(&at_sync_rlock.handle);
         if (Py_TYPE(lock_object) != lock_type && Py_TYPE(lock_object) != rlock_type) {
-            PyErr_SetString(PyExc_TypeError,
-                            "a Condition needs an atoll Lock or RLock");
-            return NULL;
+            return PyErr_Format(PyExc_TypeError,
+                                "a Condition needs an atoll.Lock or atoll.RLock, "
+                                "not %.100s",
+                                Py_TYPE(lock_object)->tp_name);
         }
         at_placed *placed = at_sync_thing(lock_object);
         bool lock_is_shared = placed->place.scope == AT_PARK_SHARED;

@@ -1,5 +1,6 @@
 /* atoll.Event. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/sync.h"
 #include "chan/sync.h"
 
@@ -14,8 +15,8 @@ AT_UNCHECKED static PyObject *event_new(PyTypeObject *type, PyObject *arguments,
     static char *names[] = {"shared", "name", NULL};
     int shared = 0;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$pz:Event", names, &shared,
-                                     &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$pO&:Event", names, &shared,
+                                     at_bind_name, &name)) {
         return NULL;
     }
     at_fault fault;

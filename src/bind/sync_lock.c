@@ -1,5 +1,6 @@
 /* atoll.Lock and atoll.RLock. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/error.h"
 #include "bind/sync.h"
 #include "chan/lock.h"
@@ -61,7 +62,7 @@ static PyObject *make(PyTypeObject *type, PyObject *arguments, PyObject *keyword
     int shared = 0;
     const char *name = NULL;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, format, names, &shared,
-                                     &name)) {
+                                     at_bind_name, &name)) {
         return NULL;
     }
     at_fault fault;
@@ -78,13 +79,13 @@ static PyObject *make(PyTypeObject *type, PyObject *arguments, PyObject *keyword
 AT_UNCHECKED static PyObject *lock_new(PyTypeObject *type, PyObject *arguments,
                                        PyObject *keywords)
 {
-    return make(type, arguments, keywords, false, "|$pz:Lock");
+    return make(type, arguments, keywords, false, "|$pO&:Lock");
 }
 
 AT_UNCHECKED static PyObject *rlock_new(PyTypeObject *type, PyObject *arguments,
                                         PyObject *keywords)
 {
-    return make(type, arguments, keywords, true, "|$pz:RLock");
+    return make(type, arguments, keywords, true, "|$pO&:RLock");
 }
 
 AT_UNCHECKED static PyObject *lock_acquire(PyObject *object, PyObject *const *arguments,

@@ -1,5 +1,6 @@
 /* atoll.Semaphore and atoll.BoundedSemaphore. */
 #define PY_SSIZE_T_CLEAN
+#include "bind/argument.h"
 #include "bind/sync.h"
 #include "chan/sync.h"
 
@@ -12,18 +13,18 @@ static PyObject *make(PyTypeObject *type, PyObject *arguments, PyObject *keyword
                       bool bounded, const char *format) AT_ATTACHED
 {
     static char *names[] = {"value", "shared", "name", NULL};
-    long long value = 1;
+    at_int_argument value = {"value", 1};
     int shared = 0;
     const char *name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, format, names, &value,
-                                     &shared, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, format, names, at_bind_int,
+                                     &value, &shared, at_bind_name, &name)) {
         return NULL;
     }
-    if (value < 0) {
+    if (value.value < 0) {
         PyErr_SetString(PyExc_ValueError, "semaphore initial value must be >= 0");
         return NULL;
     }
-    if (value > AT_SEMAPHORE_MOST) {
+    if (value.value > AT_SEMAPHORE_MOST) {
         PyErr_SetString(PyExc_OverflowError, "semaphore initial value must be < 2**31");
         return NULL;
     }
@@ -35,20 +36,20 @@ static PyObject *make(PyTypeObject *type, PyObject *arguments, PyObject *keyword
         return NULL;
     }
     int result =
-        at_semaphore_new((unsigned)value, bounded, &origin, &semaphore, &fault);
+        at_semaphore_new((unsigned)value.value, bounded, &origin, &semaphore, &fault);
     return at_sync_wrap_new(type, result, semaphore, &fault, claim);
 }
 
 AT_UNCHECKED static PyObject *semaphore_new(PyTypeObject *type, PyObject *arguments,
                                             PyObject *keywords)
 {
-    return make(type, arguments, keywords, false, "|L$pz:Semaphore");
+    return make(type, arguments, keywords, false, "|O&$pO&:Semaphore");
 }
 
 AT_UNCHECKED static PyObject *
 bounded_semaphore_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    return make(type, arguments, keywords, true, "|L$pz:BoundedSemaphore");
+    return make(type, arguments, keywords, true, "|O&$pO&:BoundedSemaphore");
 }
 
 static PyObject *take(PyObject *object, int64_t deadline_ns, bool may_wait) AT_ATTACHED
@@ -93,9 +94,10 @@ AT_UNCHECKED static PyObject *semaphore_release(PyObject *object, PyObject *argu
                                                 PyObject *keywords)
 {
     static char *names[] = {"n", NULL};
-    long long count = 1;
-    return PyArg_ParseTupleAndKeywords(arguments, keywords, "|L:release", names, &count)
-               ? give(object, count)
+    at_int_argument count = {"n", 1};
+    return PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&:release", names,
+                                       at_bind_int, &count)
+               ? give(object, count.value)
                : NULL;
 }
 

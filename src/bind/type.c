@@ -72,8 +72,13 @@ int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
     if (count >= least && count <= most) {
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments (%zd given)",
-                 function, least, most, count);
+    if (least == most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)", function,
+                     most, count);
+    } else {
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments (%zd given)",
+                     function, least, most, count);
+    }
     return -1;
 }
 

@@ -67,6 +67,13 @@ at_peer *at_bind_peer(void)
 
 int at_bind_seconds(PyObject *timeout, double *seconds)
 {
+    const PyNumberMethods *number = Py_TYPE(timeout)->tp_as_number;
+    if (number == NULL || (number->nb_float == NULL && number->nb_index == NULL)) {
+        PyErr_Format(PyExc_TypeError,
+                     "timeout must be a number of seconds or None, not %.100s",
+                     Py_TYPE(timeout)->tp_name);
+        return -1;
+    }
     *seconds = PyFloat_AsDouble(timeout);
     if (*seconds == -1.0 && PyErr_Occurred()) {
         if (!PyLong_Check(timeout) || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
@@ -78,7 +85,8 @@ int at_bind_seconds(PyObject *timeout, double *seconds)
         *seconds = sign * (double)INFINITY;
     }
     if (*seconds != *seconds) {
-        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+        PyErr_SetString(PyExc_ValueError,
+                        "timeout must be a number of seconds, not nan");
         return -1;
     }
     return 0;

@@ -137,7 +137,7 @@ def test_select_and_iteration_tell_it_as_well() -> None:
     subscription = broadcast.subscribe()
     broadcast.send(1)
     broadcast.send(2)
-    with pytest.raises(LaggedError, match="1 objects were missed") as caught:
+    with pytest.raises(LaggedError, match="1 object was missed") as caught:
         select(Channel(), subscription, timeout=WAIT)
     assert caught.value.subscription is subscription
     assert select(subscription, timeout=WAIT) == (subscription, 2)
