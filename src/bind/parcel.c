@@ -233,6 +233,31 @@ static PyMethodDef methods[] = {
     {NULL},
 };
 
+AT_UNCHECKED static PyObject *collect_no_more(PyObject *module, PyObject *unused)
+{
+    if (at_parcel_collect_no_more() < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef collect_no_more_method = {"collect_no_more", collect_no_more,
+                                             METH_NOARGS, NULL};
+
+/* A thread that comes into an interpreter that is being finalized never returns. */
+static int stop_at_exit(void) AT_ATTACHED
+{
+    PyObject *module = PyImport_ImportModule("atexit");
+    PyObject *function = PyCFunction_New(&collect_no_more_method, NULL);
+    PyObject *registered = module != NULL && function != NULL
+                               ? PyObject_CallMethod(module, "register", "O", function)
+                               : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(function);
+    Py_XDECREF(registered);
+    return registered != NULL ? 0 : -1;
+}
+
 int at_bind_parcel(PyObject *module) AT_ATTACHED
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &message_spec, NULL);
@@ -245,5 +270,8 @@ int at_bind_parcel(PyObject *module) AT_ATTACHED
         status = at_parcel_register_handle((PyTypeObject *)type, &message_handle);
     }
     Py_DECREF(type);
+    if (status == 0 && PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        status = stop_at_exit();
+    }
     return status == 0 ? PyModule_AddFunctions(module, methods) : -1;
 }

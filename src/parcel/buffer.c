@@ -4,6 +4,7 @@
  * When the last of them lets go, on whatever thread, the loan is pushed onto the stack
  * of its home, which releases it when it next packs or unpacks anything. One that does
  * neither for long is asked to: by a pending call, which it runs between two bytecodes.
+ * For one that runs none, since it waits in C, a thread comes (collector.h).
  */
 #define PY_SSIZE_T_CLEAN
 #include "parcel/buffer.h"
@@ -12,6 +13,7 @@
 
 #include "base/memory.h"
 #include "interp/compat.h"
+#include "parcel/collector.h"
 
 struct at_parcel_loan {
     at_parcel_loan *next;
@@ -34,7 +36,7 @@ AT_UNCHECKED static int take_when_asked(void *argument)
 static void ask_home(at_parcel_home *home)
 {
     PyInterpreterState *main = PyInterpreterState_Main();
-    if (main == NULL || atomic_load(&home->closed) ||
+    if (main == NULL || atomic_load(&home->closed) || atomic_load(&home->asked) ||
         atomic_exchange(&home->asked, true)) {
         return;
     }
@@ -65,8 +67,9 @@ static void loan_return(void *context)
     } while (!atomic_compare_exchange_weak(&home->returned, &head, loan));
     /* The loan's reference to its home goes with it, when it is taken; where nobody
      * takes it any more the home must stay, for the loan lies in its stack. */
-    if (size_bytes >= AT_PARCEL_RETURNED_BYTES && !atomic_load(&home->asked)) {
+    if (size_bytes >= AT_PARCEL_RETURNED_BYTES) {
         ask_home(home);
+        at_parcel_collect_later(home);
     }
     at_shared_unref(&home->shared);
 }

@@ -34,12 +34,13 @@ static inline void at_parcel_expect(void *data, size_t size_bytes)
 }
 
 /* What an interpreter lends is released when it next packs or unpacks, or, where this
- * much has come back meanwhile, when it next runs Python code at all. */
+ * much has come back meanwhile, when it next runs Python code at all, or a moment later
+ * where it waits (collector.h). */
 enum { AT_PARCEL_RETURNED_BYTES = 1 << 20 };
 
-/* No more than this is out at a time, so that one who has sent and then waits in C
- * keeps no more: beyond it buffers are copied. But for large ones, whose copy is what
- * lending is there to save. */
+/* No more than this is out at a time: beyond it buffers are copied. But for large ones,
+ * whose copy is what lending is there to save: it would take time, and more memory than
+ * the loan keeps. */
 enum { AT_PARCEL_LENT_LIMIT_BYTES = 32 << 20, AT_PARCEL_LENT_ALWAYS_BYTES = 1 << 20 };
 
 /* Would `size_bytes` be lent? Only main lends: the heap of any other interpreter is

@@ -12,9 +12,9 @@
  * Value semantics: what is received is a copy. A writable buffer is copied once, into a
  * block that the receiver's object then stands on. A read-only buffer of 64 KiB or
  * more, or bytes of 4 KiB or more, that main sends is lent: the receiver looks at
- * main's memory, which is kept until it is done (buffer.h: within bounds). Warning: read-only is a property of
- * the view. Who writes to that memory through another one (the base of a numpy view) is
- * seen by the receiver, without any synchronisation.
+ * main's memory, which is kept until it is done (buffer.h: within bounds). Warning:
+ * read-only is a property of the view. Who writes to that memory through another one
+ * (the base of a numpy view) is seen by the receiver, without any synchronisation.
  *
  * A message that did not come from this program (AT_MESSAGE_FOREIGN) decodes to plain
  * data or an error: whatever calls Python code is refused there, because running chosen
@@ -77,6 +77,12 @@ PyObject *at_parcel_load(const char *data, size_t size_bytes, bool trusted) AT_A
  * out, any objects with buffers. */
 PyObject *at_parcel_load_apart(const char *data, size_t size_bytes, bool trusted,
                                PyObject *apart) AT_ATTACHED;
+
+/* What this interpreter lent is brought back by its own code alone from now on: no
+ * other thread comes in for it, and none is here (collector.h). For the end of main.
+ * ctx:  attached; lets the GIL go meanwhile
+ * errs: -1 with an exception set */
+int at_parcel_collect_no_more(void) AT_ATTACHED;
 
 /* How instances of a Python type stand for a shared thing. */
 typedef struct at_parcel_handle {

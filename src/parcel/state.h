@@ -31,7 +31,9 @@ typedef struct at_parcel_home {
     /* A hint, as the next: relaxed. What is out, and what lies in the stack. */
     atomic_size_t lent_bytes;
     atomic_size_t returned_bytes;
-    atomic_bool closed; /* nobody takes anything any more */
+    atomic_bool closed;    /* nobody takes anything any more */
+    atomic_uint collector; /* collector.c's, as the next: who comes to take it */
+    atomic_int collector_process;
 } at_parcel_home;
 
 /* NULL until it is needed, then fixed. */

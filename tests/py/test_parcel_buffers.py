@@ -2,9 +2,11 @@
 
 import gc
 import pickle
+import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from parcels import by_bytes, trip
@@ -113,6 +115,87 @@ def test_what_is_lent_comes_back_while_others_run():
         finally:
             finish.set()
             thread.join()
+
+
+def take_and_wait(channel, freed):
+    data = channel.recv()
+    assert len(memoryview(data)) > 0
+    del data
+    return freed.wait(60)
+
+
+def test_what_is_lent_comes_back_to_one_that_waits_in_c():
+    source = memoryview(bytes(RETURNED_BYTES))
+    channel, freed = atoll.Channel(), atoll.Event()
+    weakref.finalize(source, freed.set)
+    channel.send(pickle.PickleBuffer(source))
+    del source
+    assert not freed.is_set()
+    # No thread of main runs any Python until the call returns.
+    with atoll.Interpreter() as other:
+        assert other.call(take_and_wait, channel, freed)
+
+
+def test_again_and_again_and_at_the_exit():
+    """Main waits, computes and ends while others bring back what it lent."""
+    program = """if True:
+        import atoll, sys, time
+
+        def take(channel, count, seconds):
+            for _ in range(count):
+                assert len(channel.recv()) == 2 << 20
+                time.sleep(seconds)
+
+        channel = atoll.Channel(100)
+        other = atoll.Interpreter()
+        for seconds in (0, 0.01, 0.06):
+            for _ in range(5):
+                channel.send(bytes(2 << 20))
+            other.call(take, channel, 5, seconds)
+            sum(range(1_000_000))
+        for _ in range(5):
+            channel.send(bytes(2 << 20))
+        other.call(take, channel, 5, 0)
+        time.sleep(float(sys.argv[1]))
+        """
+    for seconds in ("0", "0.09", "0.1"):
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-c", program, seconds],
+            capture_output=True,
+            timeout=DEADLINE_S * 2,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_in_a_forked_child():
+    """What the parent's thread is about to do is done by one of the child's own."""
+    program = """if True:
+        import os, pickle, weakref
+        import atoll
+        from atoll import _atoll
+
+        def take_and_wait(channel, freed):
+            assert len(memoryview(channel.recv())) == 2 << 20
+            return freed.wait(60)
+
+        _atoll.pack(bytes(2 << 20))  # and gone: a thread comes in a moment
+        child = os.fork()
+        source = memoryview(bytes(2 << 20))
+        channel, freed = atoll.Channel(), atoll.Event()
+        weakref.finalize(source, freed.set)
+        channel.send(pickle.PickleBuffer(source))
+        del source
+        with atoll.Interpreter() as other:
+            assert other.call(take_and_wait, channel, freed)
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        timeout=DEADLINE_S * 3,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_no_more_than_some_is_lent():
