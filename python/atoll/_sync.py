@@ -69,6 +69,9 @@ def open_named(wanted: type[Any], name: str) -> Any:
         raise FileNotFoundError(f"no {wanted.__name__} is called {name!r}")
     thing = _adopt(found, None)
     if type(thing) is not wanted:
-        found_name, kind = type(thing).__name__, wanted.__name__
-        raise TypeError(f"{name!r} is the name of a {found_name}: no {kind}")
+        kind = type(thing).__name__
+        raise TypeError(
+            f"{name!r} is a name of atoll.{kind}, not of atoll.{wanted.__name__}: "
+            f"{kind}.open() finds it"
+        )
     return thing
