@@ -156,9 +156,10 @@ def test_code_that_never_starts_is_passed_over_for_newer(
         (tmp_path / "main.py").write_text(NEVER_STARTS)
         server.process.send_signal(signal.SIGHUP)
         wait_for_file(tmp_path / "begun", server)
-        if options[0] != "--preload":  # whose template has no witness
-            server.wait_for("WARNING worker 0 has been starting for ")
-            server.wait_for("in wait_for_what_never_comes")
+        server.wait_for("WARNING worker 0 has been starting for ")
+        server.wait_for("worker 0 is here:\n")
+        server.wait_for("in wait_for_what_never_comes")
+        assert "_server/" not in server.log
         with server.connect() as raw:
             assert raw.get()[2] == b"old"
             write(tmp_path, "newer")

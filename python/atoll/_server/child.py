@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll import _atoll
-from atoll._server import logs
+from atoll._server import inquest, logs
 from atoll._server.hosts import Inside
 from atoll._server.loading import AppError, app_traceback, load_app
 from atoll._server.orders import Orders
@@ -107,6 +107,9 @@ def template(control: socket.socket) -> int:
     settings = Settings(**first["settings"])
     logs.set_up(settings.log_level)
     app, failure = None, ""
+    # The process above may ask for the stack of an import that takes long.
+    faulthandler.register(inquest.SIGNAL, file=control, all_threads=False)
+    control.sendall(b"importing")
     try:
         app = load_app(settings.app, settings.app_dir, settings.factory)
     except AppError as error:
@@ -115,7 +118,10 @@ def template(control: socket.socket) -> int:
         failure = app_traceback(error)
     _settle()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 1)
+        except ConnectionResetError:  # closed, with words of ours that were not read
+            return 0
         if not message:
             return 0
         os.set_inheritable(descriptors[0], False)
@@ -123,6 +129,7 @@ def template(control: socket.socket) -> int:
         if app is None:
             orders.report(event="failed", text=failure)
         elif _fork_twice(orders):
+            faulthandler.unregister(inquest.SIGNAL)
             control.close()
             return serve(orders, json.loads(message), app)
         orders.close()

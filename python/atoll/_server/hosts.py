@@ -17,6 +17,8 @@ import atoll
 from atoll._server import control, listening, worker
 from atoll._server.plan import Plan
 from atoll._server.settings import Settings
+from atoll._server.vigil import ask
+from atoll._server.witness import THE_FIRST
 
 logger = logging.getLogger("atoll.server")
 
@@ -102,6 +104,13 @@ class Host(Protocol):
 
     def ask(self, record: WorkerRecord) -> None:
         """Ask a process for a sign of life: {"event": "alive"}."""
+
+    def can_tell_start(self, record: WorkerRecord) -> bool:
+        """Can `where_it_starts` be asked? If not the worker tells by itself."""
+
+    def where_it_starts(self, record: WorkerRecord) -> str:
+        """The Python stack of one that does not serve yet; "": it may come as a report,
+        {"event": "stack"}."""
 
     def kill(self, record: WorkerRecord) -> None:
         """Force its end, where that is possible."""
@@ -232,6 +241,15 @@ class Inside:
 
     def ask(self, record: WorkerRecord) -> None:
         """No worker of this process is one."""
+
+    def can_tell_start(self, record: WorkerRecord) -> bool:
+        """Its witness does."""
+        return True
+
+    def where_it_starts(self, record: WorkerRecord) -> str:
+        """Its witness reports it."""
+        ask(record, "stack", THE_FIRST)
+        return ""
 
     def kill(self, record: WorkerRecord) -> None:
         """A thread cannot be ended from outside."""

@@ -6,19 +6,24 @@ the thread stands still meanwhile, being the one that walks.
 """
 
 import faulthandler
+import importlib
 import linecache
 import os
 import re
 import select
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 #: One that nothing else uses: glibc has the first ones for itself.
 SIGNAL = signal.SIGRTMAX - 3
 #: Seconds for the thread to write its stack: one in an uninterruptible wait cannot.
 PATIENCE_S = 0.3
 
+# The server's, and the importer's: a thread's outermost frames, which say nothing.
+_OWN = (str(Path(__file__).parent), importlib.__file__, "<")
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
@@ -29,12 +34,20 @@ class _Pipe:
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         faulthandler.register(SIGNAL, file=self.writer, all_threads=False)
 
-    def read(self, patience_s: float) -> bytes:
-        """What comes until nothing has come for so long."""
-        text = b""
-        while select.select([self.reader], [], [], patience_s)[0]:
-            text += os.read(self.reader, 65536)
-        return text
+
+def read(source: "socket.socket | int", patience_s: float) -> bytes:
+    """What comes until nothing has come for so long, or the other end is closed."""
+    text = b""
+    descriptor = source if isinstance(source, int) else source.fileno()
+    while select.select([descriptor], [], [], patience_s)[0]:
+        try:
+            more = os.read(descriptor, 65536)
+        except ConnectionResetError:
+            break
+        if not more:
+            break
+        text += more
+    return text
 
 
 _lock = threading.Lock()
@@ -55,15 +68,20 @@ def take_stack(send: Callable[[int], bool]) -> str:
     with _lock:
         if _pipe is None:
             _pipe = _Pipe()
-        _pipe.read(0)
+        read(_pipe.reader, 0)
         if not send(SIGNAL):
             return ""
-        return _format(_pipe.read(PATIENCE_S).decode(errors="replace"))
+        return frames_of(read(_pipe.reader, PATIENCE_S))
 
 
-def _format(text: str) -> str:
+def frames_of(said: bytes) -> str:
+    """What `faulthandler` wrote, as `traceback` does: most recent call last."""
     lines = []
-    for name, number, function in reversed(_FRAME.findall(text)):
+    found = _FRAME.findall(said.decode(errors="replace"))
+    theirs = len(found)
+    while theirs and found[theirs - 1][0].startswith(_OWN):
+        theirs -= 1
+    for name, number, function in reversed(found[: theirs or None]):
         lines.append(f'  File "{name}", line {number}, in {function}\n')
         if source := linecache.getline(name, int(number)).strip():
             lines.append(f"    {source}\n")

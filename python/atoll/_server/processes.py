@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atoll import _atoll
-from atoll._server import control, listening
+from atoll._server import control, inquest, listening
 from atoll._server.hosts import WorkerRecord
 from atoll._server.orders import send_line
 from atoll._server.plan import Plan
@@ -46,6 +46,8 @@ class _Child:
     pid: int = 0
     #: Of its board, where it tells of itself; -1: it has none.
     place: int = -1
+    #: A template that writes its stack into `control` when it gets `inquest.SIGNAL`.
+    can_tell: bool = False
 
 
 class Processes:
@@ -171,6 +173,23 @@ class Processes:
     def ask(self, record: WorkerRecord) -> None:
         """Its supervisor answers."""
         send_line(record.handle.control, order="sign")
+
+    def can_tell_start(self, record: WorkerRecord) -> bool:
+        """A template is asked from here; a process that is there tells by itself."""
+        return self.settings.preload and record.death_fd < 0
+
+    def where_it_starts(self, record: WorkerRecord) -> str:
+        """Where the template is, which imports the application first."""
+        template = self._template
+        if template is None or template.process is None:
+            return ""
+        if not template.can_tell:  # before it can, the signal would end it
+            template.can_tell = bool(inquest.read(template.control, 0))
+        if not template.can_tell:
+            return ""
+        inquest.read(template.control, 0)
+        template.process.send_signal(inquest.SIGNAL)
+        return inquest.frames_of(inquest.read(template.control, inquest.PATIENCE_S))
 
     def kill(self, record: WorkerRecord) -> None:
         """SIGKILL; for one that is not forked yet, to the template."""

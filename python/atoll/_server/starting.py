@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from atoll._server.settings import Settings
-from atoll._server.vigil import Ward, ask
-from atoll._server.witness import THE_FIRST
+from atoll._server.vigil import Ward
 
 logger = logging.getLogger("atoll.server")
 
@@ -29,17 +28,29 @@ class Starter(Ward, Protocol):
     started_at: float
 
 
+class Asked[Worker](Protocol):
+    """Who knows where a worker that starts is."""
+
+    def can_tell_start(self, record: Worker, /) -> bool:
+        """Does it? Otherwise the worker's own process tells by itself."""
+
+    def where_it_starts(self, record: Worker, /) -> str:
+        """Its Python stack; "" where there is none, or `answered` is told it later."""
+
+
 class Starts[Worker: Starter]:
     """Looks at workers that do not serve yet; everything on the supervisor's thread.
 
     Args:
-        settings: `stuck_after`: how long a start may take before it is told of.
-        has_witness: A worker can be asked where it is. Otherwise it tells by itself.
+        settings: `stuck_after`: how long a start may take before it is told of. `app`:
+            what starts.
+        host: Where they run.
     """
 
-    def __init__(self, settings: Settings, has_witness: bool) -> None:
+    def __init__(self, settings: Settings, host: Asked[Worker]) -> None:
         self._limit_s = settings.stuck_after
-        self._has_witness = has_witness
+        self._app = settings.app
+        self._host = host
         # After how many seconds each is told of next.
         self._next_s: dict[Worker, float] = {}
 
@@ -50,31 +61,36 @@ class Starts[Worker: Starter]:
 
     def next_look(self, workers: Sequence[Worker]) -> float | None:
         """When to look again (`time.monotonic()`); None: not before a worker starts."""
-        if not self._limit_s or not self._has_witness:
+        if not self._limit_s:
             return None
         moments = [
             worker.started_at + self._next_s.get(worker, self._limit_s)
             for worker in workers
-            if worker.running and not worker.ready
+            if worker.running and not worker.ready and self._host.can_tell_start(worker)
         ]
         return min(moments, default=None)
 
     def look(self, workers: Sequence[Worker]) -> None:
         """Tell of those that are overdue, each after twice the time."""
-        if not self._has_witness:
-            return
-        late = {worker for worker in workers if self.is_overdue(worker)}
+        late = {
+            worker
+            for worker in workers
+            if self.is_overdue(worker) and self._host.can_tell_start(worker)
+        }
         self._next_s = {w: at for w, at in self._next_s.items() if w in late}
         for worker in late:
             seconds = time.monotonic() - worker.started_at
             if seconds >= self._next_s.get(worker, 0.0):
                 self._next_s[worker] = 2 * seconds
                 logger.warning(
-                    "worker %d has been starting for %.0f s", worker.index, seconds
+                    "worker %d has been starting for %.0f s: %s is imported or starts",
+                    worker.index,
+                    seconds,
+                    self._app,
                 )
-                ask(worker, "stack", THE_FIRST)
+                self.answered(worker, self._host.where_it_starts(worker))
 
     def answered(self, worker: Worker, text: str) -> None:
-        """Its witness has told where it is."""
+        """Where it is: its Python stack, or ""."""
         if text and not worker.ready:
             logger.warning("worker %d is here:\n%s", worker.index, text.rstrip())

@@ -98,8 +98,7 @@ class Supervisor:
         self._lives = Lives(settings)
         self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
         self._signs = Signs(settings, self.host, self._replace_silent)
-        inside = not self.plan.processes
-        self._starts: Starts[WorkerRecord] = Starts(settings, has_witness=inside)
+        self._starts: Starts[WorkerRecord] = Starts(settings, self.host)
         self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
