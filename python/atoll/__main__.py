@@ -64,17 +64,18 @@ def _run_module(name: str, arguments: list[str]) -> None:
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
-def _is_command(name: str) -> bool:
+def _command(name: str) -> str | None:
+    """The subcommand that was probably meant."""
+    from atoll._server.checking import nearest
     from atoll.cli import COMMANDS
 
-    return name in COMMANDS
+    return nearest(name, COMMANDS) if name.isalpha() else None
 
 
 def _run_script(path: str, arguments: list[str]) -> None:
     if not Path(path).exists():
-        hint = (
-            f"; the command is python -m atoll.cli {path}" if _is_command(path) else ""
-        )
+        name = _command(path)
+        hint = f"; the command is python -m atoll.cli {name}" if name else ""
         sys.exit(f"python -m atoll: {path}: no such file{hint}")
     sys.argv[:] = [path, *arguments]
     if pkgutil.get_importer(path) is not None:  # a folder or a zip with __main__.py

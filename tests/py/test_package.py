@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 import atoll
+from atoll import cli
 
 
 def test_version_is_that_of_the_distribution() -> None:
@@ -68,6 +70,26 @@ def test_a_new_interpreter_has_imported_no_more_than_it_needs(call: str) -> None
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=240
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["srve", "main:app"], "No such command 'srve'; did you mean 'serve'?"),
+        (["Doctor"], "did you mean 'doctor'?"),
+        (["shop:app", "--port", "0"], "atoll serve shop:app --port 0"),
+        (["xyz"], "No such command 'xyz'; there are bench, doctor, serve, top."),
+        (["serve", "--worker", "2"], "'--workers'"),
+        (["bench", "--wokers", "2"], "Did you mean '--workers'?"),
+        (["top", "--intervl", "2"], "Did you mean '--interval'?"),
+    ],
+)
+def test_a_word_of_the_command_that_is_mistyped(
+    arguments: list[str], words: str
+) -> None:
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2
+    assert words in result.output
 
 
 TYPES = ["Channel", "Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier"]

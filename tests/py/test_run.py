@@ -113,6 +113,8 @@ def test_exit_codes_and_usage(folder):
     assert (code, errors) == (1, "python -m atoll: absent.py: no such file\n")
     code, _, errors = run("serve", "main:app", folder=folder)
     assert code == 1 and "the command is python -m atoll.cli serve" in errors
+    code, _, errors = run("srve", "main:app", folder=folder)
+    assert code == 1 and "the command is python -m atoll.cli serve" in errors
     command = [sys.executable, "-m", "atoll.cli", "serve", "--help"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert told.stdout.startswith("Usage: python -m atoll.cli serve ")

@@ -34,6 +34,31 @@ class LazyGroup(click.Group):
         )
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand that `args` begin with.
+
+        Raises:
+            click.UsageError: There is none; the message says what was probably meant.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message = error.message.rstrip(".") + _instead(args)
+            raise
+
+
+def _instead(args: list[str]) -> str:
+    from atoll._server.checking import nearest
+
+    name = args[0]
+    if name.isascii() and (near := nearest(name.lower(), COMMANDS)):
+        return f"; did you mean '{near}'?"
+    if ":" in name or name.endswith(".py"):
+        return f"; to serve an application: atoll serve {' '.join(args)}"
+    return f"; there are {', '.join(sorted(COMMANDS))}."
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="atoll", prog_name="atoll")
