@@ -21,8 +21,10 @@ enum {
      * would do: so now and then a few waits in a row spin for longest. */
     TRIALS = 4,
     TRIALS_EVERY = 64,
-    /* Attempts between two looks at the clock, and pauses between two attempts. */
-    ATTEMPTS_PER_LOOK = 8,
+    /* Attempts between two looks at the clock, which take as long as two attempts, and
+     * pauses between two attempts: who looks all the time takes the line away from who
+     * is about to write to it. */
+    ATTEMPTS_PER_LOOK = 16,
     PAUSES_PER_ATTEMPT = 2,
     /* at_spin_briefly(): its length, the budget below which it is skipped, and how
      * often before it is tried again. */
@@ -164,6 +166,13 @@ static bool may_help(const at_spin *spin)
            (spin->between_processes || at_park_can_spin());
 }
 
+static void relax(void)
+{
+    for (int pause = 0; pause < PAUSES_PER_ATTEMPT; pause++) {
+        at_park_relax();
+    }
+}
+
 int at_spin_for(at_spin *spin, at_attempt *attempt, void *context)
 {
     int result = attempt(context);
@@ -175,9 +184,7 @@ int at_spin_for(at_spin *spin, at_attempt *attempt, void *context)
     int64_t until_ns = at_spin_until(spin, begin_ns, last_wake_ns, wake_ns);
     do {
         for (int i = 0; i < ATTEMPTS_PER_LOOK; i++) {
-            for (int pause = 0; pause < PAUSES_PER_ATTEMPT; pause++) {
-                at_park_relax();
-            }
+            relax();
             result = attempt(context);
             if (result != AT_EAGAIN) {
                 int64_t good_ns = at_clock_ns() - begin_ns + SHORTEST_NS;
@@ -212,7 +219,7 @@ int at_spin_briefly(at_spin *spin, at_attempt *attempt, void *context)
                 at_spin_learn(spin, BRIEF_NS);
                 return result;
             }
-            at_park_relax();
+            relax();
         }
         now_ns = at_clock_ns(); /* after the first few: mostly they do */
         until_ns = until_ns != 0 ? until_ns : now_ns + BRIEF_NS;

@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@
 enum {
     NS_PER_SECOND = 1000000000,
     /* A thread's affinity is asked for again after so many questions. */
-    AFFINITY_IS_FRESH_FOR = 64,
+    AFFINITY_IS_FRESH_FOR = 128,
     PERIOD_NS = 1 << 25,
 };
 
@@ -133,11 +134,11 @@ static uint64_t allowed_cpus(void)
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
         return UINT64_MAX;
     }
+    uint64_t words[sizeof allowed / sizeof(uint64_t)];
+    memcpy(words, &allowed, sizeof words);
     uint64_t cpus = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &allowed)) {
-            cpus |= UINT64_C(1) << (cpu % 64);
-        }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        cpus |= words[i];
     }
     return cpus;
 }
