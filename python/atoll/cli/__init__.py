@@ -45,8 +45,8 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message = error.message.rstrip(".") + _instead(args)
-            raise
+            words = error.message.rstrip(".") + _instead(args)
+            raise click.UsageError(words, ctx) from None
 
 
 def _instead(args: list[str]) -> str:
