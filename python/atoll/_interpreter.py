@@ -63,6 +63,8 @@ class Interpreter:
 
     def __init__(self, *, name: str | None = None) -> None:
         self._id = -1
+        if not isinstance(name, str | None):
+            raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         self._name = name
         _prepare_process()
         _stop_tracing()
@@ -95,7 +97,7 @@ class Interpreter:
         """
         if not isinstance(code, str | types.CodeType):
             raise TypeError(
-                f"code is a {type(code).__name__}, not a str or code object"
+                f"code must be a str or a code object, not {type(code).__name__}"
             )
         sent = code if isinstance(code, str) else marshal.dumps(code)
         self._run("exec", (sent,), {})
@@ -120,7 +122,8 @@ class Interpreter:
             ClosedError: The interpreter is closed, or closed before the call could run.
             RuntimeError: The call comes from code that this interpreter runs, directly
                 or through others: it would wait for itself.
-            NotShareableError: The result cannot leave the interpreter.
+            NotShareableError: An argument cannot be sent, or the result cannot leave
+                the interpreter; the message names the path.
         """
         if not callable(function):
             raise TypeError(f"{type(function).__name__} object is not callable")
@@ -137,7 +140,8 @@ class Interpreter:
         interpreter closes end with `ClosedError`.
 
         Raises:
-            ClosedError: The interpreter is closed.
+            ClosedError: The interpreter is closed. What `call` raises else, the future
+                raises.
         """
         if self.closed:
             raise ClosedError(f"interpreter {self._id} is closed")
@@ -150,13 +154,25 @@ class Interpreter:
 
         When the coroutine is cancelled while the call runs, the call is left to end by
         itself; `interrupt` ends it.
+
+        Raises:
+            BaseException: As `call`, and `asyncio.CancelledError`.
         """
         import asyncio
 
         return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 
     def set(self, /, **names: object) -> None:
-        """Bind copies of values in the interpreter's `__main__`."""
+        """Bind copies of values in the interpreter's `__main__`.
+
+        Args:
+            names: What each name stands for there.
+
+        Raises:
+            NotShareableError: A value cannot be sent; the message names the path to it.
+            ClosedError: The interpreter is closed.
+            RuntimeError: The call comes from code that this interpreter runs.
+        """
         self._run("set", (), names)
 
     def _run(
@@ -339,7 +355,10 @@ def _sent_handle(process_id: int, interpreter_id: int, name: str | None) -> Inte
 
 
 def list_interpreters() -> list[Interpreter]:
-    """Handles to all open interpreters that atoll made, oldest first."""
+    """Handles to all open interpreters that atoll made, oldest first.
+
+    From any thread of any interpreter.
+    """
     return [_handle(i, _atoll.interpreter_name(i)) for i in _atoll.interpreter_ids()]
 
 

@@ -321,6 +321,8 @@ class Struct:
     at once and waited for; of all other fields a write by one is seen by others at some
     time, and two that belong together want a Lock.
 
+    The layout is C's, as `ctypes.Structure` has it; `Annotated` is PEP 593's.
+
     `Particle(mass=1.0)` has memory of its own, with zeros where nothing is said.
     Sending a struct through a channel or to another process sends the view: all see
     the same fields. `numpy.asarray(particle)` is a structured array over the memory,
@@ -421,6 +423,10 @@ class Struct:
         Args:
             count: How many; at least 1.
             name: For `open_shared(name)` in other processes.
+
+        Raises:
+            ValueError: There is none.
+            FileExistsError: There is memory of this name.
         """
         if not hasattr(count, "__index__"):
             raise TypeError(f"count must be an int, not {type(count).__name__}")

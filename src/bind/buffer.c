@@ -488,7 +488,7 @@ AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unu
 #define VIEW_METHODS                                                                   \
     {"release", view_release, METH_NOARGS,                                             \
      "release($self)\n--\n\nLet the memory go: this handle raises from now on. "       \
-     "Others keep theirs."},                                                           \
+     "Others keep theirs.\n\nRaises:\n    BufferError: A view of it is in use."},      \
         {"__enter__", view_enter, METH_NOARGS,                                         \
          "__enter__($self)\n--\n\nThe buffer itself."},                                \
         {"__exit__", view_exit, METH_VARARGS,                                          \
@@ -540,40 +540,54 @@ static PyGetSetDef view_attributes[] = {
     }
 
 static PyType_Slot buffer_slots[] = {
-    {Py_tp_doc, "SharedBuffer(size, *, name=None)\n"
-                "--\n"
-                "\n"
-                "Bytes that interpreters and processes share.\n"
-                "\n"
-                "Args:\n"
-                "    size: Bytes, at least 1; zeros at first.\n"
-                "    name: By which open_shared() finds it, up to 180 bytes.\n"
-                "\n"
-                "Raises:\n"
-                "    FileExistsError: There is memory of this name."},
+    {Py_tp_doc,
+     "SharedBuffer(size, *, name=None)\n"
+     "--\n"
+     "\n"
+     "Bytes that interpreters and processes share.\n"
+     "\n"
+     "It speaks the buffer protocol (PEP 3118) and DLPack: memoryview() and\n"
+     "numpy.asarray() see the memory itself. Any thread of any interpreter "
+     "may use it;\n"
+     "who reads what another writes wants a Lock, or an Event.\n"
+     "\n"
+     "Args:\n"
+     "    size (int): Bytes, at least 1; zeros at first.\n"
+     "    name (str | None): By which open_shared() finds it, up to 180 "
+     "bytes.\n"
+     "\n"
+     "Raises:\n"
+     "    FileExistsError: There is memory of this name.\n"
+     "    MemoryError: There is no room for so many bytes."},
     VIEW_SLOTS,
     {Py_tp_new, buffer_new},
     {Py_tp_methods, buffer_methods},
     {0, NULL}};
 
 static PyType_Slot array_slots[] = {
-    {Py_tp_doc, "SharedArray(shape, dtype, *, name=None)\n"
-                "--\n"
-                "\n"
-                "An array that interpreters and processes share.\n"
-                "\n"
-                "Args:\n"
-                "    shape: How many items, for each of 1 to 32 dimensions; zeros at "
-                "first.\n"
-                "    dtype: The type of an item, as numpy or the struct module writes "
-                "it:\n"
-                "        bool, int8 to int64, uint8 to uint64, float16 to float64,\n"
-                "        complex64 or complex128, in the machine's byte order.\n"
-                "    name: By which open_shared() finds it, up to 180 bytes.\n"
-                "\n"
-                "Raises:\n"
-                "    TypeError: dtype is another, or of the other byte order.\n"
-                "    FileExistsError: There is memory of this name."},
+    {Py_tp_doc,
+     "SharedArray(shape, dtype, *, name=None)\n"
+     "--\n"
+     "\n"
+     "An array that interpreters and processes share.\n"
+     "\n"
+     "As SharedBuffer: the buffer protocol (PEP 3118), DLPack, any thread of "
+     "any\n"
+     "interpreter. numpy.asarray() of it computes.\n"
+     "\n"
+     "Args:\n"
+     "    shape (int | tuple[int, ...]): How many items, for each of 1 to 32\n"
+     "        dimensions; zeros at first.\n"
+     "    dtype: The type of an item, as numpy or the struct module writes "
+     "it.\n"
+     "    name (str | None): By which open_shared() finds it, up to 180 "
+     "bytes.\n"
+     "\n"
+     "Raises:\n"
+     "    TypeError: An item of that type cannot be shared.\n"
+     "    ValueError: There is no such shape.\n"
+     "    FileExistsError: There is memory of this name.\n"
+     "    MemoryError: There is no room for so many bytes."},
     VIEW_SLOTS,
     {Py_tp_new, array_new},
     {Py_tp_methods, array_methods},

@@ -34,7 +34,7 @@ static PyMethodDef subscription_methods[] = {
      "Receive the next object, waiting for one.\n"
      "\n"
      "Args:\n"
-     "    timeout: Seconds to wait; None waits for ever, 0 does not wait.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever, 0 does not.\n"
      "\n"
      "Returns:\n"
      "    A copy of the object of this subscription's own.\n"
@@ -62,8 +62,8 @@ static PyMethodDef subscription_methods[] = {
      "Receive what is there, waiting only for the first object.\n"
      "\n"
      "Args:\n"
-     "    limit: At most so many objects, and never more than 256.\n"
-     "    timeout: Seconds to wait; None waits for ever, 0 does not wait.\n"
+     "    limit (int): At most so many objects, and never more than 256.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever, 0 does not.\n"
      "\n"
      "Returns:\n"
      "    A list of at least one object.\n"
@@ -104,14 +104,19 @@ static PyGetSetDef subscription_attributes[] = {
 };
 
 static PyType_Slot subscription_slots[] = {
-    {Py_tp_doc, "What Broadcast.subscribe() gives: receives like a Channel.\n"
-                "\n"
-                "Several threads may receive from one subscription; each object then "
-                "goes to\n"
-                "one of them. It can be sent to another interpreter, and takes part in "
-                "select().\n"
-                "Iterating, also with \"async for\", receives until it is closed and "
-                "drained."},
+    {Py_tp_doc,
+     "What Broadcast.subscribe() gives: receives like a Channel.\n"
+     "\n"
+     "Several threads may receive from one subscription; each object then "
+     "goes to\n"
+     "one of them. It can be sent to another interpreter, and takes part in "
+     "select().\n"
+     "Iterating, also with \"async for\", receives until it is closed and "
+     "drained.\n"
+     "\n"
+     "Any thread of any interpreter of this process may call the methods; the "
+     "GIL is\n"
+     "not held while one waits."},
     {Py_tp_new, subscription_new},
     {Py_tp_dealloc, at_channel_object_free},
     {Py_tp_methods, subscription_methods},

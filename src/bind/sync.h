@@ -124,8 +124,8 @@ PyObject *at_sync_mark_consistent(at_lock *lock) AT_ATTACHED;
     "Take it, waiting until it is free.\n"                                             \
     "\n"                                                                               \
     "Args:\n"                                                                          \
-    "    blocking: False does not wait.\n"                                             \
-    "    timeout: Seconds to wait; -1 waits for ever.\n"                               \
+    "    blocking (bool): False does not wait.\n"                                      \
+    "    timeout (float): Seconds to wait; -1 waits for ever.\n"                       \
     "\n"                                                                               \
     "Returns:\n"                                                                       \
     "    True with it, False without.\n"                                               \

@@ -280,8 +280,8 @@ static PyMethodDef atomic_methods[] = {
      "Wait while the value is old: until somebody has changed it and called notify().\n"
      "\n"
      "Args:\n"
-     "    old: What the value was.\n"
-     "    timeout: Seconds to wait; None waits for ever.\n"
+     "    old (int): What the value was.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever.\n"
      "\n"
      "Returns:\n"
      "    The value, which is another than old.\n"
@@ -377,7 +377,18 @@ const at_sync_type at_sync_atomic = {
         "atomic and sequentially consistent. Arithmetic wraps around: 2**63 - 1 and\n"
         "one more is -2**63. `counter += n` is atomic; int(counter), bool(counter)\n"
         "and operator.index(counter) are load(); two are equal that are\n"
-        "one thing, whatever their values.",
+        "one thing, whatever their values.\n"
+        "\n"
+        "Args:\n"
+        "    value (int): The first, of 64 bits.\n"
+        "    shared (bool): Whether other processes can have it.\n"
+        "    name (str | None): For AtomicInt.open(name) in other processes.\n"
+        "\n"
+        "Raises:\n"
+        "    OverflowError: A number, here or of a method, does not fit in 64 bits.\n"
+        "\n"
+        "Any thread of any interpreter may call the methods. The memory order is that\n"
+        "of C11's memory_order_seq_cst.",
     .new = atomic_new,
     .methods = atomic_methods,
     .slots = atomic_slots,

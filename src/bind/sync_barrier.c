@@ -196,13 +196,15 @@ static PyMethodDef barrier_methods[] = {
      "Wait for the other parties.\n"
      "\n"
      "Args:\n"
-     "    timeout: Seconds to wait; None waits for ever.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever.\n"
      "\n"
      "Returns:\n"
      "    0 to parties - 1, another for each.\n"
      "\n"
      "Raises:\n"
-     "    BrokenBarrierError: A party gave up, or abort() or reset() was called."},
+     "    BrokenBarrierError: A party gave up, or abort() or reset() was called; or\n"
+     "        they did not all come in time, which breaks it for the others.\n"
+     "    ClosedError: This interpreter is closing."},
     {"abort", barrier_abort, METH_NOARGS,
      "abort($self)\n"
      "--\n"
@@ -237,17 +239,21 @@ const at_sync_type at_sync_barrier = {
         "timeout of wait() where that can happen.\n"
         "\n"
         "Args:\n"
-        "    parties: How many must come, 1 to 65,535.\n"
-        "    action: Called when all have come and before any leaves, by the last or\n"
-        "        by one that waits. It stays with this object and is not sent with\n"
-        "        it: one of the parties of a round must wait with an object that\n"
-        "        has it (the attribute action can be set on any). What it raises is\n"
-        "        raised there, and breaks the barrier for the others, whose timeouts\n"
-        "        run meanwhile.\n"
+        "    parties (int): How many must come, 1 to 65,535.\n"
+        "    action (Callable | None): Called when all have come and before any\n"
+        "        leaves, by the last or by one that waits. It stays with this object\n"
+        "        and is not sent with it: one of the parties of a round must wait "
+        "with\n"
+        "        an object that has it (the attribute action can be set on any). What\n"
+        "        it raises is raised there, and breaks the barrier for the others,\n"
+        "        whose timeouts run meanwhile.\n"
         "    timeout: Only None: the other parties would not have it; give it to each\n"
         "        wait().\n"
-        "    shared: Processes can have it too.\n"
-        "    name: By which other processes find it; it is shared then.",
+        "    shared (bool): Processes can have it too.\n"
+        "    name (str | None): By which other processes find it; it is shared then.\n"
+        "\n"
+        "Any thread of any interpreter may call the methods; the GIL is not held\n"
+        "while one waits.",
     .new = barrier_new,
     .flags = Py_TPFLAGS_HAVE_GC,
     .slots = barrier_slots,

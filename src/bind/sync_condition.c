@@ -205,7 +205,7 @@ static PyMethodDef condition_methods[] = {
      "Let the lock go, wait to be notified, and take the lock again.\n"
      "\n"
      "Args:\n"
-     "    timeout: Seconds to wait; None waits for ever.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever.\n"
      "\n"
      "Returns:\n"
      "    False after a timeout, else True. The lock is held in both cases.\n"
@@ -214,7 +214,8 @@ static PyMethodDef condition_methods[] = {
      "    RuntimeError: The lock is not held.\n"
      "    OwnerDeadError: Whoever held the lock since is gone. It is held, as after\n"
      "        acquire().\n"
-     "    OverflowError: Too many wait at a shared condition (some 240)."},
+     "    OverflowError: Too many wait at a shared condition (some 240).\n"
+     "    ClosedError: This interpreter is closing."},
     {"wait_for", (PyCFunction)(void (*)(void))condition_wait_for,
      METH_VARARGS | METH_KEYWORDS,
      "wait_for($self, predicate, timeout=None)\n"
@@ -254,10 +255,15 @@ const at_sync_type at_sync_condition = {
         "or a name between processes.\n"
         "\n"
         "Args:\n"
-        "    lock: A Lock or RLock, which several conditions may stand on; the\n"
+        "    lock (Lock | RLock | None): One, which several conditions may stand on; "
+        "the\n"
         "        condition can go where it can. None makes an RLock.\n"
-        "    shared: Whether other processes can have it.\n"
-        "    name: For Condition.open(name); with a lock of its own only.",
+        "    shared (bool): Whether other processes can have it.\n"
+        "    name (str | None): For Condition.open(name); with a lock of its own "
+        "only.\n"
+        "\n"
+        "Any thread of any interpreter may call the methods; the GIL is not held\n"
+        "while one waits.",
     .new = condition_new,
     .methods = condition_methods,
     .handle = {&at_condition_kind, at_sync_thing_of, at_sync_wrap, true},

@@ -84,10 +84,13 @@ static PyMethodDef event_methods[] = {
      "Wait until it is set.\n"
      "\n"
      "Args:\n"
-     "    timeout: Seconds to wait; None waits for ever.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever.\n"
      "\n"
      "Returns:\n"
-     "    False after a timeout, else True."},
+     "    False after a timeout, else True.\n"
+     "\n"
+     "Raises:\n"
+     "    ClosedError: This interpreter is closing."},
     AT_SYNC_METHODS,
 };
 
@@ -97,7 +100,14 @@ const at_sync_type at_sync_event = {
            "--\n"
            "\n"
            "threading.Event between threads and interpreters, and with shared=True or\n"
-           "a name between processes.",
+           "a name between processes.\n"
+           "\n"
+           "Args:\n"
+           "    shared (bool): Whether other processes can have it.\n"
+           "    name (str | None): For Event.open(name) in other processes.\n"
+           "\n"
+           "Any thread of any interpreter may call the methods; the GIL is not held\n"
+           "while one waits.",
     .new = event_new,
     .methods = event_methods,
     .handle = {&at_event_kind, at_sync_thing_of, at_sync_wrap, true},

@@ -156,9 +156,16 @@ const at_sync_type at_sync_lock = {
         "took it; when that ends, the next to acquire it gets OwnerDeadError.\n"
         "\n"
         "Args:\n"
-        "    shared: Whether other processes can have it, by multiprocessing, by a\n"
-        "        Pool of processes or by pickle.\n"
-        "    name: For Lock.open(name) in other processes of the same user.",
+        "    shared (bool): Whether other processes can have it, by multiprocessing,\n"
+        "        by a Pool of processes or by pickle.\n"
+        "    name (str | None): For Lock.open(name) in other processes of the same\n"
+        "        user, up to 180 bytes.\n"
+        "\n"
+        "Raises:\n"
+        "    FileExistsError: There is something of this name.\n"
+        "\n"
+        "Any thread of any interpreter may call the methods, and release what another\n"
+        "one of its process has acquired; the GIL is not held while one waits.",
     .new = lock_new,
     .methods = lock_methods,
     .handle = {&at_lock_kind, at_sync_thing_of, at_sync_wrap, true},
@@ -170,7 +177,8 @@ const at_sync_type at_sync_rlock = {
            "--\n"
            "\n"
            "threading.RLock between threads, interpreters and, with shared=True or a\n"
-           "name, processes: a Lock that its thread may take again.",
+           "name, processes: a Lock that its thread may take again. Arguments and\n"
+           "errors are Lock's; only the thread that acquired it may release it.",
     .new = rlock_new,
     .methods = lock_methods,
     .handle = {&at_rlock_kind, at_sync_thing_of, at_sync_wrap, true},

@@ -116,11 +116,14 @@ static PyMethodDef semaphore_methods[] = {
      "Take one, waiting until the value is not zero.\n"
      "\n"
      "Args:\n"
-     "    blocking: False does not wait.\n"
-     "    timeout: Seconds to wait; None waits for ever.\n"
+     "    blocking (bool): False does not wait.\n"
+     "    timeout (float | None): Seconds to wait; None waits for ever.\n"
      "\n"
      "Returns:\n"
-     "    True with it, False without."},
+     "    True with it, False without.\n"
+     "\n"
+     "Raises:\n"
+     "    ClosedError: This interpreter is closing."},
     {"release", (PyCFunction)(void (*)(void))semaphore_release,
      METH_VARARGS | METH_KEYWORDS,
      "release($self, n=1)\n"
@@ -129,7 +132,8 @@ static PyMethodDef semaphore_methods[] = {
      "Give n back.\n"
      "\n"
      "Raises:\n"
-     "    ValueError: n is less than 1, or more than a bounded one has given out."},
+     "    ValueError: n is less than 1, or more than a bounded one has given out, or\n"
+     "        the value would be 2**31."},
     {"__enter__", semaphore_enter, METH_NOARGS,
      "__enter__($self)\n"
      "--\n"
@@ -151,7 +155,15 @@ const at_sync_type at_sync_semaphore = {
         "\n"
         "threading.Semaphore between threads and interpreters, and with shared=True\n"
         "or a name between processes. What a process took is not given back by its\n"
-        "death: a semaphore has no holder.",
+        "death: a semaphore has no holder.\n"
+        "\n"
+        "Args:\n"
+        "    value (int): How many can be taken at first; 0 to 2**31 - 1.\n"
+        "    shared (bool): Whether other processes can have it.\n"
+        "    name (str | None): For Semaphore.open(name) in other processes.\n"
+        "\n"
+        "Any thread of any interpreter may call the methods; the GIL is not held\n"
+        "while one waits.",
     .new = semaphore_new,
     .methods = semaphore_methods,
     .handle = {&at_semaphore_kind, at_sync_thing_of, at_sync_wrap, true},
@@ -162,7 +174,8 @@ const at_sync_type at_sync_bounded_semaphore = {
     .doc = "BoundedSemaphore(value=1, *, shared=False, name=None)\n"
            "--\n"
            "\n"
-           "A Semaphore that cannot be released above its first value.",
+           "A Semaphore that cannot be released above its first value: release()\n"
+           "raises ValueError then. Arguments and methods are Semaphore's.",
     .new = bounded_semaphore_new,
     .methods = semaphore_methods,
     .handle = {&at_bounded_semaphore_kind, at_sync_thing_of, at_sync_wrap, true},

@@ -281,6 +281,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[BaseException], str]] = {
         TypeError,
         "takes 3 arguments",
     ),
+    "interpreter-name": (
+        lambda: atoll.Interpreter(name=3),
+        TypeError,
+        "name must be a str or None, not int",
+    ),
     # ---- structs ----
     "field-str": (lambda: of_type(str), TypeError, r"Wrong.a: .*Annotated\[bytes"),
     "field-bytes": (lambda: of_type(bytes), TypeError, "does not say how many"),

@@ -73,9 +73,12 @@ def _chosen(model: str) -> tuple[str, str]:
 class Pool(Executor):
     """Workers that stay warm, and run what is submitted to them in parallel.
 
-    A `concurrent.futures.Executor`. Functions may be lambdas, nested, or of `__main__`;
-    arguments and results are copies (but for shared things: channels, buffers), except
-    on the model ``"threads"``, where they are the objects themselves.
+    A `concurrent.futures.Executor` (PEP 3148). Functions may be lambdas, nested, or of
+    `__main__`; arguments and results are copies (but for shared things: channels,
+    buffers), except on the model ``"threads"``, where they are the objects themselves.
+
+    Any thread of the interpreter that made it may call the methods. It cannot be sent:
+    a task may make a pool of its own.
 
     Args:
         workers: How many; by default as many as CPUs this process may use.
@@ -405,6 +408,7 @@ class Pool(Executor):
 
         Raises:
             NotShareableError: It cannot be sent.
+            ClosedError: The pool is shut down.
         """
         token = uuid.uuid4().hex
         if self._in_place:

@@ -18,6 +18,9 @@ __all__ = ["Server"]
 class Server:
     """Serves an ASGI or WSGI application from this process.
 
+    HTTP/1.1 (RFC 9112), HTTP/2 (RFC 9113) and WebSocket (RFC 6455, RFC 8441), for
+    ASGI 3 or WSGI (PEP 3333).
+
     Args:
         app: "module:attribute", which each worker imports for itself; or the
             application itself, which is then served by threads of this interpreter.
@@ -88,7 +91,10 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Let running requests finish, and end; returns when it has."""
+        """Let running requests finish, and end; returns when it has.
+
+        Where it is not running, nothing happens.
+        """
         if self._thread is not None and self._supervisor is not None:
             self._supervisor.stop()
             self._thread.join()
