@@ -199,8 +199,21 @@ long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
     return sent;
 }
 
+/* Has the layer above given all of the body, and only not said so? */
+static bool is_whole(const at_exchange *exchange)
+{
+    return exchange->started && !exchange->complete &&
+           !at_websocket_is_accepted(exchange) &&
+           (exchange->body_end == AT_H1_END_NONE ||
+            (exchange->body_end == AT_H1_END_LENGTH && exchange->response_left == 0));
+}
+
 void at_exchange_abort(at_exchange *exchange)
 {
+    if (is_whole(exchange)) {
+        (void)at_exchange_write(exchange, (at_span){NULL, 0}, false);
+        return;
+    }
     at_connection *lent;
     if (!enter(exchange, &lent)) {
         return;

@@ -140,7 +140,9 @@ int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *traile
 long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
                            size_t size_bytes);
 
-/* The response cannot be completed: reset the connection, or its stream. */
+/* Nothing more of the response will come: reset the connection, or its stream. A body
+ * that is whole, by Content-Length or because there is to be none, is ended instead: the
+ * client has all of it, and a reset could take that from it. */
 void at_exchange_abort(at_exchange *exchange);
 
 /* The ends of the connection; NULL when it has gone. */

@@ -202,6 +202,14 @@ async def app(scope, receive, send):
         await send(start)
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise ValueError("in the middle")
+    if path.startswith("/whole"):
+        body = b"w" * 3000000
+        length = b"%d" % len(body)
+        await send({**start, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        if path == "/whole/returned":
+            return
+        raise ValueError("after the whole")
     if path == "/nothing":
         return
     if path == "/twice":
@@ -250,6 +258,26 @@ def test_failures_are_answered_500_and_logged(tmp_path: Path) -> None:
         server.wait_for("ValueError: in the middle")
         with server.connect() as raw:
             assert raw.get("/")[2] == b"fine"
+
+
+def test_a_response_that_is_whole_arrives_though_the_application_fails(
+    tmp_path: Path,
+) -> None:
+    """Its Content-Length was sent: the client has it all, and the connection goes on."""
+    with (
+        serving(tmp_path, FAILING, "--loop", "asyncio") as server,
+        server.connect() as raw,
+    ):
+        for path, words in {
+            "/whole": "ValueError: after the whole",
+            "/whole/returned": "returned before its response was complete",
+        }.items():
+            status, _, body = raw.get(path)
+            assert (status, body) == (200, b"w" * 3000000), path
+            server.wait_for(words)
+            raw.send(b"HEAD %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+            assert raw.answer(head=True)[1]["content-length"] == "3000000"
+        assert raw.get("/")[2] == b"fine"
 
 
 DISCONNECT = """

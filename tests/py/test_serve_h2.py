@@ -82,6 +82,12 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise ValueError("half an answer")
+    elif path == "/whole":
+        headers = [(b"content-length", b"500000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(500000),
+                    "more_body": True})
+        raise ValueError("after the whole answer")
     elif path == "/half-of-nothing":
         status = int(scope["query_string"])
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -190,6 +196,9 @@ def test_answers(server: Server) -> None:
         assert body == b"abc"
         assert "connection" not in fields
         assert client.answer(client.request("/raise"))[0] == 500
+        # Whole by its Content-Length before the application failed.
+        for _ in range(2):
+            assert client.answer(client.request("/whole"))[2] == bytes(500000)
         scope = json.loads(client.answer(client.request("/scope?q=%20"))[2])
         assert scope["scheme"] == "http"
         assert scope["query_string"] == "q=%20"
