@@ -132,6 +132,23 @@ def test_make_target_exists(words: list[str]) -> None:
     assert missing == []
 
 
+def test_the_readme_has_the_figures_of_the_matrix() -> None:
+    matrix = json.loads((ROOT / "docs" / "compat" / "3.13.json").read_text())
+    in_main = [
+        row
+        for row in matrix["packages"].values()
+        if row.get("main", {}).get("state") == "works"
+    ]
+    count = {
+        way: sum(row.get(way, {}).get("state") == "works" for row in in_main)
+        for way in ("plain", "atoll")
+    }
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"Of {len(in_main)} packages with extensions that work in main" in text
+    assert f"{count['atoll']} work in two interpreters at once" in text
+    assert f"CPython's own interpreters manage {count['plain']}:" in text
+
+
 #: What a journey names that is CPython's, or made by a macro.
 NOT_OURS = {"exec_dynamic", "ensure_0123"}
 
