@@ -78,6 +78,8 @@ static at_interpreter *interpreter_alloc(const char *name, at_bytes *path,
     }
     at_shared_init(&interpreter->shared, &interpreter_kind);
     (void)pthread_mutex_init(&interpreter->lock, NULL);
+    at_spin_init(&interpreter->jobs);
+    at_spin_init(&interpreter->calls);
     at_bytes_init(&interpreter->report);
     interpreter->id = -1;
     interpreter->path = *path;
@@ -135,8 +137,9 @@ int at_interpreter_new(const char *name, at_bytes *path, at_bytes *start,
 
 static void ring(at_interpreter *interpreter)
 {
+    at_wake_note_write(&interpreter->rung, at_clock_ns());
     atomic_fetch_add_explicit(&interpreter->bell, 1, memory_order_release);
-    at_park_wake(&interpreter->bell, 1, AT_PARK_PRIVATE);
+    at_spin_wake(&interpreter->bell, 1, AT_PARK_PRIVATE);
 }
 
 /* The job that runs there, as a reference, or NULL. */

@@ -67,6 +67,9 @@ typedef struct at_interpreter {
                          * readers */
     atomic_uint bell;   /* changed by each post and by the step to CLOSING; its release
                          * pairs with the owner's acquire before it parks */
+    at_wake_note rung;  /* of the last change of `bell` */
+    at_spin jobs;       /* the owner's waits for the next job */
+    at_spin calls;      /* others' waits for the end of one */
     atomic_uint gate;   /* visitors inside; the top bit says that nobody may come in */
     atomic_int handles; /* objects of Python that name it, in all interpreters */
 

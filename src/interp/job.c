@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "interp/interpreter.h"
+#include "sys/clock.h"
 #include "sys/park.h"
 #include "sys/wakefd.h"
 
@@ -56,8 +57,9 @@ bool at_job_is_over(const at_job *job)
 
 void at_job_finish(at_job *job, unsigned state)
 {
+    at_wake_note_write(&job->note, at_clock_ns());
     atomic_store_explicit(&job->state, state, memory_order_release);
-    at_park_wake(&job->state, AT_PARK_ALL, AT_PARK_PRIVATE);
+    at_spin_wake(&job->state, AT_PARK_ALL, AT_PARK_PRIVATE);
     /* Sequentially consistent, as in at_job_listen: one of the two sees the other. */
     atomic_thread_fence(memory_order_seq_cst);
     listener_drop(job, true);
@@ -83,20 +85,29 @@ int at_job_listen(at_job *job, at_fault *fault)
     return mine;
 }
 
+static int attempt_end(void *context)
+{
+    return at_job_is_over(context) ? 0 : AT_EAGAIN;
+}
+
 int at_job_wait(at_job *job, int64_t deadline_ns)
 {
-    for (;;) {
+    at_spin *spin = job->target != NULL ? &job->target->calls : NULL;
+    int result = at_spin_for(spin, attempt_end, job);
+    while (result == AT_EAGAIN) {
         unsigned state = atomic_load_explicit(&job->state, memory_order_acquire);
         if (state >= AT_JOB_DONE) {
             return 0;
         }
-        if (at_park_spin(&job->state, state, AT_JOB_SPIN_NS)) {
-            continue;
-        }
-        int result =
+        int slept =
             at_park_wait_watching(&job->state, state, deadline_ns, AT_PARK_PRIVATE);
-        if (result < 0) {
-            return at_job_is_over(job) ? 0 : result;
+        result = attempt_end(job);
+        if (slept < 0) {
+            return result == 0 ? 0 : slept;
+        }
+        if (result == 0) {
+            at_spin_was_woken(spin, &job->note);
         }
     }
+    return result;
 }

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/shared.h"
 #include "chan/message.h"
+#include "chan/spin.h"
 
 /* The values of at_job.state, in the order in which they come. */
 enum {
@@ -23,9 +24,6 @@ enum {
     AT_JOB_DONE,      /* `reply` is there */
     AT_JOB_CANCELLED, /* its interpreter closed before it could run */
 };
-
-/* How long both sides look before they sleep: a short call takes less. */
-enum { AT_JOB_SPIN_NS = 15000 };
 
 typedef struct at_job {
     at_shared shared;
@@ -39,6 +37,7 @@ typedef struct at_job {
                                     * told */
     atomic_uint state;             /* the release in at_job_finish pairs with the
                                     * acquire in at_job_is_over */
+    at_wake_note note;             /* of its end */
     atomic_int listener; /* a descriptor that at_job_finish sets and closes, or -1; who
                           * takes it out owns it */
 } at_job;

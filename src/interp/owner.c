@@ -244,6 +244,30 @@ static bool past_close(at_interpreter *interpreter)
     return past;
 }
 
+typedef struct listening {
+    at_interpreter *interpreter;
+    unsigned bell;
+} listening;
+
+static int attempt_bell(void *context)
+{
+    const listening *mine = context;
+    /* Pairs with the release in ring(), as the look at the queue that follows. */
+    unsigned bell =
+        atomic_load_explicit(&mine->interpreter->bell, memory_order_acquire);
+    return bell != mine->bell ? 0 : AT_EAGAIN;
+}
+
+/* Until the bell is no longer `bell`, or a moment earlier. */
+static void await_bell(at_interpreter *interpreter, unsigned bell) AT_DETACHED
+{
+    listening mine = {interpreter, bell};
+    if (at_spin_for(&interpreter->jobs, attempt_bell, &mine) == AT_EAGAIN &&
+        at_park_wait(&interpreter->bell, bell, AT_NEVER, AT_PARK_PRIVATE) == 0) {
+        at_spin_was_woken(&interpreter->jobs, &interpreter->rung);
+    }
+}
+
 /* Run jobs until the interpreter closes and none is left. Detached in between. */
 static void owner_serve(at_interpreter *interpreter,
                         PyThreadState *thread_state) AT_DETACHED
@@ -262,8 +286,8 @@ static void owner_serve(at_interpreter *interpreter,
             job_over(interpreter, job, AT_JOB_DONE);
         } else if (at_interpreter_state_now(interpreter) == AT_INTERPRETER_CLOSING) {
             return;
-        } else if (!at_park_spin(&interpreter->bell, bell, AT_JOB_SPIN_NS)) {
-            (void)at_park_wait(&interpreter->bell, bell, AT_NEVER, AT_PARK_PRIVATE);
+        } else {
+            await_bell(interpreter, bell);
         }
     }
 }
