@@ -53,8 +53,7 @@ static PyObject *wrap(PyTypeObject *type, at_shared *view) AT_ATTACHED
     return (PyObject *)self;
 }
 
-/* The same, with the caller's reference. */
-static PyObject *wrap_taking(PyTypeObject *type, at_view *view) AT_ATTACHED
+PyObject *at_buffer_wrap(PyTypeObject *type, at_view *view)
 {
     PyObject *object = wrap(type, &view->shared);
     at_shared_unref(&view->shared);
@@ -131,7 +130,7 @@ static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char
     int result = at_view_new(kind, region, 0, format, item_bytes, dimension_count,
                              shape, false, &view);
     at_shared_unref(&region->shared);
-    return result == 0 ? wrap_taking(type, view) : at_raise(result);
+    return result == 0 ? at_buffer_wrap(type, view) : at_raise(result);
 }
 
 AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments,
@@ -268,7 +267,7 @@ AT_UNCHECKED static PyObject *view_readonly_view(PyObject *object, PyObject *unu
         return NULL;
     }
     int result = at_view_slice(view, 0, view->shape[0], true, &made);
-    return result == 0 ? wrap_taking(Py_TYPE(object), made) : at_raise(result);
+    return result == 0 ? at_buffer_wrap(Py_TYPE(object), made) : at_raise(result);
 }
 
 static PyObject *memoryview_of(PyObject *object) AT_ATTACHED
@@ -308,7 +307,8 @@ AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
             Py_ssize_t length = PySlice_AdjustIndices(view->shape[0], &start, &stop, 1);
             at_view *made;
             int result = at_view_slice(view, start, start + length, false, &made);
-            return result == 0 ? wrap_taking(Py_TYPE(object), made) : at_raise(result);
+            return result == 0 ? at_buffer_wrap(Py_TYPE(object), made)
+                               : at_raise(result);
         }
     }
     PyObject *memory = memoryview_of(object);
@@ -360,19 +360,7 @@ AT_UNCHECKED static PyObject *view_readonly(PyObject *object, void *unused)
 AT_UNCHECKED static PyObject *view_shape(PyObject *object, void *unused)
 {
     at_view *view = view_of(object);
-    if (view == NULL) {
-        return NULL;
-    }
-    PyObject *shape = PyTuple_New(view->dimension_count);
-    for (int i = 0; shape != NULL && i < view->dimension_count; i++) {
-        PyObject *size = PyLong_FromSsize_t(view->shape[i]);
-        if (size == NULL) {
-            Py_CLEAR(shape);
-            break;
-        }
-        PyTuple_SET_ITEM(shape, i, size);
-    }
-    return shape;
+    return view != NULL ? at_buffer_shape(view) : NULL;
 }
 
 AT_UNCHECKED static PyObject *view_dtype(PyObject *object, void *unused)
@@ -394,79 +382,16 @@ AT_UNCHECKED static PyObject *view_repr(PyObject *object)
                                 self->view->readonly ? ", read-only" : "");
 }
 
-/* ---- to other processes ---------------------------------------------------------- */
-
-/* (descriptor, offset, format, shape, read-only): what _restore() takes. The descriptor
- * stays this object's. */
-AT_UNCHECKED static PyObject *view_describe(PyObject *object, PyObject *unused)
-{
-    at_view *view = view_of(object);
-    if (view == NULL) {
-        return NULL;
-    }
-    PyObject *shape = view_shape(object, NULL);
-    if (shape == NULL) {
-        return NULL;
-    }
-    return Py_BuildValue("(insNO)", view->region->memory.descriptor,
-                         (Py_ssize_t)view->offset_bytes, view->format, shape,
-                         view->readonly ? Py_True : Py_False);
-}
-
-/* Type._restore(descriptor, offset, format, shape, readonly): takes the descriptor. */
-AT_UNCHECKED static PyObject *restore(PyObject *type, PyObject *arguments,
-                                      const at_shared_kind *kind)
-{
-    int descriptor;
-    Py_ssize_t offset;
-    const char *format;
-    PyObject *sizes;
-    int readonly;
-    ptrdiff_t shape[AT_VIEW_DIMENSIONS];
-    if (!PyArg_ParseTuple(arguments, "insOp:_restore", &descriptor, &offset, &format,
-                          &sizes, &readonly)) {
-        return NULL;
-    }
-    int count = at_item_shape(sizes, shape);
-    const at_item_type *items = at_item_type_find(format);
-    if (count < 0) {
-        return NULL;
-    }
-    if (items == NULL || offset < 0) {
-        return at_raise(AT_EINVALID);
-    }
-    at_fault fault;
-    at_region *region;
-    if (at_region_adopt(descriptor, &region, &fault) < 0) {
-        return at_raise_fault(&fault);
-    }
-    at_view *view;
-    int result = at_view_new(kind, region, (size_t)offset, items->format,
-                             items->item_bytes, count, shape, readonly != 0, &view);
-    at_shared_unref(&region->shared);
-    return result == 0 ? wrap_taking((PyTypeObject *)type, view) : at_raise(result);
-}
+/* ---- to other processes (buffer_process.c) --------------------------------------- */
 
 AT_UNCHECKED static PyObject *buffer_restore(PyObject *type, PyObject *arguments)
 {
-    return restore(type, arguments, &at_view_buffer_kind);
+    return at_buffer_restore(type, arguments, &at_view_buffer_kind);
 }
 
 AT_UNCHECKED static PyObject *array_restore(PyObject *type, PyObject *arguments)
 {
-    return restore(type, arguments, &at_view_array_kind);
-}
-
-/* pickle: multiprocessing's way of passing descriptors does the rest. */
-AT_UNCHECKED static PyObject *view_reduce(PyObject *object, PyObject *unused)
-{
-    PyObject *module = PyImport_ImportModule("atoll._buffer");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *parts = PyObject_CallMethod(module, "reduce", "O", object);
-    Py_DECREF(module);
-    return parts;
+    return at_buffer_restore(type, arguments, &at_view_array_kind);
 }
 
 /* ---- DLPack ---------------------------------------------------------------------- */
@@ -498,9 +423,9 @@ AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unu
          "to."},                                                                       \
         {"_transfer", view_transfer, METH_NOARGS,                                      \
          "_transfer($self)\n--\n\nFor atoll.transfer()."},                             \
-        {"_describe", view_describe, METH_NOARGS,                                      \
+        {"_describe", at_buffer_describe, METH_NOARGS,                                 \
          "_describe($self)\n--\n\nFor repr() and the tests."},                         \
-        {"__reduce__", view_reduce, METH_NOARGS,                                       \
+        {"__reduce__", at_buffer_reduce, METH_NOARGS,                                  \
          "__reduce__($self)\n--\n\nFor pickle: other processes map the same memory."}, \
         {"__dlpack__", (PyCFunction)(void (*)(void))view_dlpack,                       \
          METH_VARARGS | METH_KEYWORDS, "A capsule for DLPack's consumers."},           \

@@ -11,4 +11,24 @@
  * or ValueError where that was released. ctx: attached */
 at_view *at_buffer_view(PyObject *object) AT_ATTACHED;
 
+/* A new object of `type` over `view`, whose reference goes. NULL with an exception set.
+ * ctx: attached */
+PyObject *at_buffer_wrap(PyTypeObject *type, at_view *view) AT_ATTACHED;
+
+/* ---- buffer_process.c: NULL with an exception set; ctx: attached ----------------- */
+
+/* The size in items of each dimension, as a tuple. */
+PyObject *at_buffer_shape(const at_view *view) AT_ATTACHED;
+
+/* _describe(): (descriptor, offset, format, shape, read-only), what _restore() takes.
+ * The descriptor stays this object's. */
+PyObject *at_buffer_describe(PyObject *object, PyObject *unused);
+
+/* Type._restore(descriptor, offset, format, shape, readonly): takes the descriptor. */
+PyObject *at_buffer_restore(PyObject *type, PyObject *arguments,
+                            const at_shared_kind *kind);
+
+/* __reduce__(), for pickle. */
+PyObject *at_buffer_reduce(PyObject *object, PyObject *unused);
+
 #endif

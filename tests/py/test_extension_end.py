@@ -317,3 +317,79 @@ for _ in range(4):
 assert len(seen) == 1, seen
 """,
     )
+
+
+# ---- again and again, and at the exit ----
+
+CYCLES = """
+import atoll
+from atoll import _atoll
+for _ in range({count}):
+    with atoll.Interpreter() as interpreter:
+        interpreter.exec("import global_state; assert global_state.add() == 1")
+stats = _atoll.image_stats()
+assert stats["loaded_count"] >= {count}, stats
+assert stats["unmapped_count"] >= {count}, stats
+print(sum(line.endswith(".so\\n") for line in open("/proc/self/maps")))
+"""
+
+
+def test_images_of_closed_interpreters_go():
+    folder = str(build("global_state"))
+    few, many = (
+        int(run_child("-c", CYCLES.format(count=count), PYTHONPATH=folder))
+        for count in (5, 25)
+    )
+    assert many <= few + 5
+
+
+@pytest.mark.slow
+def test_more_interpreters_than_there_are_slots():
+    run_child(
+        "-c",
+        CYCLES.format(count=600),
+        timeout=280,
+        PYTHONPATH=str(build("global_state")),
+    )
+
+
+END_AFTER_PARSERS = """
+import gc
+import atoll
+from atoll import _atoll
+import parser as of_main
+assert of_main.add(first=1, second=2) == 3
+for _ in range(3):
+    with atoll.Interpreter() as one, atoll.Interpreter() as other:
+        for interpreter in (one, other):
+            interpreter.exec("import parser; assert parser.add(1, second=2) == 3")
+assert _atoll.image_stats()["unmapped_count"] > 0
+assert of_main.add(first=1, second=2) == 3
+print("at the exit")
+"""
+
+
+def test_parsers_of_unmapped_images_are_not_there_at_the_exit():
+    folder = str(build("parser"))
+    assert run_child("-c", END_AFTER_PARSERS, PYTHONPATH=folder) == "at the exit\n"
+
+
+PROMPT = """
+import os, pty, sys, threading
+import atoll
+
+with atoll.Interpreter() as interpreter:
+    interpreter.exec("import prompt")
+    keyboard, terminal = pty.openpty()
+    # input() goes by the prompt's function only where both are a terminal.
+    os.dup2(terminal, 0)
+    os.dup2(terminal, 1)
+    os.write(keyboard, b"typed here\\n")
+    assert input() == "typed here"
+os.write(keyboard, b"typed there\\n")
+assert input() == "typed there"
+"""
+
+
+def test_an_image_does_not_change_the_prompt_of_the_process():
+    run_child("-c", PROMPT, PYTHONPATH=str(build("prompt")))
