@@ -14,18 +14,11 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
-DEADLINE_S = 120.0
+from waiting import DEADLINE_S as DEADLINE_S
+from waiting import wait_until as wait_until
+
 COMMAND = "from atoll.cli import main; main(prog_name='atoll')"
 LISTENING = re.compile(r"listening on https?://(\S+):(\d+) ")
-
-
-def wait_until(condition: Callable[[], object], what: object = "") -> None:
-    """Until it is true; `what` is told where it never is, and called if it can be."""
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        told = what() if callable(what) else what
-        assert time.monotonic() < end, told or "it never happened"
-        time.sleep(0.01)
 
 
 class Server:

@@ -1,21 +1,14 @@
 """`Interpreter.interrupt`: it reaches the call that runs, and never the next one."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 import atoll
 
 DEADLINE = 60
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)
 
 
 def threads():

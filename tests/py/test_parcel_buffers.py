@@ -5,11 +5,11 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 import weakref
 
 import pytest
 from parcels import by_bytes, trip
+from waiting import wait_until
 
 import atoll
 from atoll import _atoll
@@ -71,14 +71,6 @@ def test_bytes_are_lent_and_let_go(size):
     assert by_bytes(source) == source
 
 
-def wait_until(condition):
-    """Look again and again, without packing anything."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "what was lent did not come back"
-        time.sleep(0.001)
-
-
 def test_what_is_lent_comes_back_to_one_that_packs_no_more():
     source = bytes(RETURNED_BYTES)
     uses = lambda: sys.getrefcount(source)  # noqa: E731
@@ -86,7 +78,7 @@ def test_what_is_lent_comes_back_to_one_that_packs_no_more():
     message = _atoll.pack(source)
     assert uses() > held
     del message
-    wait_until(lambda: uses() == held)
+    wait_until(lambda: uses() == held, "it did not come back")
 
 
 def test_what_is_lent_comes_back_while_others_run():
@@ -111,7 +103,10 @@ def test_what_is_lent_comes_back_while_others_run():
                 channel.send(source)
             assert taken.wait(DEADLINE_S)
             # Less than what it is asked to take may be left, for when it packs again.
-            wait_until(lambda: uses() - held <= RETURNED_BYTES // len(source))
+            wait_until(
+                lambda: uses() - held <= RETURNED_BYTES // len(source),
+                "it did not come back",
+            )
         finally:
             finish.set()
             thread.join()

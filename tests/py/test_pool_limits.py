@@ -6,30 +6,12 @@ import sysconfig
 import time
 
 import pytest
+from waiting import wait_until
 
 import atoll
 from atoll import _atoll
 
 DEADLINE = 60
-MODELS = ["interpreters", "threads", "processes"]
-
-
-@pytest.fixture(params=MODELS)
-def model(request):
-    return request.param
-
-
-@pytest.fixture
-def pool(model):
-    with atoll.Pool(2, model=model) as pool:
-        yield pool
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)
 
 
 def spin():

@@ -15,19 +15,13 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 import atoll
 from atoll import _atoll
 from atoll._pool import memory, processes, worker_process
 
 DEADLINE = 60
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)
 
 
 def wait_for_end(process_id):

@@ -4,12 +4,12 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures import wait
 
 import pytest
 from sins import run_child
+from waiting import wait_until
 
 import atoll
 from atoll import _interpreter
@@ -18,13 +18,6 @@ from atoll._pool.models import InterpreterModel
 
 DEADLINE = 60
 MODELS = ["interpreters", "threads", "processes"]
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)
 
 
 # ---- no memory -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_until
 
 import atoll
 
@@ -17,13 +18,6 @@ DEADLINE = 60
 @pytest.fixture(params=["interpreters", "threads", "processes"])
 def model(request):
     return request.param
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)
 
 
 def test_one_by_one_from_many_threads(model):

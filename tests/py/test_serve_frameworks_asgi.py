@@ -5,23 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django_notes import MADE, NOTES
 from serving import DEADLINE_S, Server, serving
 
 pytest.importorskip("websockets")
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
-
-MODELS = {
-    "interpreters": (),
-    "threads": ("--model", "threads", "--workers", "2"),
-    "processes": ("--model", "processes", "--workers", "2"),
-}
-
-
-@pytest.fixture(params=MODELS)
-def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Each test for workers of each model."""
-    return MODELS[request.param]
 
 
 def chat(server: Server) -> None:
@@ -94,10 +83,10 @@ async def chat(socket: WebSocket):
 """
 
 
-def test_fastapi(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_fastapi(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("fastapi")
     with (
-        serving(tmp_path, FASTAPI, *options) as server,
+        serving(tmp_path, FASTAPI, *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         assert client.get("/", params={"name": "x"}).json() == {"hello": "x"}
@@ -163,10 +152,10 @@ app = Litestar([home, items, sync, stream, broken, upload, chat])
 """
 
 
-def test_litestar(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_litestar(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("litestar")
     with (
-        serving(tmp_path, LITESTAR, *options) as server,
+        serving(tmp_path, LITESTAR, *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"}).json()
@@ -218,15 +207,17 @@ async def chat():
 """
 
 
-def test_quart(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_quart(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("quart")
     with (
-        serving(tmp_path, QUART, *options) as server,
+        serving(tmp_path, QUART, *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"}).json()
         # Threads share the application, and each lets it start for its own loop.
-        assert home.pop("started") in ([[1], [1, 1]] if "threads" in options else [[1]])
+        assert home.pop("started") in (
+            [[1], [1, 1]] if "threads" in model_options else [[1]]
+        )
         assert home == {"hello": "x"}
         sent = client.post("/upload", files={"file": ("f.bin", b"y" * 1_000_000)})
         assert sent.json() == {"name": "f.bin", "size": 1_000_000}
@@ -237,30 +228,13 @@ def test_quart(tmp_path: Path, options: tuple[str, ...]) -> None:
         chat(server)
 
 
-DJANGO = """
-import fcntl
-import os
-import django
-from django.conf import settings
-settings.configure(
-    DEBUG=False, SECRET_KEY="x", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
-    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3",
-                           "NAME": os.path.join(os.getcwd(), "db.sqlite3"),
-                           "OPTIONS": {"timeout": 60}}},
-    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField", INSTALLED_APPS=[],
-)
-django.setup()
+DJANGO = (
+    NOTES
+    + """
 from django.core.asgi import get_asgi_application
-from django.db import connection, models
 from django.http import JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-
-class Note(models.Model):
-    text = models.CharField(max_length=100)
-    class Meta:
-        app_label = "notes"
 
 @csrf_exempt
 async def notes(request):
@@ -271,20 +245,18 @@ async def notes(request):
 def sync(request):
     return JsonResponse({"count": Note.objects.count()})
 urlpatterns = [path("notes", notes), path("sync", sync)]
-with open("lock", "w") as lock:  # every process comes here
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if Note._meta.db_table not in connection.introspection.table_names():
-        with connection.schema_editor() as editor:
-            editor.create_model(Note)
-connection.close()
+"""
+    + MADE
+    + """
 app = get_asgi_application()
 """
+)
 
 
-def test_django_with_a_database(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_django_with_a_database(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("django")
     with (
-        serving(tmp_path, DJANGO, *options) as server,
+        serving(tmp_path, DJANGO, *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         for i in range(10):

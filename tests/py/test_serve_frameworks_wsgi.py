@@ -5,20 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django_notes import MADE, NOTES
 from serving import DEADLINE_S, serving
-
-MODELS = {
-    "interpreters": (),
-    "threads": ("--model", "threads", "--workers", "2"),
-    "processes": ("--model", "processes", "--workers", "2"),
-}
-
-
-@pytest.fixture(params=MODELS)
-def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Each test for workers of each model."""
-    return MODELS[request.param]
-
 
 FLASK = """
 import io
@@ -62,10 +50,10 @@ def broken():
 """
 
 
-def test_flask(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_flask(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("flask")
     with (
-        serving(tmp_path, FLASK, *options) as server,
+        serving(tmp_path, FLASK, *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         home = client.get("/", params={"name": "x"})
@@ -96,30 +84,13 @@ def test_flask(tmp_path: Path, options: tuple[str, ...]) -> None:
         assert client.put("/").status_code == 405
 
 
-DJANGO = """
-import fcntl
-import os, sqlite3, sys
-import django
-from django.conf import settings
-settings.configure(
-    DEBUG=False, SECRET_KEY="x", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
-    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3",
-                           "NAME": os.path.join(os.getcwd(), "db.sqlite3"),
-                           "OPTIONS": {"timeout": 60}}},
-    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField", INSTALLED_APPS=[],
-)
-django.setup()
+DJANGO = (
+    NOTES
+    + """
 from django.core.wsgi import get_wsgi_application
-from django.db import connection, models
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-
-class Note(models.Model):
-    text = models.CharField(max_length=100)
-    class Meta:
-        app_label = "notes"
 
 def home(request):
     return HttpResponse("hello " + request.build_absolute_uri())
@@ -140,20 +111,18 @@ def broken(request):
     raise ValueError("broken view")
 urlpatterns = [path("", home), path("notes", notes), path("body", body),
                path("stream", stream), path("file", file), path("broken", broken)]
-with open("lock", "w") as lock:  # every process comes here
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if Note._meta.db_table not in connection.introspection.table_names():
-        with connection.schema_editor() as editor:
-            editor.create_model(Note)
-connection.close()
+"""
+    + MADE
+    + """
 app = get_wsgi_application()
 """
+)
 
 
-def test_django(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_django(tmp_path: Path, model_options: tuple[str, ...]) -> None:
     pytest.importorskip("django")
     with (
-        serving(tmp_path, DJANGO, "--threads", "3", *options) as server,
+        serving(tmp_path, DJANGO, "--threads", "3", *model_options) as server,
         httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
     ):
         assert client.get("/").text == f"hello {server.url}/"

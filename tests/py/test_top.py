@@ -10,10 +10,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 import atoll
 from atoll import top
@@ -21,13 +21,6 @@ from atoll.cli import top as top_command
 from atoll.cli.top import _one_line, ask, sockets, tables
 
 DEADLINE = 120
-
-
-def wait_until(condition):
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.01)
 
 
 @pytest.fixture
