@@ -701,10 +701,20 @@ class Queue:
 
 class _View:
     def release(self) -> None:
-        """Let the memory go: this handle raises from now on. Others keep theirs."""
+        """Let the memory go: this handle raises from now on. Others keep theirs.
+
+        Raises:
+            BufferError: A view of it (memoryview, array) is in use.
+        """
 
     def toreadonly(self) -> Self:
         """A view of the same memory that cannot be written to."""
+
+    def __copy__(self) -> Self:
+        """Another handle to the same memory."""
+
+    def __deepcopy__(self, memo: object, /) -> Self:
+        """The same items in memory of their own, without a name."""
 
     def _transfer(self) -> Self: ...
     def _describe(self) -> tuple[int, int, str, tuple[int, ...], bool]: ...
@@ -788,6 +798,8 @@ class SharedArray(_View):
     def __new__(
         cls, shape: int | Sequence[int], dtype: Any, *, name: str | None = None
     ) -> SharedArray: ...
+
+def item_format(dtype: Any, /) -> str | None: ...
 
 # Doors to the protocol parsers, for tests and tools (src/bind/http.c).
 def h1_parse(data: bytes, /) -> dict[str, Any] | None: ...

@@ -8,14 +8,14 @@ sent is the view.
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from collections.abc import Iterator
 from typing import (
     Annotated,
     Any,
-    NamedTuple,
+    ClassVar,
     Self,
-    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -23,58 +23,35 @@ from typing import (
 
 from atoll import _atoll
 from atoll._atoll import AtomicInt, SharedBuffer
+from atoll._struct_fields import ACCESS, LETTERS, Field, describe
 
 __all__ = ["Struct", "StructArray"]
 
-# numpy's name of an item type -> the struct module's.
-FORMATS = {
-    "bool": "?",
-    "int8": "b",
-    "uint8": "B",
-    "int16": "h",
-    "uint16": "H",
-    "int32": "i",
-    "uint32": "I",
-    "int64": "q",
-    "uint64": "Q",
-    "float16": "e",
-    "float32": "f",
-    "float64": "d",
-}
-# The struct module's -> numpy's, without the size.
-LETTERS = dict(zip("?bBhHiIqQefd", "biuiuiuiufff", strict=True))
 # Names that mean themselves, where annotations are text.
-KNOWN = {name: name for name in [*FORMATS, *LETTERS] if name != "bool"}
-PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64"}
+KNOWN = {
+    name: name
+    for name in [
+        *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+        *("float16", "float32", "float64"),
+        *LETTERS,
+    ]
+}
 # The value, and what its wait() and notify() need beside it.
 ATOMIC_BYTES = 16
-
-
-class _Field(NamedTuple):
-    """One field, and how many bytes it has where."""
-
-    name: str
-    offset: int
-    size: int
-    alignment: int
-    format: str  # the struct module's, of one item
-    shape: tuple[int, ...]  # of an array; () of all else
-    kind: str  # "value", "bytes", "array", "atomic" or "struct"
-    struct: type[Struct] | None
 
 
 # ---- from annotations to fields --------------------------------------------------------
 
 
-def _format_of(annotation: Any) -> str | None:
+def _format_of(where: str, annotation: Any) -> str | None:
     """The struct module's format of what SharedArray takes as a dtype, or None."""
-    if isinstance(annotation, str):
-        name = annotation
-    elif annotation in PYTHON_TYPES:
-        name = PYTHON_TYPES[annotation]
-    else:  # numpy.float32, or numpy.dtype("float32")
-        name = getattr(annotation, "name", getattr(annotation, "__name__", ""))
-    return FORMATS.get(name, name if name in LETTERS else None)
+    found = _atoll.item_format(annotation)
+    if found is not None and found.startswith(">"):
+        raise TypeError(
+            f"{where}: {annotation!r} has the other byte order, and a field the "
+            f"machine's: {found[1:]!r} is the same type in that"
+        )
+    return found if found in LETTERS else None
 
 
 def _shape_of(where: str, extras: list[Any]) -> tuple[int, ...] | None:
@@ -91,7 +68,7 @@ def _shape_of(where: str, extras: list[Any]) -> tuple[int, ...] | None:
     return None
 
 
-def _field_of(where: str, name: str, annotation: Any) -> _Field:
+def _field_of(where: str, name: str, annotation: Any) -> Field:
     """The field of an annotation; its place is not known yet."""
     given = annotation
     extras: list[Any] = []
@@ -100,19 +77,20 @@ def _field_of(where: str, name: str, annotation: Any) -> _Field:
     shape = _shape_of(f"{where}.{name}", extras)
     if isinstance(annotation, type) and not extras and shape is None:
         if issubclass(annotation, AtomicInt):
-            return _Field(name, 0, ATOMIC_BYTES, 8, "q", (), "atomic", None)
+            return Field(name, 0, ATOMIC_BYTES, 8, "q", (), "atomic", None)
         if issubclass(annotation, Struct):
             size, alignment = annotation._size, annotation._alignment
-            return _Field(name, 0, size, alignment, "", (), "struct", annotation)
+            return Field(name, 0, size, alignment, "", (), "struct", annotation)
     if annotation is bytes and shape is not None and len(shape) == 1 and not extras:
-        return _Field(name, 0, shape[0], 1, f"{shape[0]}s", (), "bytes", None)
-    code = _format_of(extras[0] if extras else annotation)
+        return Field(name, 0, shape[0], 1, f"{shape[0]}s", (), "bytes", None)
+    code = _format_of(f"{where}.{name}", extras[0] if extras else annotation)
     if code is None or len(extras) > 1:
         raise TypeError(f"{where}.{name}: {_refusal(given, annotation)}")
     size = struct.calcsize(code)
     if shape is None:
-        return _Field(name, 0, size, size, code, (), "value", None)
-    return _Field(name, 0, size * math.prod(shape), size, code, shape, "array", None)
+        kind = "bool" if code == "?" else "value"
+        return Field(name, 0, size, size, code, (), kind, None)
+    return Field(name, 0, size * math.prod(shape), size, code, shape, "array", None)
 
 
 def _refusal(given: Any, annotation: Any) -> str:
@@ -134,170 +112,6 @@ def _round_up(offset: int, alignment: int) -> int:
     return -(-offset // alignment) * alignment
 
 
-# ---- access ------------------------------------------------------------------------
-
-
-class _Access:
-    """A field as an attribute. Pickled by what it was made of, with its class."""
-
-    __slots__ = ("_field", "_name")
-
-    def __init__(self, field: _Field, readable: str) -> None:
-        self._field, self._name = field, readable
-
-    def __delete__(self, one: Struct) -> None:
-        raise AttributeError(f"{self._name} is a field: it can be set, not deleted")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._field, self._name)
-
-
-class _Value(_Access):
-    __slots__ = ("_offset", "_read", "_write")
-
-    def __init__(self, field: _Field, readable: str) -> None:
-        super().__init__(field, readable)
-        codec = struct.Struct(f"@{field.format}")
-        self._read, self._write = codec.unpack_from, codec.pack_into
-        self._offset = field.offset
-
-    def __get__(self, one: Struct | None, owner: object = None) -> Any:
-        return self if one is None else self._read(one._memory, self._offset)[0]
-
-    def __set__(self, one: Struct, value: Any) -> None:
-        try:
-            self._write(one._memory, self._offset, value)
-        except struct.error as error:
-            fits_type = isinstance(value, int) or self._field.format in "efd"
-            if isinstance(value, (int, float)) and fits_type:
-                text = f"{value!r} is not in the range of {self._name}"
-                raise OverflowError(text) from None
-            kind = type(value).__name__
-            raise TypeError(f"{self._name} takes no {kind}: {error}") from None
-
-
-class _Bytes(_Access):
-    __slots__ = ()
-
-    def __get__(self, one: Struct | None, owner: object = None) -> Any:
-        if one is None:
-            return self
-        start = self._field.offset
-        return bytes(one._memory[start : start + self._field.size]).rstrip(b"\0")
-
-    def __set__(self, one: Struct, value: bytes) -> None:
-        start, size = self._field.offset, self._field.size
-        if isinstance(value, (str, int)):
-            kind = type(value).__name__
-            raise TypeError(f"{self._name} takes bytes, not {kind}")
-        if len(value) > size:
-            text = f"{len(value)} bytes do not fit into the {size} of {self._name}"
-            raise ValueError(text)
-        one._memory[start : start + size] = bytes(value).ljust(size, b"\0")
-
-
-class _Array(_Access):
-    __slots__ = ()
-
-    def __get__(self, one: Struct | None, owner: object = None) -> Any:
-        if one is None:
-            return self
-        start, code = self._field.offset, cast(Any, self._field.format)
-        flat = one._memory[start : start + self._field.size]
-        return flat.cast(code, self._field.shape)
-
-    def __set__(self, one: Struct, values: Any) -> None:
-        field = self._field
-        codec = struct.Struct(f"@{math.prod(field.shape)}{field.format}")
-        items = _flat(values, field.shape, self._name)
-        try:
-            codec.pack_into(one._memory, field.offset, *items)
-        except struct.error as error:
-            raise TypeError(f"{values!r} is no {self._name}: {error}") from None
-
-
-def _flat(values: Any, shape: tuple[int, ...], readable: str | None) -> list[Any]:
-    rows = values.tolist() if isinstance(values, memoryview) else list(values)
-    if len(rows) != shape[0]:
-        raise ValueError(f"{len(rows)} items for the {shape[0]} of {readable}")
-    if len(shape) == 1:
-        return rows
-    return [item for row in rows for item in _flat(row, shape[1:], readable)]
-
-
-class _Atomic(_Access):
-    __slots__ = ()
-
-    def __get__(self, one: Struct | None, owner: object = None) -> Any:
-        if one is None:
-            return self
-        found = one._parts.get(self._field.name)
-        if found is None:
-            place = one._offset + self._field.offset
-            made = _atoll.atomic_at(one._buffer, place)
-            found = one._parts.setdefault(self._field.name, made)
-        return found
-
-    def __set__(self, one: Struct, value: Any) -> None:
-        atomic = self.__get__(one)
-        if value is not atomic:  # what `struct.field += 1` ends with
-            atomic.store(value)
-
-
-class _Inner(_Access):
-    __slots__ = ()
-
-    def __get__(self, one: Struct | None, owner: object = None) -> Any:
-        inner = self._field.struct
-        if one is None or inner is None:
-            return self
-        return inner._view(one._buffer, one._offset + self._field.offset)
-
-    def __set__(self, one: Struct, value: Any) -> None:
-        inner, start = self._field.struct, self._field.offset
-        if type(value) is not inner:
-            raise TypeError(f"{value!r} is no {self._name}")
-        if inner._has_atomics:
-            raise TypeError(f"{self._name} has atomic ints: set its fields")
-        one._memory[start : start + inner._size] = value._memory
-
-
-_ACCESS: dict[str, type[_Access]] = {
-    "value": _Value,
-    "bytes": _Bytes,
-    "array": _Array,
-    "atomic": _Atomic,
-    "struct": _Inner,
-}
-
-# ---- for numpy -----------------------------------------------------------------------
-
-
-def _numpy_type(field: _Field) -> Any:
-    if field.struct is not None:
-        return field.struct.__array_descr__
-    if field.kind == "bytes":
-        return f"|S{field.size}"
-    size = struct.calcsize(field.format)
-    order = "|" if size == 1 else "<"
-    return f"{order}{LETTERS[field.format]}{size}"
-
-
-def _descr(fields: tuple[_Field, ...], size: int) -> list[Any]:
-    """The layout as `__array_interface__` has it: without names, it is padding."""
-    found: list[Any] = []
-    end = 0
-    for field in fields:
-        if field.offset > end:
-            found.append(("", f"|V{field.offset - end}"))
-        entry: tuple[Any, ...] = field.name, _numpy_type(field)
-        found.append((*entry, field.shape) if field.shape else entry)
-        end = field.offset + (8 if field.kind == "atomic" else field.size)
-    if size > end:
-        found.append(("", f"|V{size - end}"))
-    return found
-
-
 # ---- the types ---------------------------------------------------------------------------
 
 
@@ -317,23 +131,28 @@ class Struct:
     `float`, `int` and `bool` are float64, int64 and bool; a name or a numpy type
     (`Annotated[float, "float32"]`) says another. With a number or a tuple it is an
     array, which reads as a memoryview; `bytes` with a number is a string of at most so
-    many bytes. A field may be another Struct. An `AtomicInt` can be changed by several
-    at once and waited for; of all other fields a write by one is seen by others at some
-    time, and two that belong together want a Lock.
+    many bytes, which reads without zeros at its end (a digest, or a UUID, is
+    `Annotated[memoryview, "uint8", 16]`). A field may be another Struct. An `AtomicInt`
+    can be changed by several at once and waited for; of all other fields a write by one
+    is seen by others at some time, and two that belong together want a Lock. What is a
+    `ClassVar`, or has a name that begins with an underscore, is no field.
 
     The layout is C's, as `ctypes.Structure` has it; `Annotated` is PEP 593's.
 
     `Particle(mass=1.0)` has memory of its own, with zeros where nothing is said.
     Sending a struct through a channel or to another process sends the view: all see
-    the same fields. `numpy.asarray(particle)` is a structured array over the memory,
-    without a copy.
+    the same fields. So is `copy.copy` another view, and `copy.deepcopy` gives the values
+    memory of their own. Two of one type with the same values are equal.
+    `numpy.asarray(particle)` is a structured array over the memory, without a copy.
 
     Args:
         values: Fields to set.
 
     Raises:
-        TypeError: There is no such field, or a value is of the wrong type.
+        TypeError: There is no such field, a value is of the wrong type, or the memory
+            is read-only.
         OverflowError: A number is not in the range of its field.
+        ValueError: An array has another shape, or bytes are too many.
     """
 
     __slots__ = ("__weakref__", "_buffer", "_memory", "_offset", "_parts")
@@ -344,7 +163,7 @@ class Struct:
     _parts: dict[str, AtomicInt]
 
     # Of the class, and no fields.
-    _fields: tuple[_Field, ...] = ()
+    _fields: tuple[Field, ...] = ()
     _size = 0
     _alignment = 1
     _has_atomics = False
@@ -352,9 +171,11 @@ class Struct:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        fields = list(cls._fields)
-        end, alignment = cls._size, cls._alignment
+        parent = _parent(cls)
+        fields = list(parent._fields)
+        end, alignment = parent._size, parent._alignment
         own = _own_annotations(cls)
+        _check_names(cls, parent, own)
         for name, annotation in own.items():
             field = _field_of(cls.__name__, name, annotation)
             field = field._replace(offset=_round_up(end, field.alignment))
@@ -362,7 +183,7 @@ class Struct:
             end = field.offset + field.size
             alignment = max(alignment, field.alignment)
             readable = f"{cls.__name__}.{name}"
-            setattr(cls, name, _ACCESS[field.kind](field, readable))
+            setattr(cls, name, ACCESS[field.kind](field, readable))
         cls._fields = tuple(fields)
         cls._size = _round_up(end, alignment)
         cls._alignment = alignment
@@ -371,11 +192,10 @@ class Struct:
             or (field.struct is not None and field.struct._has_atomics)
             for field in fields
         )
-        cls.__array_descr__ = _descr(cls._fields, cls._size)
+        cls.__array_descr__ = describe(cls._fields, cls._size)
 
     def __init__(self, **values: Any) -> None:
-        if not self._fields:
-            raise TypeError(f"{type(self).__name__} has no fields")
+        _check_fields(type(self))
         self._look_at(SharedBuffer(self._size), 0)
         known = {field.name for field in self._fields}
         for name, value in values.items():
@@ -402,8 +222,12 @@ class Struct:
             offset: Where they begin in it, in bytes.
 
         Raises:
+            TypeError: buffer is no SharedBuffer.
             ValueError: They do not fit, or are not aligned there.
         """
+        _check_fields(cls)
+        _check_memory(buffer)
+        offset = operator.index(offset)
         if offset < 0 or offset + cls._size > len(buffer):
             raise ValueError(
                 f"{cls._size} bytes at {offset} are not in a buffer of {len(buffer)}"
@@ -428,8 +252,10 @@ class Struct:
             ValueError: There is none.
             FileExistsError: There is memory of this name.
         """
+        _check_fields(cls)
         if not hasattr(count, "__index__"):
             raise TypeError(f"count must be an int, not {type(count).__name__}")
+        count = operator.index(count)  # numpy's ints wrap around
         if count < 1:
             raise ValueError("an array has at least one struct")
         return StructArray(cls, SharedBuffer(cls._size * count, name=name))
@@ -438,7 +264,9 @@ class Struct:
         values = (f"{f.name}={self._readable(f)!r}" for f in self._fields)
         return f"{type(self).__name__}({', '.join(values)})"
 
-    def _readable(self, field: _Field) -> Any:
+    def _readable(self, field: Field) -> Any:
+        if field.kind == "atomic" and self._memory.readonly:
+            return self._plain(field)
         value = getattr(self, field.name)
         return value.tolist() if isinstance(value, memoryview) else value
 
@@ -450,9 +278,28 @@ class Struct:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _plain(self, field: _Field) -> Any:
+    def _plain(self, field: Field) -> Any:
+        if field.kind == "atomic" and self._memory.readonly:
+            return struct.unpack_from("@q", self._memory, field.offset)[0]
         value = getattr(self, field.name)
         return value.load() if isinstance(value, AtomicInt) else value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same values in memory of its own; copy() gives another view of this."""
+        made = self._view(SharedBuffer(self._size), 0)
+        made._take(self)
+        return made
+
+    def _take(self, other: Self) -> None:
+        """The values of another: of an AtomicInt without those who wait for it."""
+        for field in self._fields:
+            start, end = field.offset, field.offset + field.size
+            if field.kind == "atomic":
+                getattr(self, field.name).store(other._plain(field))
+            elif field.struct is not None and field.struct._has_atomics:
+                getattr(self, field.name)._take(getattr(other, field.name))
+            else:
+                self._memory[start:end] = other._memory[start:end]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._buffer, self._offset)
@@ -468,8 +315,36 @@ class Struct:
         }
 
 
+def _parent(cls: type[Struct]) -> type[Struct]:
+    """The base whose fields `cls` begins with."""
+    bases = [base for base in cls.__mro__[1:] if issubclass(base, Struct)]
+    parent = max(bases, key=lambda base: len(base._fields))
+    for base in bases:
+        if base._fields != parent._fields[: len(base._fields)]:
+            raise TypeError(
+                f"{cls.__name__} has two bases with fields, which both begin at 0: let "
+                "one be a field of it"
+            )
+    return parent
+
+
+def _check_names(cls: type[Struct], parent: type[Struct], own: dict[str, Any]) -> None:
+    known = {field.name for field in parent._fields}
+    for name in own:
+        if name in known:
+            raise TypeError(f"{cls.__name__}.{name} is a field of a base already")
+        if name in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}.{name} is given a default, which a field has not: "
+                "memory begins with zeros"
+            )
+
+
 def _own_annotations(cls: type[Struct]) -> dict[str, Any]:
-    """What the class itself annotates, evaluated, in order; names of types stay so."""
+    """What the class itself annotates, evaluated, in order; names of types stay so.
+
+    What is a ClassVar, or private by its name, is no field.
+    """
     import inspect  # slow to import, and only for who defines a struct
     import sys
 
@@ -480,12 +355,24 @@ def _own_annotations(cls: type[Struct]) -> dict[str, Any]:
             continue
         if isinstance(annotation, str) and annotation not in KNOWN:
             annotation = eval(annotation, dict(names), {**KNOWN, **vars(cls)})
-        found[name] = annotation
+        if ClassVar not in (annotation, get_origin(annotation)):
+            found[name] = annotation
     return found
 
 
 def _rebuild[Made: Struct](cls: type[Made], buffer: SharedBuffer, offset: int) -> Made:
-    return cls._view(buffer, offset)
+    return cls.over(buffer, offset)  # its class may be another one there
+
+
+def _check_fields(item: type[Struct]) -> None:
+    if not item._fields:
+        raise TypeError(f"{item.__name__} has no fields")
+
+
+def _check_memory(buffer: SharedBuffer) -> None:
+    if not isinstance(buffer, SharedBuffer):
+        kind = type(buffer).__name__
+        raise TypeError(f"structs lie in a SharedBuffer, not in a {kind}")
 
 
 class StructArray[Item: Struct]:
@@ -499,6 +386,7 @@ class StructArray[Item: Struct]:
         buffer: The memory; as many as fit into it are in the array.
 
     Raises:
+        TypeError: item is no Struct with fields, or buffer no SharedBuffer.
         ValueError: Not one fits, or the memory is not aligned.
     """
 
@@ -507,6 +395,8 @@ class StructArray[Item: Struct]:
     def __init__(self, item: type[Item], buffer: SharedBuffer) -> None:
         if not (isinstance(item, type) and issubclass(item, Struct)):
             raise TypeError(f"item must be a subclass of Struct, not {item!r}")
+        _check_fields(item)
+        _check_memory(buffer)
         self._item, self._buffer = item, buffer
         self._count = len(buffer) // item._size
         if self._count == 0:
@@ -527,6 +417,7 @@ class StructArray[Item: Struct]:
         if not hasattr(place, "__index__"):
             kind = type(place).__name__
             raise TypeError(f"structs are found by an int or a slice, not {kind}")
+        place = operator.index(place)
         index = place + self._count if place < 0 else place
         if not 0 <= index < self._count:
             raise IndexError(f"no struct {place} in an array of {self._count}")
@@ -537,6 +428,17 @@ class StructArray[Item: Struct]:
 
     def __repr__(self) -> str:
         return f"<StructArray of {self._count} {self._item.__name__}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StructArray[Item]:
+        """The same values in memory of its own; copy() gives another view of this."""
+        made = self._item.array(self._count)
+        if self._item._has_atomics:
+            for mine, other in zip(made, self, strict=True):
+                mine._take(other)
+        else:
+            size = self._count * self._item._size
+            memoryview(made._buffer)[:] = memoryview(self._buffer)[:size]
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StructArray, (self._item, self._buffer)

@@ -15,17 +15,19 @@
 #include "bind/argument.h"
 #include "bind/bind.h"
 #include "bind/buffer.h"
-#include "bind/claim.h"
 #include "bind/dlpack.h"
 #include "bind/error.h"
 #include "bind/item_type.h"
 #include "bind/type.h"
 #include "chan/region.h"
+#include "interp/compat.h"
 #include "parcel/parcel.h"
 
 typedef struct view_object {
-    PyObject_HEAD at_view *view; /* a reference until dealloc */
-    atomic_long state;           /* exports of the buffer protocol, or RELEASED */
+    /* A reference until it is RELEASED. Without a GIL until dealloc: another thread may
+     * be about to use what view_of() gave it. */
+    PyObject_HEAD at_view *view;
+    atomic_long state; /* exports of the buffer protocol, or RELEASED */
 } view_object;
 
 /* Set where there are no exports, and never left. */
@@ -79,58 +81,13 @@ at_view *at_buffer_view(PyObject *object)
     return view_of(object);
 }
 
-static at_region *region_make(const char *name, size_t size_bytes) AT_ATTACHED
-{
-    PyObject *claim;
-    if (at_bind_claim("atoll._buffer", name, &claim) < 0) {
-        return NULL;
-    }
-    char label[256];
-    (void)snprintf(label, sizeof label, "atoll:%s", name != NULL ? name : "");
-    at_fault fault;
-    at_region *region = NULL;
-    /* An empty array still has an address. */
-    if (at_region_new(label, size_bytes != 0 ? size_bytes : 1, &region, &fault) < 0) {
-        if (fault.code == AT_ENOMEM) {
-            PyErr_Format(PyExc_MemoryError, "no room for %zu bytes", size_bytes);
-        } else {
-            at_raise_fault(&fault);
-        }
-    }
-    if (at_bind_claim_end(claim) < 0) {
-        at_shared_unref(region != NULL ? &region->shared : NULL);
-        return NULL;
-    }
-    return region;
-}
-
 /* A view over a region of its own. */
 static PyObject *make(PyTypeObject *type, const at_shared_kind *kind, const char *name,
-                      const char *format, size_t item_bytes, int dimension_count,
+                      const at_item_type *items, int dimension_count,
                       const ptrdiff_t *shape) AT_ATTACHED
 {
-    size_t size_bytes = item_bytes;
-    for (int i = 0; i < dimension_count; i++) {
-        if (shape[i] < 0) {
-            return PyErr_Format(PyExc_ValueError,
-                                "a dimension has 0 or more items, not %zd", shape[i]);
-        }
-        if (__builtin_mul_overflow(size_bytes, (size_t)shape[i], &size_bytes) ||
-            size_bytes > PY_SSIZE_T_MAX) {
-            return PyErr_Format(PyExc_ValueError,
-                                "an array of that shape has more bytes than there are "
-                                "addresses");
-        }
-    }
-    at_region *region = region_make(name, size_bytes);
-    if (region == NULL) {
-        return NULL;
-    }
-    at_view *view;
-    int result = at_view_new(kind, region, 0, format, item_bytes, dimension_count,
-                             shape, false, &view);
-    at_shared_unref(&region->shared);
-    return result == 0 ? at_buffer_wrap(type, view) : at_raise(result);
+    at_view *view = at_buffer_make(kind, name, items, dimension_count, shape);
+    return view != NULL ? at_buffer_wrap(type, view) : NULL;
 }
 
 AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments,
@@ -148,7 +105,7 @@ AT_UNCHECKED static PyObject *buffer_new(PyTypeObject *type, PyObject *arguments
         return NULL;
     }
     ptrdiff_t shape[1] = {size.value};
-    return make(type, &at_view_buffer_kind, name, "B", 1, 1, shape);
+    return make(type, &at_view_buffer_kind, name, at_item_type_find("uint8"), 1, shape);
 }
 
 AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
@@ -171,8 +128,7 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
     if (count < 0) {
         return NULL;
     }
-    return make(type, &at_view_array_kind, name, items->format, items->item_bytes,
-                count, shape);
+    return make(type, &at_view_array_kind, name, items, count, shape);
 }
 
 /* ---- the buffer protocol --------------------------------------------------------- */
@@ -180,8 +136,11 @@ AT_UNCHECKED static PyObject *array_new(PyTypeObject *type, PyObject *arguments,
 static int view_get_buffer(PyObject *object, Py_buffer *buffer, int flags) AT_ATTACHED
 {
     view_object *self = (view_object *)object;
-    at_view *view = self->view;
+    at_view *view = view_of(object);
     buffer->obj = NULL;
+    if (view == NULL) {
+        return -1;
+    }
     if (view->readonly && (flags & PyBUF_WRITABLE) != 0) {
         PyErr_SetString(PyExc_BufferError, "the buffer is read-only");
         return -1;
@@ -215,9 +174,14 @@ static void view_release_buffer(PyObject *object, Py_buffer *buffer)
 /* True when the object now is RELEASED by this call; else an exception is set. */
 static bool let_go(PyObject *object) AT_ATTACHED
 {
+    view_object *self = (view_object *)object;
     long exports = 0;
-    if (atomic_compare_exchange_strong(&((view_object *)object)->state, &exports,
-                                       RELEASED)) {
+    if (atomic_compare_exchange_strong(&self->state, &exports, RELEASED)) {
+        if (!AT_FREE_THREADED) {
+            at_view *view = self->view;
+            self->view = NULL;
+            at_shared_unref(&view->shared);
+        }
         return true;
     }
     if (exports == RELEASED) {
@@ -253,10 +217,12 @@ AT_UNCHECKED static PyObject *view_exit(PyObject *object, PyObject *arguments)
 
 AT_UNCHECKED static PyObject *view_transfer(PyObject *object, PyObject *unused)
 {
-    if (!let_go(object)) {
-        return NULL;
+    at_view *view = view_of(object);
+    PyObject *made = view != NULL ? wrap(Py_TYPE(object), &view->shared) : NULL;
+    if (made != NULL && !let_go(object)) {
+        Py_CLEAR(made);
     }
-    return wrap(Py_TYPE(object), &((view_object *)object)->view->shared);
+    return made;
 }
 
 AT_UNCHECKED static PyObject *view_readonly_view(PyObject *object, PyObject *unused)
@@ -268,6 +234,19 @@ AT_UNCHECKED static PyObject *view_readonly_view(PyObject *object, PyObject *unu
     }
     int result = at_view_slice(view, 0, view->shape[0], true, &made);
     return result == 0 ? at_buffer_wrap(Py_TYPE(object), made) : at_raise(result);
+}
+
+AT_UNCHECKED static PyObject *view_copy(PyObject *object, PyObject *unused)
+{
+    at_view *view = view_of(object);
+    return view != NULL ? wrap(Py_TYPE(object), &view->shared) : NULL;
+}
+
+AT_UNCHECKED static PyObject *view_deepcopy(PyObject *object, PyObject *memo)
+{
+    at_view *view = view_of(object);
+    at_view *made = view != NULL ? at_buffer_duplicate(view) : NULL;
+    return made != NULL ? at_buffer_wrap(Py_TYPE(object), made) : NULL;
 }
 
 static PyObject *memoryview_of(PyObject *object) AT_ATTACHED
@@ -294,13 +273,13 @@ static void name_numpy(PyObject *class) AT_ATTACHED
 /* A slice without a step is a view that can be sent; all else is memoryview's. */
 AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
 {
-    at_view *view = view_of(object);
-    if (view == NULL) {
-        return NULL;
-    }
     if (PySlice_Check(key)) {
         Py_ssize_t start, stop, step;
         if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
+            return NULL;
+        }
+        at_view *view = view_of(object); /* behind what runs code, which may release */
+        if (view == NULL) {
             return NULL;
         }
         if (step == 1) {
@@ -377,9 +356,20 @@ AT_UNCHECKED static PyObject *view_repr(PyObject *object)
         return PyUnicode_FromFormat("<%s: not here any more>",
                                     Py_TYPE(object)->tp_name);
     }
-    return PyUnicode_FromFormat("<%s: %zu bytes%s>", Py_TYPE(object)->tp_name,
-                                self->view->size_bytes,
-                                self->view->readonly ? ", read-only" : "");
+    const char *readonly = self->view->readonly ? ", read-only" : "";
+    if (self->view->shared.kind == &at_view_buffer_kind) {
+        return PyUnicode_FromFormat("<%s: %zu bytes%s>", Py_TYPE(object)->tp_name,
+                                    self->view->size_bytes, readonly);
+    }
+    PyObject *shape = at_buffer_shape(self->view);
+    if (shape == NULL) {
+        return NULL;
+    }
+    PyObject *text =
+        PyUnicode_FromFormat("<%s: %R of %s%s>", Py_TYPE(object)->tp_name, shape,
+                             at_item_type_find(self->view->format)->name, readonly);
+    Py_DECREF(shape);
+    return text;
 }
 
 /* ---- to other processes (buffer_process.c) --------------------------------------- */
@@ -400,7 +390,13 @@ AT_UNCHECKED static PyObject *view_dlpack(PyObject *object, PyObject *arguments,
                                           PyObject *keywords)
 {
     at_view *view = view_of(object);
-    return view != NULL ? at_dlpack_export(view, keywords) : NULL;
+    if (view == NULL) {
+        return NULL;
+    }
+    at_shared_ref(&view->shared); /* reading the keywords may run code that releases */
+    PyObject *capsule = at_dlpack_export(view, keywords);
+    at_shared_unref(&view->shared);
+    return capsule;
 }
 
 AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unused)
@@ -421,6 +417,11 @@ AT_UNCHECKED static PyObject *view_dlpack_device(PyObject *object, PyObject *unu
         {"toreadonly", view_readonly_view, METH_NOARGS,                                \
          "toreadonly($self)\n--\n\nA view of the same memory that cannot be written "  \
          "to."},                                                                       \
+        {"__copy__", view_copy, METH_NOARGS,                                           \
+         "__copy__($self)\n--\n\nAnother handle to the same memory."},                 \
+        {"__deepcopy__", view_deepcopy, METH_O,                                        \
+         "__deepcopy__($self, memo, /)\n--\n\n"                                        \
+         "The same items in memory of their own, without a name."},                    \
         {"_transfer", view_transfer, METH_NOARGS,                                      \
          "_transfer($self)\n--\n\nFor atoll.transfer()."},                             \
         {"_describe", at_buffer_describe, METH_NOARGS,                                 \
@@ -557,6 +558,9 @@ static int add(PyObject *module, PyType_Spec *spec,
 
 AT_UNCHECKED int at_bind_buffer(PyObject *module)
 {
+    if (PyModule_AddFunctions(module, at_item_type_functions) < 0) {
+        return -1;
+    }
     return add(module, &buffer_spec, &buffer_handle) == 0
                ? add(module, &array_spec, &array_handle)
                : -1;

@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include "base/contexts.h"
+#include "bind/item_type.h"
 #include "chan/region.h"
 
 /* What `object` looks at: borrowed; NULL with TypeError where it is no shared memory,
@@ -14,6 +15,18 @@ at_view *at_buffer_view(PyObject *object) AT_ATTACHED;
 /* A new object of `type` over `view`, whose reference goes. NULL with an exception set.
  * ctx: attached */
 PyObject *at_buffer_wrap(PyTypeObject *type, at_view *view) AT_ATTACHED;
+
+/* ---- buffer_make.c -------------------------------------------------------------- */
+
+/* A view of its own memory, zeros, which `name` (or NULL) names. A reference of the
+ * caller's, or NULL with an exception set. ctx: attached */
+at_view *at_buffer_make(const at_shared_kind *kind, const char *name,
+                        const at_item_type *items, int dimension_count,
+                        const ptrdiff_t *shape) AT_ATTACHED;
+
+/* The same items in memory of their own, which can be written. ctx: attached, with the
+ * object of `view` held; lets the GIL go for much */
+at_view *at_buffer_duplicate(at_view *view) AT_ATTACHED;
 
 /* ---- buffer_process.c: NULL with an exception set; ctx: attached ----------------- */
 

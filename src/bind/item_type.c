@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "bind/item_type.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,25 +131,32 @@ static const at_item_type *find_dtype(PyObject *dtype, enum order *order) AT_ATT
     return found;
 }
 
+enum { SHORTEST_NAME = 3 };
+
 static const at_item_type *find_class(PyObject *class, enum order *order) AT_ATTACHED
 {
     PyObject *name = PyType_GetName((PyTypeObject *)class);
-    const at_item_type *found = name != NULL ? find_string(name, order) : NULL;
+    /* A class that is called "d" is no number for that. */
+    bool is_word = name != NULL && PyUnicode_GET_LENGTH(name) >= SHORTEST_NAME;
+    const at_item_type *found = is_word ? find_string(name, order) : NULL;
     Py_XDECREF(name);
     return found;
 }
 
+/* NULL, with an exception set where one was raised. */
+static const at_item_type *find(PyObject *dtype, enum order *order) AT_ATTACHED
+{
+    *order = NATIVE;
+    if (PyUnicode_Check(dtype)) {
+        return find_string(dtype, order);
+    }
+    return PyType_Check(dtype) ? find_class(dtype, order) : find_dtype(dtype, order);
+}
+
 const at_item_type *at_item_type_of(PyObject *dtype)
 {
-    enum order order = NATIVE;
-    const at_item_type *found;
-    if (PyUnicode_Check(dtype)) {
-        found = find_string(dtype, &order);
-    } else if (PyType_Check(dtype)) {
-        found = find_class(dtype, &order);
-    } else {
-        found = find_dtype(dtype, &order);
-    }
+    enum order order;
+    const at_item_type *found = find(dtype, &order);
     if (PyErr_Occurred()) {
         return NULL;
     }
@@ -172,9 +180,13 @@ const at_item_type *at_item_type_of(PyObject *dtype)
 
 int at_item_shape(PyObject *object, ptrdiff_t *shape)
 {
-    if (PyLong_Check(object)) {
-        shape[0] = PyLong_AsSsize_t(object);
-        return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
+    if (PyIndex_Check(object) && !PySequence_Check(object)) { /* an array is both */
+        at_int_argument size = {"shape", 0};
+        if (!at_bind_int(object, &size)) {
+            return -1;
+        }
+        shape[0] = (ptrdiff_t)size.value;
+        return 1;
     }
     if (PyUnicode_Check(object) ||
         (Py_TYPE(object)->tp_iter == NULL && !PySequence_Check(object))) {
@@ -203,3 +215,26 @@ int at_item_shape(PyObject *object, ptrdiff_t *shape)
     Py_DECREF(sizes);
     return (int)count;
 }
+
+/* item_format(dtype): its format, behind ">" where it has the other byte order, or
+ * None.
+ */
+AT_UNCHECKED static PyObject *item_format(PyObject *Py_UNUSED(module), PyObject *dtype)
+{
+    enum order order;
+    const at_item_type *found = find(dtype, &order);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (found == NULL) {
+        Py_RETURN_NONE;
+    }
+    bool foreign = order == FOREIGN && found->item_bytes > 1;
+    return PyUnicode_FromFormat("%s%s", foreign ? ">" : "", found->format);
+}
+
+PyMethodDef at_item_type_functions[] = {
+    {"item_format", item_format, METH_O,
+     "item_format($module, dtype, /)\n--\n\nThe struct module's format, or None."},
+    {NULL, NULL, 0, NULL},
+};

@@ -26,4 +26,7 @@ const at_item_type *at_item_type_of(PyObject *dtype) AT_ATTACHED;
  * AT_VIEW_DIMENSIONS; returns how many, or -1 with an exception set. ctx: attached */
 int at_item_shape(PyObject *object, ptrdiff_t *shape) AT_ATTACHED;
 
+/* item_format(), for the module. */
+extern PyMethodDef at_item_type_functions[];
+
 #endif

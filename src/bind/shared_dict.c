@@ -97,10 +97,34 @@ static PyObject *wrap(PyTypeObject *type, at_shared *dict) AT_ATTACHED
     return (PyObject *)self;
 }
 
+static void dict_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    at_shared_unref((at_shared *)at_shared_dict_of(object));
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* dict(*arguments, **keywords), which asks a SharedDict for each key again, when
+ * another may have taken it: for that one its snapshot. */
+static PyObject *plain_of(PyObject *arguments, PyObject *keywords) AT_ATTACHED
+{
+    PyObject *first =
+        PyTuple_GET_SIZE(arguments) == 1 ? PyTuple_GET_ITEM(arguments, 0) : NULL;
+    if (first == NULL || Py_TYPE(first)->tp_dealloc != dict_dealloc) {
+        return PyObject_Call((PyObject *)&PyDict_Type, arguments, keywords);
+    }
+    PyObject *plain = at_shared_dict_plain(first, NULL);
+    if (plain != NULL && keywords != NULL && PyDict_Update(plain, keywords) < 0) {
+        Py_CLEAR(plain);
+    }
+    return plain;
+}
+
 /* Set what dict(*arguments, **keywords) would have. */
 static int fill(PyObject *object, PyObject *arguments, PyObject *keywords) AT_ATTACHED
 {
-    PyObject *plain = PyObject_Call((PyObject *)&PyDict_Type, arguments, keywords);
+    PyObject *plain = plain_of(arguments, keywords);
     int status = plain != NULL ? 0 : -1;
     PyObject *key, *value;
     Py_ssize_t position = 0;
@@ -129,14 +153,6 @@ AT_UNCHECKED static PyObject *dict_new(PyTypeObject *type, PyObject *arguments,
         Py_CLEAR(self);
     }
     return self;
-}
-
-static void dict_dealloc(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    at_shared_unref((at_shared *)at_shared_dict_of(object));
-    type->tp_free(object);
-    Py_DECREF(type);
 }
 
 /* ---- reading --------------------------------------------------------------------- */

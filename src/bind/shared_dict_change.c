@@ -84,6 +84,9 @@ AT_UNCHECKED PyObject *at_shared_dict_compare_and_set(PyObject *object,
         if (equal == 0 || done == 1) {
             return PyBool_FromLong(done);
         }
+        if (PyErr_CheckSignals() < 0) { /* as in change() */
+            return NULL;
+        }
     }
 }
 

@@ -91,6 +91,15 @@ static void sync_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+/* What tells the thing from others. An AtomicInt in a Struct has many things over the
+ * one place in memory, one for each view of it. */
+static const void *identity_of(PyObject *object) AT_ATTACHED
+{
+    at_shared *thing = at_sync_thing(object);
+    return thing->kind == &at_atomic_kind ? (void *)at_atomic_value((at_atomic *)thing)
+                                          : (void *)thing;
+}
+
 /* Two handles are equal when they are of one thing. */
 AT_UNCHECKED static PyObject *sync_compare(PyObject *left, PyObject *right,
                                            int operation)
@@ -98,13 +107,13 @@ AT_UNCHECKED static PyObject *sync_compare(PyObject *left, PyObject *right,
     if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    return PyBool_FromLong((at_sync_thing(left) == at_sync_thing(right)) ==
+    return PyBool_FromLong((identity_of(left) == identity_of(right)) ==
                            (operation == Py_EQ));
 }
 
-static Py_hash_t sync_hash(PyObject *object)
+AT_UNCHECKED static Py_hash_t sync_hash(PyObject *object)
 {
-    return at_bind_hash_pointer(at_sync_thing(object));
+    return at_bind_hash_pointer(identity_of(object));
 }
 
 /* What a method without arguments says: 1, 0, or -1 with an exception set. */

@@ -323,7 +323,12 @@ AT_UNCHECKED static PyObject *atomic_at(PyObject *module, PyObject *arguments)
     if (view == NULL) {
         return NULL;
     }
-    if (offset < 0 || view->readonly || view->size_bytes < AT_ATOMIC_BYTES ||
+    if (view->readonly) {
+        PyErr_SetString(PyExc_TypeError, "an AtomicInt cannot be had of memory that is "
+                                         "read-only: it can be changed");
+        return NULL;
+    }
+    if (offset < 0 || view->size_bytes < AT_ATOMIC_BYTES ||
         (size_t)offset > view->size_bytes - AT_ATOMIC_BYTES) {
         return at_raise_format(AT_EINVALID, "no atomic int can lie there");
     }
@@ -353,7 +358,8 @@ AT_UNCHECKED static PyObject *check_alignment(PyObject *module, PyObject *argume
     if (view == NULL) {
         return NULL;
     }
-    if ((view->offset_bytes + (size_t)offset) % (size_t)alignment != 0) {
+    if (offset < 0 || alignment < 1 ||
+        (view->offset_bytes + (size_t)offset) % (size_t)alignment != 0) {
         return at_raise_format(
             AT_EINVALID, "the memory is not aligned to %zd bytes there", alignment);
     }

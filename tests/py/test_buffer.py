@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,104 @@ def test_numpy_sees_the_memory() -> None:
         assert numpy.asarray(SharedArray((2,), code)).dtype == numpy.dtype(code)
     del view, other, readonly
     array.release()
+
+
+def test_a_copy_is_a_handle_and_a_deep_copy_is_memory() -> None:
+    for size in (10, 3 << 20):
+        array = SharedArray((2, size), "int16")
+        array[1, 3] = 7
+        for given in (array, array[1:], array.toreadonly()):
+            view, apart = copy.copy(given), copy.deepcopy(given)
+            for made in (view, apart):
+                assert type(made) is SharedArray and made.dtype == "int16"
+                assert made.shape == given.shape and made[len(given) - 1, 3] == 7
+            assert view.readonly == given.readonly and not apart.readonly
+            apart[0, 0] = 5
+            assert array[0, 0] == 0
+        handle = copy.copy(array)
+        array.release()
+        handle[0, 0] = 9
+        assert handle[0, 0] == 9
+    buffer = SharedBuffer(4, name="copied-once")
+    twice = copy.deepcopy([buffer, buffer])
+    assert twice[0] is twice[1] and type(twice[0]) is SharedBuffer
+    assert memory_files("copied-once") == 1  # a copy has no name
+    empty = copy.deepcopy(SharedArray((0, 3), "f8"))
+    assert empty.shape == (0, 3)
+    buffer.release()
+    for made in (copy.copy, copy.deepcopy):
+        with pytest.raises(ValueError, match="no longer here"):
+            made(buffer)
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="freed with its handle"
+)
+def test_release_frees_the_memory() -> None:
+    name = "freed-at-once"
+    buffer = SharedBuffer(4096, name=name)
+    part = buffer[100:]
+    assert memory_files(name) == 1
+    buffer.release()
+    assert memory_files(name) == 1 and part[0] == 0
+    with part:
+        assert memory_files(name) == 1
+    assert memory_files(name) == 0
+    part.release()
+    assert "not here" in repr(part)
+    moved = transfer(SharedBuffer(10, name=name))
+    moved.release()
+    assert memory_files(name) == 0
+
+
+def test_what_an_index_does_in_between() -> None:
+    buffer = SharedBuffer(100)
+
+    class Releases:
+        def __index__(self) -> int:
+            buffer.release()
+            return 1
+
+    with pytest.raises(ValueError, match="no longer here"):
+        buffer[Releases() :]
+    buffer = SharedBuffer(100)
+    with pytest.raises(BufferError):
+        buffer.__dlpack__(dl_device=(2, Releases()))
+    assert "not here" in repr(buffer)
+
+
+def test_shapes() -> None:
+    numpy = pytest.importorskip("numpy")
+    for shape in (3, numpy.int64(3), (3,), [3], numpy.array([3]), (numpy.int8(3),)):
+        assert SharedArray(shape, "f8").shape == (3,)
+    assert repr(SharedArray((3, 4), "f8")) == "<atoll.SharedArray: (3, 4) of float64>"
+    readonly = SharedArray(3, "?").toreadonly()
+    assert repr(readonly) == "<atoll.SharedArray: (3,) of bool, read-only>"
+    for wrong in (1.0, "3", None, numpy.float64(3), (1.0,), {}, object()):
+        with pytest.raises((TypeError, ValueError)):
+            SharedArray(wrong, "f8")  # type: ignore[arg-type]
+
+
+def test_a_layout_that_is_not_in_the_memory_leaves_the_descriptor() -> None:
+    buffer = SharedBuffer(4096)
+    descriptor = os.dup(buffer._describe()[0])
+    for layout in (
+        (4096, "d", (1,)),
+        (0, "d", (513,)),
+        (-8, "d", (1,)),
+        (0, "zz", (1,)),
+        (0, "d", (1 << 61,)),
+        (0, "d", (-1,)),
+    ):
+        with pytest.raises((ValueError, OverflowError)):
+            SharedArray._restore(descriptor, *layout, False)
+        os.fstat(descriptor)
+    whole = SharedArray._restore(descriptor, 0, "d", (512,), False)
+    memoryview(buffer)[:8] = struct.pack("d", 2.5)
+    assert whole[0] == 2.5
+    del whole
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
 
 
 def child_writes(buffer: SharedBuffer, array: SharedArray) -> None:

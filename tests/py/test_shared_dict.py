@@ -259,3 +259,27 @@ def test_a_copy_while_others_take_keys_away():
     finally:
         stop.set()
         thread.join(60)
+
+
+def test_one_is_filled_from_another_that_changes() -> None:
+    """A snapshot, which asks for no key again that may have gone."""
+    source = SharedDict({number: number for number in range(200)})
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            for number in range(200):
+                source.pop(number, None)
+            source.update({number: number for number in range(200)})
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(100):
+            made = SharedDict(source, more=1)
+            made.update(source)
+            made |= source
+            assert {k: v for k, v in made.items() if k != v} == {"more": 1}
+    finally:
+        done.set()
+        thread.join()
