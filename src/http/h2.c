@@ -265,14 +265,24 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     return in_vain ? spend(h2, &h2->resets_left) : 0;
 }
 
+static bool is_interim(const nghttp2_headers *headers)
+{
+    return headers->nvlen != 0 && headers->nva[0].valuelen == 3 &&
+           headers->nva[0].value[0] == '1'; /* the first is the status */
+}
+
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame,
                          void *context)
 {
     at_h2 *h2 = context;
-    bool ends = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
+    bool is_head = frame->hd.type == NGHTTP2_HEADERS;
+    bool ends = (frame->hd.type == NGHTTP2_DATA || is_head) &&
                 (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-    h2_stream *stream = ends ? stream_of(h2, frame->hd.stream_id) : NULL;
-    if (stream != NULL) {
+    h2_stream *stream = ends || is_head ? stream_of(h2, frame->hd.stream_id) : NULL;
+    if (stream != NULL && is_head && !is_interim(&frame->headers)) {
+        stream->head_is_sent = true;
+    }
+    if (stream != NULL && ends) {
         stream->is_sent = true;
         if (stream->resets_when_sent) {
             (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE,
@@ -439,6 +449,11 @@ bool at_h2_is_done(const at_h2 *h2)
 int32_t at_h2_last_stream(const at_h2 *h2)
 {
     return h2->last_id > 0 ? h2->last_id : 0;
+}
+
+bool at_h2_head_is_sent(const at_h2_stream *stream)
+{
+    return ((const h2_stream *)(const void *)stream)->head_is_sent;
 }
 
 bool at_h2_is_sent(const at_h2_stream *stream)

@@ -103,6 +103,9 @@ bool at_h2_is_done(const at_h2 *h2);
 /* The highest stream that the client has opened, 0 before the first. */
 int32_t at_h2_last_stream(const at_h2 *h2);
 
+/* Has the response's head come out of at_h2_output? Until then another may be sent. */
+bool at_h2_head_is_sent(const at_h2_stream *stream);
+
 /* Has the last frame of the response, that with its END_STREAM, come out of
  * at_h2_output? */
 bool at_h2_is_sent(const at_h2_stream *stream);

@@ -51,6 +51,7 @@ typedef struct h2_stream {
     nghttp2_nv *trailers; /* one block with their text; submitted behind the data */
     size_t trailer_count;
     bool is_waiting; /* the data provider was deferred */
+    bool head_is_sent;
     bool is_sent;    /* with its END_STREAM */
     bool is_reset;   /* by the caller */
     bool resets_when_sent;

@@ -219,7 +219,8 @@ static void on_request(void *context, at_h2_stream *stream,
         const char *text;
         int status = at_websocket_offer(exchange, head, &text);
         if (status != 0) {
-            exchange->complete = true; /* the layer above has not heard of it */
+            /* The layer above has not heard of it. */
+            exchange->started = exchange->complete = true;
             exchange->status = status;
             refuse(connection, stream, status);
             return;

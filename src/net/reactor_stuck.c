@@ -77,9 +77,9 @@ static bool answer_instead(at_partings *partings, at_connection *connection,
     return true;
 }
 
-/* Requests without a word of an answer get it; the others are broken off, a WebSocket
- * among them, since its close frame would have to fit the client's window. Gives how
- * many were answered. */
+/* Requests without a word of an answer get it, also where there is one that waits for
+ * room in the output; the others are broken off, a WebSocket among them, since its
+ * close frame would have to fit the client's window. Gives how many were answered. */
 static int end_streams(at_partings *partings, at_connection *connection, at_span block)
 {
     at_h2_farewell farewell;
@@ -87,7 +87,7 @@ static int end_streams(at_partings *partings, at_connection *connection, at_span
     at_h2_farewell_init(&farewell, !connection->sent);
     for (const at_h2_carrier *carrier = connection->h2_carriers; carrier != NULL;
          carrier = carrier->after) {
-        if (carrier->exchange->started) {
+        if (at_h2_head_is_sent(carrier->stream)) {
             bool is_whole = at_h2_is_sent(carrier->stream);
             at_h2_farewell_reset(&farewell, carrier->stream->id, is_whole);
         } else if (at_h2_farewell_answer(&farewell, carrier->stream->id, block)) {

@@ -64,6 +64,25 @@ static void farewell(void)
     stop();
 }
 
+/* A head counts as sent when it has come out, whatever was said before it. */
+static void heads_that_are_sent(void)
+{
+    start();
+    int32_t id = get("/");
+    pump();
+    at_h2_stream *stream = seen_of(id)->stream;
+    at_h1_header link = {{"link", 4}, {"</a>; rel=preload", 17}};
+    CHECK(at_h2_respond_interim(server, stream, 103, &link, 1) == 0);
+    pump();
+    CHECK(!at_h2_head_is_sent(stream));
+    at_h2_response response = response_of(200);
+    CHECK(at_h2_respond(server, stream, &response, false) == 0);
+    CHECK(!at_h2_head_is_sent(stream));
+    pump();
+    CHECK(at_h2_head_is_sent(stream) && !at_h2_is_sent(stream));
+    stop();
+}
+
 /* To a client that has not even the server's SETTINGS, and to one with more streams
  * than there is room for. */
 static void farewell_first(void)
@@ -98,6 +117,7 @@ int main(void)
 {
     at_h2_limits_init(&limits);
     RUN(shutting_down);
+    RUN(heads_that_are_sent);
     RUN(farewell);
     RUN(farewell_first);
     return 0;

@@ -12,8 +12,8 @@
 #include "net/reactor.h"
 #include "sys/thread.h"
 
-/* /wait is kept; /burn, with a body that has come, keeps its thread until the test lets
- * it go, and then answers what was kept and reads the body. */
+/* /wait is kept; /sync is answered; /burn, with a body that has come, keeps its thread
+ * until the test lets it go, and then answers what was kept and reads the body. */
 typedef struct owner {
     at_service *service;
     at_reactor *reactor;
@@ -52,7 +52,13 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
         atomic_store(&self->kept, true);
         return;
     }
-    burn(self, exchange);
+    if (at_h1_equal(head->path, "/sync")) {
+        const char *why = NULL;
+        at_span none = {NULL, 0};
+        CHECK(at_exchange_respond(exchange, 204, NULL, 0, none, false, &why) == 0);
+    } else {
+        burn(self, exchange);
+    }
     at_exchange_unref(exchange);
 }
 
@@ -127,6 +133,7 @@ static int dial(const at_service *service)
 /* The preface, SETTINGS, and HEADERS of stream 1: GET, or POST with DATA behind it. */
 #define HELLO "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 #define WAIT "\0\0\x0c\1\5\0\0\0\1\x82\x86\x04\5/wait\x41\1x"
+#define SYNC "\0\0\x0c\1\5\0\0\0\1\x82\x86\x04\5/sync\x41\1x"
 #define BURN                                                                           \
     "\0\0\x0c\1\4\0\0\0\1\x83\x86\x04\5/burn\x41\1x"                                   \
     "\0\0\4\0\1\0\0\0\1abcd"
@@ -154,7 +161,7 @@ static void hear_kinds(int client, char *kinds, size_t size_max)
     kinds[count] = 0;
 }
 
-static void cut(at_service *service, int thread)
+static void cut_and_answer(at_service *service, int thread, int answered)
 {
     at_given_up result;
     CHECK(at_service_give_up(service, thread, 7, &result) == 0);
@@ -162,12 +169,17 @@ static void cut(at_service *service, int thread)
         CHECK(at_service_cut(service, thread, 7, &result) == 0);
         (void)usleep(100); /* the first time it was asked for a sign of life */
     } while (result.cut == 0);
-    CHECK(result.cut == 2 && result.answered == 2);
+    CHECK(result.cut == 2 && result.answered == answered);
 }
 
-/* A service whose one owner is burning for clients[1], while clients[0] waits. Gives
- * the owner's thread. */
-static int make_stuck(owner *owner, int clients[2])
+static void cut(at_service *service, int thread)
+{
+    cut_and_answer(service, thread, 2);
+}
+
+/* A service whose one owner is burning for what clients[1] says, while clients[0]
+ * waits. Gives the owner's thread. */
+static int make_stuck_by(owner *owner, int clients[2], const char *text, size_t size)
 {
     memset(owner, 0, sizeof *owner);
     at_service_limits limits;
@@ -182,11 +194,16 @@ static int make_stuck(owner *owner, int clients[2])
     clients[1] = dial(owner->service);
     say(clients[0], HELLO WAIT, sizeof HELLO WAIT - 1);
     wait_for(&owner->kept);
-    say(clients[1], HELLO BURN, sizeof HELLO BURN - 1);
+    say(clients[1], text, size);
     wait_for(&owner->burning);
     at_reactor_stats stats;
     CHECK(at_service_stats(owner->service, 0, &stats));
     return stats.thread;
+}
+
+static int make_stuck(owner *owner, int clients[2])
+{
+    return make_stuck_by(owner, clients, HELLO BURN, sizeof HELLO BURN - 1);
 }
 
 static void end_stuck(owner *owner)
@@ -215,6 +232,27 @@ static void owner_comes_back_after_the_farewell(void)
         CHECK(strchr(kinds, '1') == kinds + size - 2);
         (void)close(clients[i]);
     }
+    end_stuck(&owner);
+}
+
+/* An answer of which nothing has gone, since it came in the same read, is another. */
+static void an_answer_that_has_not_gone_is_replaced(void)
+{
+    owner owner;
+    int clients[2];
+    char text[] = HELLO SYNC BURN;
+    size_t burn = sizeof HELLO SYNC - 1;
+    text[burn + 8] = text[burn + 9 + 12 + 8] = 3; /* the stream of HEADERS and DATA */
+    int thread = make_stuck_by(&owner, clients, text, sizeof text - 1);
+    cut_and_answer(owner.service, thread, 3);
+    atomic_store_explicit(&owner.let_go, true, memory_order_relaxed);
+    char kinds[16];
+    hear_kinds(clients[1], kinds, sizeof kinds);
+    size_t size = strlen(kinds);
+    CHECK(size >= 3 && strcmp(kinds + size - 3, "117") == 0);
+    CHECK(strchr(kinds, '1') == kinds + size - 3);
+    (void)close(clients[0]);
+    (void)close(clients[1]);
     end_stuck(&owner);
 }
 
@@ -327,6 +365,7 @@ static void the_farewell_is_whole(void)
 int main(void)
 {
     RUN(owner_comes_back_after_the_farewell);
+    RUN(an_answer_that_has_not_gone_is_replaced);
     RUN(the_farewell_is_whole);
     return 0;
 }
