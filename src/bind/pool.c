@@ -382,7 +382,10 @@ AT_UNCHECKED static PyObject *wait_room(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
+/* What `look` says of the worker whose number is the argument. */
+static PyObject *tell_of_worker(PyObject *self, PyObject *argument,
+                                uint64_t (*look)(at_scheduler *scheduler,
+                                                 unsigned worker)) AT_ATTACHED
 {
     int worker;
     if (worker_argument(self, argument, &worker) < 0) {
@@ -391,21 +394,17 @@ AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
     if (worker < 0) {
         return PyErr_Format(PyExc_IndexError, "no such worker");
     }
-    return PyLong_FromUnsignedLongLong(
-        at_scheduler_current(at_pool_scheduler(self), (unsigned)worker));
+    return PyLong_FromUnsignedLongLong(look(at_pool_scheduler(self), (unsigned)worker));
+}
+
+AT_UNCHECKED static PyObject *current(PyObject *self, PyObject *argument)
+{
+    return tell_of_worker(self, argument, at_scheduler_current);
 }
 
 AT_UNCHECKED static PyObject *done(PyObject *self, PyObject *argument)
 {
-    int worker;
-    if (worker_argument(self, argument, &worker) < 0) {
-        return NULL;
-    }
-    if (worker < 0) {
-        return PyErr_Format(PyExc_IndexError, "no such worker");
-    }
-    return PyLong_FromUnsignedLongLong(
-        at_scheduler_done(at_pool_scheduler(self), (unsigned)worker));
+    return tell_of_worker(self, argument, at_scheduler_done);
 }
 
 AT_UNCHECKED static PyObject *stop_worker(PyObject *self, PyObject *arguments)

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sys/stream.h"
+
 /* Room for one descriptor, aligned as the kernel wants it. */
 typedef union rights {
     struct cmsghdr header;
@@ -24,13 +26,7 @@ int at_passage_adopt(int descriptor, at_fault *fault)
         return at_fault_set(fault, AT_EINVALID, "descriptor %d is no end of a passage",
                             descriptor);
     }
-    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) {
-        return at_fault_set_system(fault, errno, "cannot copy descriptor %d",
-                                   descriptor);
-    }
-    (void)fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
-    return copy;
+    return at_socket_copy_unblocked(descriptor, fault);
 }
 
 /* The kernel says that there is room once three quarters of it are free; for one more

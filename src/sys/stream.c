@@ -161,6 +161,17 @@ int at_socket_listen_unix(const char *path, int backlog, at_fault *fault)
     return descriptor;
 }
 
+int at_socket_copy_unblocked(int descriptor, at_fault *fault)
+{
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) {
+        return at_fault_set_system(fault, errno, "cannot copy descriptor %d",
+                                   descriptor);
+    }
+    (void)fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
+    return copy;
+}
+
 int at_socket_adopt(int descriptor, at_fault *fault)
 {
     int listening = 0;
@@ -174,12 +185,10 @@ int at_socket_adopt(int descriptor, at_fault *fault)
                             "descriptor %d is not a listening stream socket",
                             descriptor);
     }
-    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+    int copy = at_socket_copy_unblocked(descriptor, fault);
     if (copy < 0) {
-        return at_fault_set_system(fault, errno, "cannot copy descriptor %d",
-                                   descriptor);
+        return copy;
     }
-    (void)fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
     int one = 1;
     (void)setsockopt(copy, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return copy;

@@ -34,6 +34,13 @@ int at_socket_listen(const char *host, int port, int backlog, int *descriptors,
  * errs:  as at_error_from_errno() */
 int at_socket_listen_unix(const char *path, int backlog, at_fault *fault);
 
+/* A copy of a descriptor that was opened by another: it does not block, and children do
+ * not inherit it.
+ * ctx:   any
+ * gives: the descriptor
+ * errs:  as at_error_from_errno() */
+int at_socket_copy_unblocked(int descriptor, at_fault *fault);
+
 /* A listening socket that was opened by another (systemd): a copy of its descriptor.
  * ctx:   any
  * gives: the descriptor

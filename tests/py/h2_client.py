@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +110,17 @@ class Client:
         fields = dict(head[0].headers)
         body = b"".join(e.data for e in mine if isinstance(e, h2.events.DataReceived))
         return int(fields[":status"]), fields, body
+
+
+# ---- raw frames ----
+
+# :method GET, :scheme http, :path /, :authority x
+HEAD = b"\x82\x86\x84\x41\x01x"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + struct.pack(">BBI", kind, flags, stream)
+        + payload
+    )

@@ -133,7 +133,7 @@ def test_trailers(server: Server) -> None:
 def test_trailers_over_h2(server: Server) -> None:
     pytest.importorskip("h2")
     import h2.events
-    from test_serve_h2 import Client
+    from h2_client import Client
 
     with Client(server) as client:
         stream = client.request("/trailers")

@@ -1,12 +1,10 @@
 """HTTP/2 through a socket: with httpx, with the h2 package, with nghttp's tools."""
 
-import contextlib
 import json
 import shutil
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,113 +18,13 @@ pytest.importorskip("cryptography")
 import h2.events
 import h2.settings
 from certificates import Authority
+from h2_app import APP, serving_h2
 from h2_client import Client
-
-APP = """
-import asyncio, json, os
-
-lost = []
-sent = {"pieces": 0}
-
-async def app(scope, receive, send):
-    path = scope["path"]
-    if scope["type"] == "websocket":
-        await receive()
-        if path == "/deny":
-            await send({"type": "websocket.close"})
-            return
-        await send({"type": "websocket.accept", "subprotocol": "echo"})
-        while (message := await receive())["type"] == "websocket.receive":
-            await send({**message, "type": "websocket.send"})
-        lost.append([path, message["code"]])
-        return
-    async def answer(body=b"", status=200, headers=()):
-        await send({"type": "http.response.start", "status": status,
-                    "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    if path in ("/echo", "/slow-echo"):
-        body = b""
-        more = True
-        if path == "/slow-echo":
-            await asyncio.sleep(0.3)
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                lost.append(path)
-                return
-            body += message["body"]
-            more = message["more_body"]
-        await answer(body)
-    elif path == "/scope":
-        plain = {k: v for k, v in scope.items() if k not in ("headers", "state")}
-        plain["headers"] = [[n.decode(), v.decode()] for n, v in scope["headers"]]
-        for key in ("raw_path", "query_string"):
-            plain[key] = plain[key].decode()
-        await answer(json.dumps(plain).encode())
-    elif path == "/wait":
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        lost.append(path)
-    elif path == "/lost":
-        await answer(json.dumps([lost, sent]).encode())
-    elif path == "/stream":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for i in range(100):
-            await send({"type": "http.response.body", "body": bytes([i]) * 40000,
-                        "more_body": True})
-            sent["pieces"] += 1
-        await send({"type": "http.response.body"})
-    elif path == "/raise":
-        raise ValueError("no answer")
-    elif path == "/half":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        raise ValueError("half an answer")
-    elif path == "/whole":
-        headers = [(b"content-length", b"500000")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": bytes(500000),
-                    "more_body": True})
-        raise ValueError("after the whole answer")
-    elif path == "/half-of-nothing":
-        status = int(scope["query_string"])
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        if scope["headers"][-1] != (b"x-then", b"read"):
-            raise ValueError("half an answer without a body")
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    elif path == "/length":
-        await answer(b"abc", headers=[(b"content-length", b"3"),
-                                      (b"connection", b"close")])
-    elif path == "/empty":
-        await answer(status=204)
-    elif path == "/at-once":
-        waiting = receive().__await__()
-        try:
-            next(waiting)
-        except StopIteration as done:
-            await answer(done.value["body"])
-        else:
-            waiting.close()
-            await answer(b"the body was not there", status=500)
-    elif path == "/until-told":
-        while not os.path.exists("go"):
-            await asyncio.sleep(0.01)
-        await answer(b"was told")
-    elif path == "/sleep":
-        await asyncio.sleep(0.5)
-        await answer(b"slept")
-    else:
-        await answer(b"hello")
-"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("h2")
-    options = ("--loop", "asyncio", "--limit-body", "3000000")
-    with serving(folder, APP, *options) as running:
+    with serving_h2(tmp_path_factory.mktemp("h2")) as running:
         yield running
 
 
@@ -376,129 +274,6 @@ def test_a_server_that_stops_says_goaway(tmp_path: Path) -> None:
                 assert raw, "closed before the answer"
                 data += raw
         assert server.wait() == 0
-
-
-# ---- abuse ----
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return (
-        struct.pack(">I", len(payload))[1:]
-        + struct.pack(">BBI", kind, flags, stream)
-        + payload
-    )
-
-
-def goaway_of(server: Server, data: bytes) -> int | None:
-    """Send bytes behind the preface; the GOAWAY's code, or None without one."""
-    with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as raw:
-        answer = b""
-        ended = contextlib.suppress(ConnectionResetError, BrokenPipeError)
-        with ended:  # it may be refused before all of it was sent
-            raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
-            raw.sendall(data)
-        with ended:
-            while piece := raw.recv(65536):
-                answer += piece
-    while len(answer) >= 9:
-        size = int.from_bytes(answer[:3], "big")
-        if answer[3] == 7:
-            return int.from_bytes(answer[13:17], "big")
-        answer = answer[9 + size :]
-    return None
-
-
-# :method GET, :scheme http, :path /, :authority x
-HEAD = b"\x82\x86\x84\x41\x01x"
-
-
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (frame(0, 0, 0, b"x"), 1),  # DATA of no stream
-        (frame(1, 5, 2, HEAD), 1),  # a client's streams are odd
-        (frame(1, 5, 1, b"\xff\xff\xff\xff\xff\xff"), 9),  # no HPACK
-        (frame(4, 0, 1), 1),  # SETTINGS of a stream
-        (frame(4, 0, 0, b"x"), 6),
-        (frame(4, 1, 0, b"x" * 6), 6),  # an ACK with a payload
-        (frame(6, 0, 0, b"x"), 6),  # a PING of one byte
-        (frame(8, 0, 0, b"\0\0\0\0"), 1),  # a window opened by nothing
-        (frame(9, 4, 1, HEAD), 1),  # CONTINUATION of nothing
-        (frame(1, 1, 1, HEAD) + frame(6, 0, 0, b"x" * 8), 1),  # a head cut in two
-        (b"\0\xff\xff" + frame(0, 0, 1)[3:] + b"x" * 65535, 6),  # too large a frame
-        (frame(5, 4, 1, b"\0\0\0\2" + HEAD), 1),  # PUSH_PROMISE by a client
-    ],
-    ids=lambda value: str(value) if isinstance(value, int) else "frames",
-)
-def test_broken_protocol_is_told(server: Server, data: bytes, code: int) -> None:
-    told = goaway_of(server, data)
-    assert told is not None
-    # RFC 9113 leaves the choice between PROTOCOL_ERROR and STREAM_CLOSED.
-    assert told == code or {told, code} == {1, 5}
-
-
-@pytest.mark.parametrize(
-    "flood",
-    [
-        pytest.param(
-            b"".join(
-                frame(1, 5, 2 * i + 1, HEAD) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08")
-                for i in range(2000)
-            ),
-            id="rapid-reset",
-        ),
-        pytest.param(frame(6, 0, 0, b"x" * 8) * 20000, id="ping"),
-        pytest.param(frame(4, 0, 0) * 20000, id="settings"),
-        pytest.param(
-            frame(1, 1, 1, HEAD) + frame(9, 0, 1, b"\0\x01a\x01b" * 3000) * 400,
-            id="continuation",
-        ),
-        pytest.param(frame(1, 1, 1, HEAD) + frame(9, 0, 1) * 20000, id="empty"),
-    ],
-)
-def test_floods_end_the_connection(server: Server, flood: bytes) -> None:
-    goaway_of(server, flood)  # returns: the connection was ended
-    with Client(server) as client:
-        assert client.answer(client.request("/hello"))[2] == b"hello"
-
-
-def test_limits_are_options(tmp_path: Path) -> None:
-    options = (
-        *("--h2-streams", "7", "--h2-stream-window", "100000"),
-        *("--h2-connection-window", "200000", "--h2-resets", "3"),
-    )
-    with serving(tmp_path, APP, "--loop", "asyncio", *options) as server:
-        with Client(server) as client:
-            client.wait(lambda e: isinstance(e, h2.events.RemoteSettingsChanged))
-            codes = h2.settings.SettingCodes
-            assert client.h2.remote_settings[codes.MAX_CONCURRENT_STREAMS] == 7
-            assert client.h2.remote_settings[codes.INITIAL_WINDOW_SIZE] == 100000
-        resets = b"".join(
-            frame(1, 5, 2 * i + 1, HEAD) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08")
-            for i in range(10)
-        )
-        goaway_of(server, resets)  # returns: the connection was ended
-
-
-def test_too_many_requests_at_a_time(tmp_path: Path) -> None:
-    """The streams of one connection are counted each."""
-    with (
-        serving(
-            tmp_path, APP, "--loop", "asyncio", "--limit-concurrency", "2"
-        ) as server,
-        Client(server) as client,
-    ):
-        client.request("/slow-echo", method="POST", end=False)
-        client.request("/slow-echo", method="POST", end=False)
-        status, headers, _ = client.answer(client.request("/hello"))
-        assert (int(status), dict(headers)["retry-after"]) == (503, "1")
-
-
-def test_a_preface_later_on_is_refused(server: Server) -> None:
-    with server.connect() as raw:
-        assert raw.get("/hello")[0] == 200
-        raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        assert raw.answer()[0] == 505
 
 
 # ---- WebSocket in a stream (RFC 8441) ----
