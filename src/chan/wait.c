@@ -88,9 +88,9 @@ static bool state_leave_waiting(at_waiter *waiter, unsigned state)
 }
 
 /* Move up to `limit` waiters from waiting to notified. Caller holds the mutex. */
-static unsigned notify_locked(at_wait_queue *queue, wake *wakes, unsigned limit)
+static unsigned notify_locked(at_wait_queue *queue, int64_t now_ns, wake *wakes,
+                              unsigned limit)
 {
-    int64_t now_ns = queue->first != NULL ? at_spin_wakes() : 0;
     unsigned count = 0;
     at_wait_link *next;
     for (at_wait_link *link = queue->first; link != NULL && count < limit;
@@ -114,9 +114,10 @@ static unsigned notify_locked(at_wait_queue *queue, wake *wakes, unsigned limit)
 static unsigned notify_batch(at_wait_queue *queue, unsigned limit)
 {
     wake wakes[NOTIFY_BATCH];
+    int64_t now_ns = at_spin_wakes();
     (void)pthread_mutex_lock(&queue->mutex);
-    unsigned count =
-        notify_locked(queue, wakes, limit < NOTIFY_BATCH ? limit : NOTIFY_BATCH);
+    unsigned count = notify_locked(queue, now_ns, wakes,
+                                   limit < NOTIFY_BATCH ? limit : NOTIFY_BATCH);
     (void)pthread_mutex_unlock(&queue->mutex);
     for (unsigned i = 0; i < count; i++) {
         if (wakes[i].owner != NULL) {
