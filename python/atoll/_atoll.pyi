@@ -399,7 +399,7 @@ class Broadcast:
 
 @final
 class SharedDict(MutableMapping[str | bytes | int, Any]):
-    """A dict that the interpreters and threads of this process share.
+    """A dict that interpreters and threads share, and with `shared=True` processes.
 
     Keys are str, bytes or int; any other is a TypeError, also for `in` and `get`. A
     value is anything that a `Channel` can carry; what is read is a copy, and changing
@@ -410,14 +410,49 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     (iteration, `keys`, `values`, `items`, `update`, `clear`, `len`) is not: it shows
     each key as it was at some moment of the call. There is no order of the keys.
 
-    It can be sent; it is not shared with other processes. One that holds itself is
-    never freed.
+    One that processes share lies in `size` bytes of memory, of which about a tenth is
+    its index; only what is used takes memory. An item takes 40 bytes, its key and its
+    packed value, rounded up to 64, in one piece, and a value that is replaced is there
+    until the new one is. Where that does not fit, `Full` is raised, and the old value
+    stays. Its values are bytes that last: what goes to other processes by descriptor (a
+    `Lock`, a `SharedBuffer`, a `SharedDict`) cannot stand in it, but its name can. Reads
+    take no lock, unless writers are always faster; a process that is killed leaves the
+    old value or the new one. A read or a write of one key takes constant time, and the
+    time for its bytes.
+
+    It can be sent. One of this process that holds itself is never freed.
 
     Args:
         *args, **kwargs: Its first items, as for `dict`.
+        shared: Whether other processes can have it.
+        name: What they find it by, with `SharedDict.open`; this says `shared=True`.
+        size: Bytes of its memory, 4096 to 2**37, rounded up to pages.
+
+    Raises:
+        FileExistsError: There is one of that name.
+        Full: The first items do not fit.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> SharedDict: ...
+    def __new__(
+        cls,
+        *args: Any,
+        shared: bool = False,
+        name: str | None = None,
+        size: int | None = 16777216,
+        **kwargs: Any,
+    ) -> SharedDict: ...
+    @classmethod
+    def open(cls, name: str, /) -> SharedDict:
+        """The dict that another process, or this one, made with `name=`.
+
+        Raises:
+            FileNotFoundError: No process that may be looked into has it.
+            TypeError: The name is that of something else.
+            ValueError: The memory of that name is damaged, or of another version.
+        """
+
+    def _describe(self) -> tuple[int, None] | None: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
     def __getitem__(self, key: str | bytes | int, /) -> Any: ...
     def __setitem__(self, key: str | bytes | int, value: object, /) -> None: ...
     def __delitem__(self, key: str | bytes | int, /) -> None: ...

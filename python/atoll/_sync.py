@@ -1,4 +1,4 @@
-"""Locks and their kin on their way to other processes: by pickle, and by name."""
+"""Locks, their kin and dicts on their way to other processes: by pickle, by name."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def reduce(thing: Any) -> tuple[Any, ...]:
     described = thing._describe()
     if described is None:
         name = type(thing).__name__
+        field = isinstance(thing, _atoll.AtomicInt)
         raise TypeError(
             f"this {name} is shared by the interpreters and threads of one process "
-            f"alone; for other processes make it with {name}(shared=True), or send the "
-            f"Struct that it is a field of"
+            f"alone; for other processes make it with {name}(shared=True)"
+            + (", or send the Struct that it is a field of" if field else "")
         )
     descriptor, lock = described
     return _rebuild, (_descriptor.passed(descriptor), lock)

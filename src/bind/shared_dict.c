@@ -12,6 +12,7 @@
 #include "bind/bind.h"
 #include "bind/channel.h"
 #include "bind/error.h"
+#include "bind/sync.h"
 #include "bind/type.h"
 #include "chan/message.h"
 #include "parcel/parcel.h"
@@ -32,31 +33,15 @@ PyObject *at_shared_dict_take(at_dict_entry *entry)
     return value;
 }
 
-at_dict_entry *at_shared_dict_entry(const at_dict_key *key, PyObject *value)
-{
-    void *item;
-    if (at_channel_pack(value, &item) < 0) {
-        return NULL;
-    }
-    at_dict_entry *entry;
-    int result = at_dict_entry_new(key, item, &entry);
-    if (result < 0) {
-        at_message_drop(item);
-        at_raise(result);
-        return NULL;
-    }
-    return entry;
-}
-
 int at_shared_dict_lookup(PyObject *object, PyObject *key, at_dict_entry **found)
 {
     at_dict_key_room room;
     if (at_dict_key_init(&room, key) < 0) {
         return -1;
     }
-    int result = at_dict_get(at_shared_dict_of(object), &room.key, found);
+    int result = at_shared_dict_find(object, &room.key, found);
     at_dict_key_fini(&room);
-    return result == 0;
+    return result;
 }
 
 /* Set, or with a NULL `value` delete. */
@@ -66,43 +51,30 @@ static int store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
     if (at_dict_key_init(&room, key) < 0) {
         return -1;
     }
-    at_dict_entry *entry = NULL;
-    at_dict_entry *old = NULL;
-    int result = -1;
+    int result;
     if (value == NULL) {
-        result = at_dict_remove(at_shared_dict_of(object), &room.key, &old);
-        if (result < 0) {
+        result = at_shared_dict_remove(object, &room.key, NULL);
+        if (result == 0) {
             PyErr_SetObject(PyExc_KeyError, key);
         }
-    } else if ((entry = at_shared_dict_entry(&room.key, value)) != NULL) {
-        result = at_dict_put(at_shared_dict_of(object), entry, &old);
-        if (result < 0) {
-            at_shared_dict_unref(entry);
-            at_raise(result);
-        }
+        result = result == 1 ? 0 : -1;
+    } else {
+        at_dict_entry *entry = at_shared_dict_entry(object, &room.key, value);
+        result = entry != NULL ? at_shared_dict_put(object, entry) : -1;
     }
-    at_shared_dict_unref(old);
     at_dict_key_fini(&room);
-    return result < 0 ? -1 : 0;
+    return result;
 }
 
 /* ---- life ---------------------------------------------------------------------- */
 
-static PyObject *wrap(PyTypeObject *type, at_shared *dict) AT_ATTACHED
+PyObject *at_shared_dict_wrap(PyTypeObject *type, at_shared *thing)
 {
     at_shared_dict_object *self = (at_shared_dict_object *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        self->dict = (at_dict *)at_shared_ref(dict);
+        self->thing = at_shared_ref(thing);
     }
     return (PyObject *)self;
-}
-
-static void dict_dealloc(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    at_shared_unref((at_shared *)at_shared_dict_of(object));
-    type->tp_free(object);
-    Py_DECREF(type);
 }
 
 /* dict(*arguments, **keywords), which asks a SharedDict for each key again, when
@@ -111,7 +83,7 @@ static PyObject *plain_of(PyObject *arguments, PyObject *keywords) AT_ATTACHED
 {
     PyObject *first =
         PyTuple_GET_SIZE(arguments) == 1 ? PyTuple_GET_ITEM(arguments, 0) : NULL;
-    if (first == NULL || Py_TYPE(first)->tp_dealloc != dict_dealloc) {
+    if (first == NULL || Py_TYPE(first)->tp_dealloc != at_shared_dict_free) {
         return PyObject_Call((PyObject *)&PyDict_Type, arguments, keywords);
     }
     PyObject *plain = at_shared_dict_plain(first, NULL);
@@ -139,20 +111,95 @@ static int fill(PyObject *object, PyObject *arguments, PyObject *keywords) AT_AT
     return status;
 }
 
-AT_UNCHECKED static PyObject *dict_new(PyTypeObject *type, PyObject *arguments,
-                                       PyObject *keywords)
+static PyObject *new_private(PyTypeObject *type) AT_ATTACHED
 {
     at_dict *dict;
     int result = at_dict_new(&dict);
     if (result < 0) {
         return at_raise(result);
     }
-    PyObject *self = wrap(type, (at_shared *)dict);
+    PyObject *self = at_shared_dict_wrap(type, (at_shared *)dict);
     at_shared_unref((at_shared *)dict);
-    if (self != NULL && fill(self, arguments, keywords) < 0) {
+    return self;
+}
+
+/* What SharedDict() is given beside items: taken out of `keywords`. */
+typedef struct options {
+    PyObject *shared; /* references, or NULL, as all of these */
+    PyObject *name;
+    PyObject *size;
+} options;
+
+static int take_options(PyObject *keywords, options *given) AT_ATTACHED
+{
+    *given = (options){0};
+    return PyDict_PopString(keywords, "shared", &given->shared) < 0 ||
+                   PyDict_PopString(keywords, "name", &given->name) < 0 ||
+                   PyDict_PopString(keywords, "size", &given->size) < 0
+               ? -1
+               : 0;
+}
+
+static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED
+{
+    const char *name = NULL;
+    if (given->name != NULL && given->name != Py_None) {
+        if (!PyUnicode_Check(given->name)) {
+            return PyErr_Format(PyExc_TypeError,
+                                "name is a str, not %.100s: an item of that key goes "
+                                "into a dict, SharedDict({'name': ...})",
+                                Py_TYPE(given->name)->tp_name);
+        }
+        name = PyUnicode_AsUTF8(given->name);
+        if (name == NULL) {
+            return NULL;
+        }
+    }
+    int shared = given->shared != NULL ? PyObject_IsTrue(given->shared) : 0;
+    PyObject *size = given->size != Py_None ? given->size : NULL;
+    if (shared < 0) {
+        return NULL;
+    }
+    if (name != NULL || shared) {
+        return at_shared_dict_new_common(type, size, name);
+    }
+    if (size != NULL) {
+        PyErr_SetString(PyExc_TypeError,
+                        "size is of a dict between processes, which is made with "
+                        "shared=True or name=; an item of that key goes into a dict, "
+                        "SharedDict({'size': ...})");
+        return NULL;
+    }
+    return new_private(type);
+}
+
+AT_UNCHECKED static PyObject *dict_new(PyTypeObject *type, PyObject *arguments,
+                                       PyObject *keywords)
+{
+    PyObject *items = keywords != NULL ? PyDict_Copy(keywords) : PyDict_New();
+    options given;
+    PyObject *self = NULL;
+    if (items != NULL && take_options(items, &given) == 0) {
+        self = new_as(type, &given);
+    }
+    if (items != NULL) {
+        Py_XDECREF(given.shared);
+        Py_XDECREF(given.name);
+        Py_XDECREF(given.size);
+    }
+    if (self != NULL && fill(self, arguments, items) < 0) {
         Py_CLEAR(self);
     }
+    Py_XDECREF(items);
     return self;
+}
+
+void at_shared_dict_free(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    at_shared_unref(at_shared_dict_thing(object));
+    type->tp_free(object);
+    Py_DECREF(type);
 }
 
 /* ---- reading --------------------------------------------------------------------- */
@@ -169,11 +216,12 @@ AT_UNCHECKED static PyObject *dict_subscript(PyObject *object, PyObject *key)
 
 AT_UNCHECKED static int dict_contains(PyObject *object, PyObject *key)
 {
-    at_dict_entry *found;
-    int there = at_shared_dict_lookup(object, key, &found);
-    if (there == 1) {
-        at_shared_dict_unref(found);
+    at_dict_key_room room;
+    if (at_dict_key_init(&room, key) < 0) {
+        return -1;
     }
+    int there = at_shared_dict_has(object, &room.key);
+    at_dict_key_fini(&room);
     return there;
 }
 
@@ -193,11 +241,8 @@ AT_UNCHECKED static PyObject *dict_get(PyObject *object, PyObject *const *argume
 
 static Py_ssize_t dict_length(PyObject *object)
 {
-    return (Py_ssize_t)at_dict_count(at_shared_dict_of(object));
+    return (Py_ssize_t)at_shared_dict_count(object);
 }
-
-/* What one entry of a snapshot becomes; it stays the caller's. */
-typedef PyObject *of_entry(const at_dict_entry *entry);
 
 static PyObject *key_of(const at_dict_entry *entry) AT_ATTACHED
 {
@@ -214,45 +259,24 @@ static PyObject *pair_of(const at_dict_entry *entry) AT_ATTACHED
     return pair;
 }
 
-static PyObject *list_of(PyObject *object, of_entry *make) AT_ATTACHED
-{
-    at_dict_entry **entries;
-    size_t count;
-    int result = at_dict_snapshot(at_shared_dict_of(object), &entries, &count);
-    if (result < 0) {
-        return at_raise(result);
-    }
-    PyObject *list = PyList_New(0);
-    for (size_t i = 0; i < count; i++) {
-        PyObject *made = list != NULL ? make(entries[i]) : NULL;
-        at_shared_dict_unref(entries[i]);
-        if (list != NULL && (made == NULL || PyList_Append(list, made) < 0)) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(made);
-    }
-    at_free((void *)entries);
-    return list;
-}
-
 AT_UNCHECKED static PyObject *dict_keys(PyObject *object, PyObject *unused)
 {
-    return list_of(object, key_of);
+    return at_shared_dict_list(object, key_of, false);
 }
 
 AT_UNCHECKED static PyObject *dict_values(PyObject *object, PyObject *unused)
 {
-    return list_of(object, at_shared_dict_copy);
+    return at_shared_dict_list(object, at_shared_dict_copy, true);
 }
 
 AT_UNCHECKED static PyObject *dict_items(PyObject *object, PyObject *unused)
 {
-    return list_of(object, pair_of);
+    return at_shared_dict_list(object, pair_of, true);
 }
 
 AT_UNCHECKED static PyObject *dict_iter(PyObject *object)
 {
-    PyObject *keys = list_of(object, key_of);
+    PyObject *keys = at_shared_dict_list(object, key_of, false);
     PyObject *iterator = keys != NULL ? PyObject_GetIter(keys) : NULL;
     Py_XDECREF(keys);
     return iterator;
@@ -274,10 +298,10 @@ AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *argume
         return NULL;
     }
     at_dict_entry *old;
-    int result = at_dict_remove(at_shared_dict_of(object), &room.key, &old);
+    int result = at_shared_dict_remove(object, &room.key, &old);
     at_dict_key_fini(&room);
-    if (result == 0) {
-        return at_shared_dict_take(old);
+    if (result != 0) {
+        return result == 1 ? at_shared_dict_take(old) : NULL;
     }
     if (count == 2) {
         return Py_NewRef(arguments[1]);
@@ -289,8 +313,11 @@ AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *argume
 AT_UNCHECKED static PyObject *dict_popitem(PyObject *object, PyObject *unused)
 {
     at_dict_entry *old;
-    if (at_dict_remove_any(at_shared_dict_of(object), &old) < 0) {
-        PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
+    int result = at_shared_dict_remove_any(object, &old);
+    if (result != 1) {
+        if (result == 0) {
+            PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
+        }
         return NULL;
     }
     PyObject *pair = pair_of(old);
@@ -309,7 +336,9 @@ AT_UNCHECKED static PyObject *dict_update(PyObject *object, PyObject *arguments,
 
 AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
 {
-    at_dict_clear(at_shared_dict_of(object));
+    if (at_shared_dict_remove_all(object) < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -317,9 +346,16 @@ AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
 
 AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
 {
-    at_dict *dict = at_shared_dict_of(object);
-    return PyUnicode_FromFormat("<atoll.SharedDict %p: %zu items>", (void *)dict,
-                                at_dict_count(dict));
+    void *thing = at_shared_dict_thing(object);
+    size_t count = at_shared_dict_count(object);
+    const at_common_dict *common = at_shared_dict_common(object);
+    if (common == NULL) {
+        return PyUnicode_FromFormat("<atoll.SharedDict %p: %zu items>", thing, count);
+    }
+    const at_table *table = at_common_dict_table(common);
+    return PyUnicode_FromFormat(
+        "<atoll.SharedDict shared at %p: %zu items, %zu of %zu bytes used>", thing,
+        count, at_table_used_bytes(table), at_table_capacity_bytes(table));
 }
 
 /* Two handles are equal when they are of one dict. */
@@ -329,13 +365,13 @@ AT_UNCHECKED static PyObject *dict_compare(PyObject *left, PyObject *right,
     if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    bool same = at_shared_dict_of(left) == at_shared_dict_of(right);
+    bool same = at_shared_dict_thing(left) == at_shared_dict_thing(right);
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
 static Py_hash_t dict_hash(PyObject *object)
 {
-    return at_bind_hash_pointer(at_shared_dict_of(object));
+    return at_bind_hash_pointer(at_shared_dict_thing(object));
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
@@ -420,15 +456,29 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Raises:\n"
      "    KeyError: key is not there, and there is no default."},
+    {"_describe", at_shared_dict_describe, METH_NOARGS,
+     "_describe($self)\n--\n\nFor pickle and the tests."},
+    {"__reduce__", at_sync_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\n"
+     "For pickle: other processes get the same dict, where it was made with\n"
+     "shared=True."},
+    {"open", at_sync_open, METH_O | METH_CLASS,
+     "open($type, name, /)\n--\n\n"
+     "The dict that another process, or this one, made with name=NAME.\n\n"
+     "Raises:\n"
+     "    FileNotFoundError: No process that may be looked into has it.\n"
+     "    TypeError: The name is that of something else.\n"
+     "    ValueError: The memory of that name is damaged, or of another version."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc,
-     "SharedDict(*args, **kwargs)\n"
+     "SharedDict(*args, shared=False, name=None, size=16777216, **kwargs)\n"
      "--\n"
      "\n"
-     "A dict that the interpreters and threads of this process share.\n"
+     "A dict that interpreters and threads share, and with shared=True or a name\n"
+     "processes.\n"
      "\n"
      "Keys are str, bytes or int; any other is a TypeError, also for `in` and get().\n"
      "A value is anything that a Channel can carry; what is read is a copy, and\n"
@@ -440,14 +490,30 @@ static PyType_Slot dict_slots[] = {
      "(iteration, keys, values, items, update, clear, len) is not: it shows each key\n"
      "as it was at some moment of the call. There is no order of the keys.\n"
      "\n"
-     "It can be sent; it is not shared with other processes. One that holds itself is\n"
-     "never freed. Any thread of any interpreter of this process may call the "
-     "methods.\n"
+     "One that processes share lies in `size` bytes of memory, of which about a tenth\n"
+     "is its index; only what is used takes memory. An item takes 40 bytes, its key\n"
+     "and its packed value, rounded up to 64, in one piece, and a value that is\n"
+     "replaced is there until the new one is. Where that does not fit, Full is\n"
+     "raised, and the old value stays. Its values are bytes that last: what goes to other\n"
+     "processes by descriptor (a Lock, a SharedBuffer, a SharedDict) cannot stand in\n"
+     "it, but its name can. Reads take no lock, unless writers are always faster; a\n"
+     "process that is killed leaves the old value or the new one. To read or to write\n"
+     "one key takes constant time, and the time for its bytes.\n"
+     "\n"
+     "It can be sent. One of this process that holds itself is never freed. Any\n"
+     "thread of any interpreter that has it may call the methods.\n"
      "\n"
      "Args:\n"
-     "    *args, **kwargs: Its first items, as for dict()."},
+     "    *args, **kwargs: Its first items, as for dict().\n"
+     "    shared (bool): Whether other processes can have it.\n"
+     "    name (str): What they find it by, with SharedDict.open(); says shared=True.\n"
+     "    size (int): Bytes of its memory, 4096 to 2**37, rounded up to pages.\n"
+     "\n"
+     "Raises:\n"
+     "    FileExistsError: There is one of that name.\n"
+     "    Full: The first items do not fit."},
     {Py_tp_new, dict_new},
-    {Py_tp_dealloc, dict_dealloc},
+    {Py_tp_dealloc, at_shared_dict_free},
     {Py_tp_methods, dict_methods},
     {Py_tp_repr, dict_repr},
     {Py_tp_richcompare, dict_compare},
@@ -469,15 +535,18 @@ static PyType_Spec dict_spec = {
     .slots = dict_slots,
 };
 
-static at_shared *thing_of(PyObject *object)
-{
-    return (at_shared *)at_shared_dict_of(object);
-}
-
 static const at_parcel_handle dict_handle = {
     .kind = &at_dict_kind,
-    .thing_of = thing_of,
-    .wrap = wrap,
+    .thing_of = at_shared_dict_thing,
+    .wrap = at_shared_dict_wrap,
+    .has_reduce = true,
+};
+
+const at_parcel_handle at_shared_dict_common_handle = {
+    .kind = &at_common_dict_kind,
+    .thing_of = at_shared_dict_thing,
+    .wrap = at_shared_dict_wrap,
+    .has_reduce = true,
 };
 
 AT_UNCHECKED int at_bind_shared_dict(PyObject *module)
@@ -487,6 +556,9 @@ AT_UNCHECKED int at_bind_shared_dict(PyObject *module)
         return -1;
     }
     int result = at_parcel_register_handle(type, &dict_handle);
+    if (result == 0) {
+        result = at_parcel_register_handle(type, &at_shared_dict_common_handle);
+    }
     Py_DECREF(type);
     return result;
 }

@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #include "base/contexts.h"
+#include "chan/common_dict.h"
 #include "chan/dict.h"
+#include "parcel/parcel.h"
 
 /* A key whose bytes lie in the object, in `owner`, or here; never moved. */
 typedef struct at_dict_key_room {
@@ -24,15 +26,36 @@ void at_dict_key_fini(at_dict_key_room *room) AT_ATTACHED;
 /* A new object for `key`, or NULL with an exception set. ctx: attached */
 PyObject *at_dict_key_object(const at_dict_key *key) AT_ATTACHED;
 
-/* An interpreter's handle. */
+/* How much memory a dict between processes has where nobody says. */
+enum { AT_SHARED_DICT_BYTES = 16 << 20 };
+
+/* An interpreter's handle, to a dict of this process or to one of several. */
 typedef struct at_shared_dict_object {
-    PyObject_HEAD at_dict *dict; /* a reference; fixed after new */
+    PyObject_HEAD at_shared *thing; /* a reference; fixed after new */
+    atomic_size_t cursor;           /* where popitem() found the last; a hint */
 } at_shared_dict_object;
 
-static inline at_dict *at_shared_dict_of(PyObject *object)
+static inline at_shared *at_shared_dict_thing(PyObject *object)
 {
-    return ((at_shared_dict_object *)object)->dict;
+    return ((at_shared_dict_object *)object)->thing;
 }
+
+/* The dict between processes, or NULL. */
+static inline at_common_dict *at_shared_dict_common(PyObject *object)
+{
+    at_shared *thing = at_shared_dict_thing(object);
+    return thing->kind == &at_common_dict_kind ? (at_common_dict *)thing : NULL;
+}
+
+/* A new handle to `thing`, of which it takes a reference of its own, or NULL with an
+ * exception set. ctx: attached */
+PyObject *at_shared_dict_wrap(PyTypeObject *type, at_shared *thing) AT_ATTACHED;
+
+/* What stands for dicts between processes. */
+extern const at_parcel_handle at_shared_dict_common_handle;
+
+/* The end of every handle, by which they are known. */
+void at_shared_dict_free(PyObject *object);
 
 /* NULL is allowed. ctx: any */
 static inline void at_shared_dict_unref(at_dict_entry *entry)
@@ -45,13 +68,62 @@ static inline void at_shared_dict_unref(at_dict_entry *entry)
 int at_shared_dict_lookup(PyObject *object, PyObject *key,
                           at_dict_entry **found) AT_ATTACHED;
 
-/* A new entry, or NULL with an exception set. ctx: attached */
-at_dict_entry *at_shared_dict_entry(const at_dict_key *key,
+/* A new entry for this dict, or NULL with an exception set. ctx: attached */
+at_dict_entry *at_shared_dict_entry(PyObject *object, const at_dict_key *key,
                                     PyObject *value) AT_ATTACHED;
 
 /* A copy of the value of `entry`; the second lets the entry go. ctx: attached */
 PyObject *at_shared_dict_copy(const at_dict_entry *entry) AT_ATTACHED;
 PyObject *at_shared_dict_take(at_dict_entry *entry) AT_ATTACHED;
+
+/* ---- shared_dict_reach.c: what both kinds of dict do -------------------------------
+ *
+ * ctx:  attached; a dict between processes may be waited for, detached
+ * owns: takes the `entry` that is to be put, whatever comes of it; one that comes back
+ *       is the caller's
+ * errs: -1 with an exception set */
+
+/* 1 with the entry of `key`, or 0. */
+int at_shared_dict_find(PyObject *object, const at_dict_key *key,
+                        at_dict_entry **found) AT_ATTACHED;
+/* Whether there is one: 1 or 0. */
+int at_shared_dict_has(PyObject *object, const at_dict_key *key) AT_ATTACHED;
+int at_shared_dict_put(PyObject *object, at_dict_entry *entry) AT_ATTACHED;
+
+/* 1, or 0 with the entry that there is. */
+int at_shared_dict_put_new(PyObject *object, at_dict_entry *entry,
+                           at_dict_entry **found) AT_ATTACHED;
+
+/* Put `entry` (or NULL: nothing) in the place of `expected`: 1, or 0 where that is
+ * there no more. */
+int at_shared_dict_swap(PyObject *object, const at_dict_entry *expected,
+                        at_dict_entry *entry) AT_ATTACHED;
+
+/* Take `key` out, and return its entry where `old` is not NULL: 1, or 0. */
+int at_shared_dict_remove(PyObject *object, const at_dict_key *key,
+                          at_dict_entry **old) AT_ATTACHED;
+
+/* Take any entry out: 1, or 0 where there is none. */
+int at_shared_dict_remove_any(PyObject *object, at_dict_entry **old) AT_ATTACHED;
+int at_shared_dict_remove_all(PyObject *object) AT_ATTACHED;
+size_t at_shared_dict_count(PyObject *object);
+
+/* What one entry becomes; it stays the caller's. */
+typedef PyObject *at_shared_dict_make(const at_dict_entry *entry);
+
+/* A list of what `make` makes of each entry; without `values` those of a dict between
+ * processes have none. NULL with an exception set. */
+PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make,
+                              bool values) AT_ATTACHED;
+
+/* ---- to other processes: shared_dict_reach.c ---------------------------------------
+ */
+
+/* A handle of `type` to a new dict: `size` and `name` as SharedDict() takes them, or
+ * NULL. NULL with an exception set. */
+PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
+                                    const char *name) AT_ATTACHED;
+PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused);
 
 /* Methods: shared_dict_change.c. */
 PyObject *at_shared_dict_setdefault(PyObject *object, PyObject *const *arguments,

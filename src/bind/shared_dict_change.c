@@ -25,31 +25,23 @@ AT_UNCHECKED PyObject *at_shared_dict_setdefault(PyObject *object,
         return NULL;
     }
     PyObject *value = count == 2 ? arguments[1] : Py_None;
-    at_dict_entry *entry = at_shared_dict_entry(&room.key, value);
+    at_dict_entry *entry = at_shared_dict_entry(object, &room.key, value);
     at_dict_key_fini(&room);
     if (entry == NULL) {
         return NULL;
     }
-    int result = at_dict_put_new(at_shared_dict_of(object), entry, &found);
+    int result = at_shared_dict_put_new(object, entry, &found);
     if (result == 1) {
         return Py_NewRef(value);
     }
-    at_shared_dict_unref(entry);
-    return result == 0 ? at_shared_dict_take(found) : at_raise(result);
+    return result == 0 ? at_shared_dict_take(found) : NULL;
 }
 
 /* Exchange `old` for `value`, or say that it is there no more: 1, 0, or -1. */
 static int exchange(PyObject *object, at_dict_entry *old, PyObject *value) AT_ATTACHED
 {
-    at_dict_entry *entry = at_shared_dict_entry(&old->key, value);
-    if (entry == NULL) {
-        return -1;
-    }
-    bool done = at_dict_swap(at_shared_dict_of(object), old, entry);
-    if (!done) {
-        at_shared_dict_unref(entry);
-    }
-    return done;
+    at_dict_entry *entry = at_shared_dict_entry(object, &old->key, value);
+    return entry != NULL ? at_shared_dict_swap(object, old, entry) : -1;
 }
 
 /* Does the value of `entry` equal `expected`: 1, 0, or -1. */
@@ -97,20 +89,15 @@ static int add(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
     if (at_dict_key_init(&room, key) < 0) {
         return -1;
     }
-    at_dict_entry *entry = at_shared_dict_entry(&room.key, value);
+    at_dict_entry *entry = at_shared_dict_entry(object, &room.key, value);
     at_dict_key_fini(&room);
     if (entry == NULL) {
         return -1;
     }
     at_dict_entry *found = NULL;
-    int result = at_dict_put_new(at_shared_dict_of(object), entry, &found);
-    if (result != 1) {
-        at_shared_dict_unref(entry);
+    int result = at_shared_dict_put_new(object, entry, &found);
+    if (result == 0) {
         at_shared_dict_unref(found);
-    }
-    if (result < 0) {
-        at_raise(result);
-        return -1;
     }
     return result;
 }

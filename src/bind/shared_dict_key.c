@@ -87,6 +87,10 @@ PyObject *at_dict_key_object(const at_dict_key *key)
     int64_t number;
     switch (key->kind) {
     case KEY_INT:
+        if (key->size_bytes != sizeof number) { /* another process wrote it */
+            PyErr_SetString(PyExc_ValueError, "a key of the SharedDict is damaged");
+            return NULL;
+        }
         memcpy(&number, key->data, sizeof number);
         return PyLong_FromLongLong(number);
     case KEY_STR:

@@ -7,6 +7,7 @@
 #include "bind/bind.h"
 #include "bind/claim.h"
 #include "bind/error.h"
+#include "bind/shared_dict.h"
 #include "bind/type.h"
 #include "bind/wait.h"
 #include "chan/atomic.h"
@@ -224,6 +225,10 @@ AT_UNCHECKED static PyObject *sync_adopt(PyObject *module, PyObject *arguments)
         return at_raise_fault(&fault);
     }
     PyObject *made = NULL;
+    if (thing->kind == &at_common_dict_kind) {
+        PyTypeObject *type = at_parcel_handle_type(&at_shared_dict_common_handle);
+        made = type != NULL ? at_shared_dict_wrap(type, thing) : NULL;
+    }
     for (size_t i = 0; i < TYPES; i++) {
         if (types[i]->handle.kind == thing->kind) {
             PyTypeObject *type = at_parcel_handle_type(&types[i]->handle);

@@ -64,6 +64,7 @@ int at_dict_entry_new(const at_dict_key *key, void *item, at_dict_entry **made)
         memcpy(entry + 1, key->data, key->size_bytes);
     }
     entry->item = item;
+    entry->version = 0;
     *made = entry;
     return 0;
 }

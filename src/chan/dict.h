@@ -35,8 +35,9 @@ typedef struct at_dict_key {
 
 typedef struct at_dict_entry {
     at_shared shared;
-    at_dict_key key; /* fixed after new, as the next; `data` lies behind it */
-    void *item;      /* a message or a word */
+    at_dict_key key;  /* fixed after new, as the next; `data` lies behind it */
+    void *item;       /* a message or a word */
+    uint64_t version; /* of a dict between processes, which says when it is the same */
 } at_dict_entry;
 
 /* ctx:  any

@@ -420,6 +420,14 @@ bool at_lock_is_held(const at_lock *lock)
     return (atomic_load(&words_of(lock)->word) & AT_WORD_HOLDER) != 0;
 }
 
+bool at_lock_is_orphaned(const at_lock *lock)
+{
+    atomic_uint *word = &words_of(lock)->word;
+    unsigned holder = atomic_load(word) & AT_WORD_HOLDER;
+    return is_shared(lock) && holder != 0 && !at_guardian_lives(holder) &&
+           (atomic_load(word) & AT_WORD_HOLDER) == holder;
+}
+
 bool at_lock_is_mine(const at_lock *lock)
 {
     if (!is_ours(lock)) {

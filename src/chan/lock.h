@@ -72,6 +72,9 @@ int at_lock_mark_consistent(at_lock *lock);
 int at_lock_release(at_lock *lock, at_peer *peer);
 
 bool at_lock_is_held(const at_lock *lock);
+/* Held, in shared memory, by a process that is not there: as no death leaves it, but
+ * who wrote over the word. */
+bool at_lock_is_orphaned(const at_lock *lock);
 /* By the calling thread; for a lock that is not recursive, by its process. */
 bool at_lock_is_mine(const at_lock *lock);
 

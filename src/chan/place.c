@@ -94,7 +94,8 @@ static void forget(at_place *place)
 
 static bool is_guarded(const at_place_facts *facts)
 {
-    return facts->content == AT_PLACE_LOCK || facts->content == AT_PLACE_CONDITION;
+    return facts->content == AT_PLACE_LOCK || facts->content == AT_PLACE_CONDITION ||
+           facts->content == AT_PLACE_DICT;
 }
 
 size_t at_place_page_words(void)
@@ -102,20 +103,33 @@ size_t at_place_page_words(void)
     return at_page_bytes() - HEAD_BYTES;
 }
 
+size_t at_place_words_bytes(const at_page *page)
+{
+    return page->memory.size_bytes - HEAD_BYTES;
+}
+
+void *at_place_words_of(const at_page *page)
+{
+    return (char *)page->memory.data + HEAD_BYTES;
+}
+
 int at_place_identify(const at_page *page, at_place_facts *facts, at_fault *fault)
 {
     const head *begin = page->memory.data;
     *facts = begin->facts;
+    bool is_one = page->memory.size_bytes == at_page_bytes();
     if (memcmp(begin->mark, mark, sizeof mark) != 0 || facts->content < AT_PLACE_LOCK ||
-        facts->content > AT_PLACE_ATOMIC) {
+        facts->content > AT_PLACE_DICT ||
+        (!is_one && facts->content != AT_PLACE_DICT)) {
         return at_fault_set(fault, AT_EINVALID,
                             "the shared memory holds no lock, event, semaphore, "
-                            "barrier or atomic int of this version of atoll");
+                            "barrier, atomic int or dict of this version of atoll");
     }
     return 0;
 }
 
-static int open_page(at_place *place, const at_origin *origin, at_fault *fault)
+static int open_page(at_place *place, const at_origin *origin, size_t size_bytes,
+                     at_fault *fault)
 {
     if (origin->page != NULL) {
         place->page = *origin->page;
@@ -123,7 +137,9 @@ static int open_page(at_place *place, const at_origin *origin, at_fault *fault)
     }
     char label[256];
     (void)snprintf(label, sizeof label, "atoll-sync:%s", origin->shared_as);
-    int result = at_page_open(&place->page, label, fault);
+    bool is_dict = place->facts.content == AT_PLACE_DICT;
+    int result = at_page_open(&place->page, label,
+                              is_dict ? size_bytes : at_page_bytes(), fault);
     if (result == 0) {
         head *begin = place->page.memory.data;
         begin->facts = place->facts;
@@ -150,12 +166,12 @@ int at_place_init(at_place *place, const at_origin *origin, const at_place_facts
                             "set_robust_list() or a new thread was refused");
     }
     place->scope = AT_PARK_SHARED;
-    int result = open_page(place, origin, fault);
+    int result = open_page(place, origin, size_bytes, fault);
     if (result < 0) {
         *place = (at_place){0};
         return result;
     }
-    place->words = (char *)place->page.memory.data + HEAD_BYTES;
+    place->words = at_place_words_of(&place->page);
     if (is_guarded(facts)) {
         result = at_guardian_enter(&place->page, HEAD_BYTES, fault);
     }

@@ -1,5 +1,5 @@
-/* Where the words of a lock, an event, an atomic int lie: in the heap of this process,
- * or in a page that processes share.
+/* Where the words of a lock, an event, an atomic int, a dict lie: in the heap of this
+ * process, or in a page that processes share, a dict's in several.
  *
  * The code over the words is the same for both; the scope tells the kernel who may
  * sleep on them. A page begins with a head that says what it holds, so that another
@@ -28,6 +28,7 @@ typedef enum at_place_content {
     AT_PLACE_SEMAPHORE,
     AT_PLACE_BARRIER,
     AT_PLACE_ATOMIC,
+    AT_PLACE_DICT,
 } at_place_content;
 
 /* Made once, with the thing. `content` and the rest stand in the head of a page. */
@@ -63,11 +64,17 @@ typedef struct at_origin {
 /* How many bytes of words a page has. */
 size_t at_place_page_words(void);
 
-/* Words for a new thing: `size_bytes` of them where they are private, all of a page
- * otherwise. A lock word at their beginning is guarded (sys/guardian.h) for
- * AT_PLACE_LOCK and AT_PLACE_CONDITION. ctx:  any owns: the caller ends it with
- * at_place_fini errs: fault: AT_ENOMEM, AT_ESYSTEM, AT_ELIMIT; AT_EUNSUPPORTED where
- * processes cannot share locks */
+/* How many bytes of words there are in `page`, and where. */
+size_t at_place_words_bytes(const at_page *page);
+void *at_place_words_of(const at_page *page);
+
+/* Words for a new thing: `size_bytes` of them where they are private, otherwise all of
+ * a page, or for AT_PLACE_DICT of `size_bytes` of pages. A lock word at their beginning
+ * is guarded (sys/guardian.h) for AT_PLACE_LOCK, AT_PLACE_CONDITION and AT_PLACE_DICT.
+ * ctx:  any
+ * owns: the caller ends it with at_place_fini
+ * errs: fault: AT_ENOMEM, AT_ESYSTEM, AT_ELIMIT; AT_EUNSUPPORTED where processes cannot
+ *       share locks */
 int at_place_init(at_place *place, const at_origin *origin, const at_place_facts *facts,
                   size_t size_bytes, at_fault *fault);
 

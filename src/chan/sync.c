@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "chan/atomic.h"
+#include "chan/common_dict.h"
 #include "chan/condition.h"
 #include "chan/sleep.h"
 
@@ -249,6 +250,8 @@ static int open_page(const at_place_facts *facts, const at_origin *origin,
     case AT_PLACE_BARRIER:
         return at_barrier_new((unsigned)facts->parameter, origin, (at_barrier **)thing,
                               fault);
+    case AT_PLACE_DICT:
+        return at_common_dict_new(0, origin, (at_common_dict **)thing, fault);
     default:
         return at_atomic_new(0, origin, (at_atomic **)thing, fault);
     }

@@ -431,6 +431,7 @@ static int packer_begin(at_packer *packer) AT_ATTACHED
     at_memo_init(&packer->memo);
     packer->step = NULL;
     packer->bytes_only = false;
+    packer->lasting = false;
     packer->whole = false;
     packer->apart = NULL;
     packer->state = at_parcel_state_get();
@@ -475,6 +476,20 @@ int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
         status = at_packer_object(&packer, object, again);
     } else {
         status = is_row < 0 ? -1 : 0;
+    }
+    return packer_end(&packer, status, message);
+}
+
+int at_parcel_pack_lasting(PyObject *object, at_message **message)
+{
+    at_packer packer;
+    int status = packer_begin(&packer);
+    packer.bytes_only = true;
+    packer.lasting = true;
+    at_step root = {.kind = AT_STEP_WORD, .word = "object"};
+    packer.step = &root;
+    if (status == 0) {
+        status = at_packer_object(&packer, object, true);
     }
     return packer_end(&packer, status, message);
 }

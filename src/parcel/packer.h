@@ -35,6 +35,7 @@ typedef struct at_packer {
     at_parcel_state *state;
     const at_step *step; /* innermost */
     bool bytes_only;     /* no attachments: for another process */
+    bool lasting;        /* and nothing that this process has to pass on itself */
     bool whole;          /* no type that is known: for the bytes of one */
     PyObject *apart; /* borrowed: a list for what is left out of the bytes, or NULL */
     size_t apart_bytes; /* from which size */

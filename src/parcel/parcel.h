@@ -46,6 +46,11 @@ int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
 int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
                         size_t count, at_message **message) AT_ATTACHED;
 
+/* A message of bytes alone that any process can read at any time, though this one has
+ * ended: a handle is a NotShareableError, also of what at_parcel_dump() passes on by
+ * its descriptor. */
+int at_parcel_pack_lasting(PyObject *object, at_message **message) AT_ATTACHED;
+
 typedef struct at_parcel_dump_options {
     bool single; /* the one object itself, no tuple */
     bool whole;  /* no function or type is one that is known (known.h) */
@@ -96,7 +101,9 @@ typedef struct at_parcel_handle {
     bool has_reduce;
 } at_parcel_handle;
 
-/* From now on exact instances of `type` travel by reference, in this interpreter. Every
+/* From now on exact instances of `type` travel by reference, in this interpreter. A
+ * type whose things are of several kinds is registered with a handle for each, which
+ * differ in their kind alone. Every
  * interpreter that may receive one must have registered the kind as well: do it where
  * the type is added to the module.
  * ctx:  attached

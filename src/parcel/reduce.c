@@ -19,7 +19,12 @@ static int pack_handle(at_packer *packer, PyObject *object, bool again,
                        const at_parcel_handle *handle) AT_ATTACHED
 {
     if (packer->bytes_only) {
-        return at_packer_refuse(packer, object, "it belongs to this process");
+        return at_packer_refuse(
+            packer, object,
+            handle->has_reduce
+                ? "it is passed on by a process that has it, which may have ended when "
+                  "this is read: give it a name, and put the name here"
+                : "it belongs to this process");
     }
     at_shared *thing = handle->thing_of(object);
     size_t position;
@@ -408,7 +413,7 @@ int at_packer_reduce(at_packer *packer, PyObject *object, bool again)
     for (size_t i = 0; i < state->handle_count; i++) {
         const at_parcel_handle *handle = state->handles[i].handle;
         if (state->handles[i].type == Py_TYPE(object) &&
-            !(packer->bytes_only && handle->has_reduce)) {
+            (!packer->bytes_only || packer->lasting || !handle->has_reduce)) {
             return pack_handle(packer, object, again, handle);
         }
     }

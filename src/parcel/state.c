@@ -188,7 +188,7 @@ int at_parcel_register_handle(PyTypeObject *type, const at_parcel_handle *handle
         return -1;
     }
     for (size_t i = 0; i < state->handle_count; i++) {
-        if (state->handles[i].type == type) {
+        if (state->handles[i].type == type && state->handles[i].handle == handle) {
             return 0;
         }
     }

@@ -16,15 +16,17 @@ static int mirror(at_page *page, at_fault *fault)
     }
     page->identity[0] = facts.st_dev;
     page->identity[1] = facts.st_ino;
-    char *both = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t shared = page->memory.size_bytes;
+    char *both = mmap(NULL, bytes + shared, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (both == MAP_FAILED) {
-        return at_fault_set_system(fault, errno, "mapping a shared page");
+        return at_fault_set_system(fault, errno, "mapping shared pages");
     }
-    if (mremap(page->memory.data, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+    if (mprotect(both, bytes, PROT_READ | PROT_WRITE) != 0 ||
+        mremap(page->memory.data, shared, shared, MREMAP_MAYMOVE | MREMAP_FIXED,
                both + bytes) == MAP_FAILED) {
-        int code = at_fault_set_system(fault, errno, "moving a shared page");
-        (void)munmap(both, 2 * bytes);
+        int code = at_fault_set_system(fault, errno, "moving shared pages");
+        (void)munmap(both, bytes + shared);
         return code;
     }
     page->mirror = both;
@@ -32,9 +34,11 @@ static int mirror(at_page *page, at_fault *fault)
     return 0;
 }
 
-int at_page_open(at_page *page, const char *label, at_fault *fault)
+int at_page_open(at_page *page, const char *label, size_t size_bytes, at_fault *fault)
 {
-    int result = at_memfd_open(&page->memory, label, at_page_bytes(), fault);
+    size_t bytes = at_page_bytes();
+    size_t whole = (size_bytes + bytes - 1) / bytes * bytes;
+    int result = at_memfd_open(&page->memory, label, whole, fault);
     if (result < 0) {
         return result;
     }
@@ -51,8 +55,8 @@ int at_page_adopt(at_page *page, int descriptor, at_fault *fault)
     if (result < 0) {
         return result;
     }
-    if (page->memory.size_bytes != at_page_bytes()) {
-        result = at_fault_set(fault, AT_EINVALID, "descriptor %d is no shared page",
+    if (page->memory.size_bytes % at_page_bytes() != 0) {
+        result = at_fault_set(fault, AT_EINVALID, "descriptor %d is of no shared pages",
                               descriptor);
     } else {
         result = mirror(page, fault);
@@ -65,7 +69,7 @@ int at_page_adopt(at_page *page, int descriptor, at_fault *fault)
 
 void at_page_forget(at_page *page)
 {
-    (void)munmap(page->mirror, 2 * at_page_bytes());
+    (void)munmap(page->mirror, at_page_bytes() + page->memory.size_bytes);
 }
 
 void at_page_close(at_page *page)

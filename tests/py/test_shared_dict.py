@@ -1,9 +1,12 @@
-"""atoll.SharedDict: as a dict, between threads, and between interpreters."""
+"""atoll.SharedDict: as a dict, between threads, and between interpreters.
+
+That of one process and that of several do the same; each test but the last few has both.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import pytest
@@ -11,6 +14,18 @@ import pytest
 from atoll import Interpreter, NotShareableError, SharedDict
 
 WAIT = 60.0
+
+type Make = Callable[..., SharedDict]
+
+
+def make_shared(*arguments: Any, **items: Any) -> SharedDict:
+    return SharedDict(*arguments, shared=True, **items)
+
+
+@pytest.fixture(params=[SharedDict, make_shared], ids=["process", "processes"])
+def make(request: pytest.FixtureRequest) -> Make:
+    return request.param
+
 
 KEYS = [
     "",
@@ -31,8 +46,8 @@ KEYS = [
 ]
 
 
-def test_as_a_dict() -> None:
-    shared = SharedDict({"a": 1}, b=[2])
+def test_as_a_dict(make: Make) -> None:
+    shared = make({"a": 1}, b=[2])
     assert shared["a"] == 1 and shared["b"] == [2] and len(shared) == 2
     assert "a" in shared and "c" not in shared
     shared["c"] = {"deep": (1.5, None)}
@@ -64,8 +79,8 @@ def test_as_a_dict() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=repr)
-def test_keys(key: Any) -> None:
-    shared = SharedDict([(each, repr(each)) for each in KEYS])
+def test_keys(key: Any, make: Make) -> None:
+    shared = make([(each, repr(each)) for each in KEYS])
     assert len(shared) == len(KEYS)
     assert shared[key] == repr(key)
     assert key in set(shared.keys())
@@ -73,14 +88,14 @@ def test_keys(key: Any) -> None:
     assert key not in shared and len(shared) == len(KEYS) - 1
 
 
-def test_true_is_one() -> None:
-    shared = SharedDict()
+def test_true_is_one(make: Make) -> None:
+    shared = make()
     shared[True] = "yes"
     assert shared[1] == "yes" and list(shared) == [1]
 
 
-def test_what_cannot_be() -> None:
-    shared = SharedDict(a=1)
+def test_what_cannot_be(make: Make) -> None:
+    shared = make(a=1)
     for key in (1.5, None, ("a",), [1]):
         with pytest.raises(TypeError, match="str, bytes or int"):
             shared[key]  # type: ignore[index]
@@ -99,8 +114,8 @@ def test_what_cannot_be() -> None:
         shared.change("a")  # type: ignore[call-arg]
 
 
-def test_what_is_read_is_a_copy() -> None:
-    shared = SharedDict(a=[1])
+def test_what_is_read_is_a_copy(make: Make) -> None:
+    shared = make(a=[1])
     shared["a"].append(2)
     assert shared["a"] == [1]
     shared["big"] = bytearray(b"x" * 100_000)
@@ -110,8 +125,8 @@ def test_what_is_read_is_a_copy() -> None:
     assert bytes(shared.pop("big")) == b"x" * 100_000
 
 
-def test_compare_and_set() -> None:
-    shared = SharedDict(a=[1, 2])
+def test_compare_and_set(make: Make) -> None:
+    shared = make(a=[1, 2])
     assert not shared.compare_and_set("a", [1], 5)
     assert shared.compare_and_set("a", [1, 2], 5) and shared["a"] == 5
     assert not shared.compare_and_set("b", None, 5) and "b" not in shared
@@ -125,8 +140,8 @@ def test_compare_and_set() -> None:
     assert shared["a"] == 5
 
 
-def test_change() -> None:
-    shared = SharedDict()
+def test_change(make: Make) -> None:
+    shared = make()
     assert shared.change("n", lambda n: n + 1, 0) == 1
     assert shared.change("n", lambda n: n + 1) == 2
     with pytest.raises(KeyError):
@@ -154,8 +169,8 @@ def count_there(shared: SharedDict, rounds: int, name: int) -> None:
         shared.setdefault(f"key {i}", name)
 
 
-def test_across_interpreters() -> None:
-    shared = SharedDict()
+def test_across_interpreters(make: Make) -> None:
+    shared = make()
     interpreters = [Interpreter() for _ in range(2)]
     threads = [
         threading.Thread(target=each.call, args=(count_there, shared, 500, name))
@@ -174,8 +189,8 @@ def test_across_interpreters() -> None:
     assert {shared[f"key {i}"] for i in range(500)} <= {0, 1, 2}
 
 
-def test_reading_while_others_write() -> None:
-    shared = SharedDict()
+def test_reading_while_others_write(make: Make) -> None:
+    shared = make()
     stop = threading.Event()
     wrong: list[Any] = []
 
@@ -217,11 +232,11 @@ def test_it_can_be_sent_and_held() -> None:
     assert outer["there"] == "kept"
 
 
-def test_merging_is_a_dicts():
-    table, plain = SharedDict(a=1, b=2), {"b": 3, "c": 4}
+def test_merging_is_a_dicts(make: Make):
+    table, plain = make(a=1, b=2), {"b": 3, "c": 4}
     assert table | plain == {"a": 1, "b": 3, "c": 4}
     assert plain | table == {"a": 1, "b": 2, "c": 4}
-    assert table | SharedDict(b=5) == {"a": 1, "b": 5}
+    assert table | make(b=5) == {"a": 1, "b": 5}
     assert type(table | plain) is dict and table.copy() == {"a": 1, "b": 2}
     same = table
     table |= plain
@@ -236,8 +251,8 @@ def test_merging_is_a_dicts():
         table |= 5
 
 
-def test_a_copy_while_others_take_keys_away():
-    table = SharedDict({str(i): i for i in range(100)})
+def test_a_copy_while_others_take_keys_away(make: Make):
+    table = make({str(i): i for i in range(100)})
     stop = threading.Event()
 
     def come_and_go():

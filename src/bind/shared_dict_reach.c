@@ -1,0 +1,468 @@
+/* atoll.SharedDict: what is the same for a dict of this process (chan/dict.h) and for
+ * one that processes share (chan/common_dict.h); and what the latter has more.
+ *
+ * A dict of this process never waits for more than a moment. One between processes is
+ * tried first, and where that cannot do it run detached: for the lock, or when its last
+ * holder died. What is large is written detached from the beginning. */
+#define PY_SSIZE_T_CLEAN
+#include "base/error.h"
+#include "base/memory.h"
+#include "bind/channel.h"
+#include "bind/claim.h"
+#include "bind/error.h"
+#include "bind/shared_dict.h"
+#include "bind/sync.h"
+#include "bind/wait.h"
+#include "chan/message.h"
+#include "interp/attach.h"
+#include "parcel/parcel.h"
+#include "sys/clock.h"
+
+/* From here on a copy takes longer than to let the GIL go. */
+enum { LARGE_BYTES = 64 << 10 };
+
+static at_dict *private_of(PyObject *object)
+{
+    return (at_dict *)at_shared_dict_thing(object);
+}
+
+/* ---- asking a dict between processes ------------------------------------------------
+ */
+
+static int run(PyObject *object, at_common_request *request) AT_ATTACHED
+{
+    at_patience patience = {AT_NEVER, at_bind_peer()};
+    if (patience.peer == NULL) {
+        PyErr_Clear(); /* the lock may be ours already; it is waited for without */
+    }
+    int result;
+    do {
+        PyThreadState *state = at_detach();
+        result = at_common_dict_run(at_shared_dict_common(object), request, &patience);
+        at_attach(state);
+    } while (at_bind_wait_again(&result));
+    return result;
+}
+
+static void raise_for(PyObject *object, const at_common_request *request,
+                      int result) AT_ATTACHED
+{
+    const at_common_dict *dict = at_shared_dict_common(object);
+    const at_table *table = at_common_dict_table(dict);
+    if (result == AT_EFULL) {
+        (void)at_raise_format(
+            AT_EFULL,
+            "the SharedDict is full: an item of %zu bytes needs as much in one piece, "
+            "beside what it is to replace, and %zu of %zu bytes are used; make it with "
+            "a size= of more than %zu",
+            AT_TABLE_ENTRY_BYTES + request->key->size_bytes + request->size_bytes,
+            at_table_used_bytes(table), at_table_capacity_bytes(table),
+            at_common_dict_bytes(dict));
+    } else if (result == AT_EFORMAT) {
+        (void)at_raise_format(
+            AT_EFORMAT, "the memory of the SharedDict is damaged: somebody wrote to it "
+                        "by other means; clear() makes it whole, and empty");
+    } else {
+        (void)at_bind_wait_failed(result);
+    }
+}
+
+/* 1 or 0 as at_common_dict_try(), or -1 with an exception set. */
+static int ask(PyObject *object, at_common_request *request) AT_ATTACHED
+{
+    int result = AT_EAGAIN;
+    if (request->size_bytes < LARGE_BYTES) {
+        result = at_common_dict_try(at_shared_dict_common(object), request);
+    }
+    if (result == AT_EAGAIN) {
+        result = run(object, request);
+        if (result == 1 && PyErr_Occurred()) {
+            return -1; /* a signal's handler raised */
+        }
+    }
+    if (result < 0) {
+        raise_for(object, request, result);
+        return -1;
+    }
+    return result;
+}
+
+static at_common_request request_for(at_common_kind kind, const at_dict_key *key,
+                                     const at_dict_entry *entry)
+{
+    at_common_request request = {.kind = kind, .key = key};
+    if (entry != NULL) {
+        const at_message *message = entry->item;
+        request.key = &entry->key;
+        request.data = message->data;
+        request.size_bytes = message->size_bytes;
+    }
+    return request;
+}
+
+/* ---- one key ------------------------------------------------------------------------
+ */
+
+at_dict_entry *at_shared_dict_entry(PyObject *object, const at_dict_key *key,
+                                    PyObject *value)
+{
+    void *item;
+    int result;
+    if (at_shared_dict_common(object) != NULL) {
+        at_message *message;
+        result = at_parcel_pack_lasting(value, &message);
+        item = message;
+    } else {
+        result = at_channel_pack(value, &item);
+    }
+    if (result < 0) {
+        return NULL;
+    }
+    at_dict_entry *entry;
+    result = at_dict_entry_new(key, item, &entry);
+    if (result < 0) {
+        at_message_drop(item);
+        at_raise(result);
+        return NULL;
+    }
+    return entry;
+}
+
+int at_shared_dict_find(PyObject *object, const at_dict_key *key, at_dict_entry **found)
+{
+    *found = NULL;
+    if (at_shared_dict_common(object) == NULL) {
+        return at_dict_get(private_of(object), key, found) == 0;
+    }
+    at_common_request request = request_for(AT_COMMON_GET, key, NULL);
+    int result = ask(object, &request);
+    *found = request.entry;
+    return result;
+}
+
+int at_shared_dict_has(PyObject *object, const at_dict_key *key)
+{
+    if (at_shared_dict_common(object) != NULL) {
+        at_common_request request = request_for(AT_COMMON_HAS, key, NULL);
+        return ask(object, &request);
+    }
+    at_dict_entry *found;
+    int result = at_dict_get(private_of(object), key, &found);
+    at_shared_dict_unref(found);
+    return result == 0;
+}
+
+int at_shared_dict_put(PyObject *object, at_dict_entry *entry)
+{
+    if (at_shared_dict_common(object) != NULL) {
+        at_common_request request = request_for(AT_COMMON_PUT, NULL, entry);
+        int result = ask(object, &request);
+        at_shared_dict_unref(entry);
+        return result < 0 ? -1 : 0;
+    }
+    at_dict_entry *old = NULL;
+    int result = at_dict_put(private_of(object), entry, &old);
+    if (result < 0) {
+        at_shared_dict_unref(entry);
+        at_raise(result);
+        return -1;
+    }
+    at_shared_dict_unref(old);
+    return 0;
+}
+
+static int put_new_common(PyObject *object, const at_dict_entry *entry,
+                          at_dict_entry **found) AT_ATTACHED
+{
+    for (;;) {
+        at_common_request request = request_for(AT_COMMON_PUT, NULL, entry);
+        request.rule = AT_TABLE_IF_NEW;
+        int result = ask(object, &request);
+        if (result != 0) {
+            return result;
+        }
+        result = at_shared_dict_find(object, &entry->key, found);
+        if (result != 0) {
+            return result < 0 ? -1 : 0;
+        }
+        /* It was there, and is no more. */
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+}
+
+int at_shared_dict_put_new(PyObject *object, at_dict_entry *entry,
+                           at_dict_entry **found)
+{
+    *found = NULL;
+    int result;
+    if (at_shared_dict_common(object) != NULL) {
+        result = put_new_common(object, entry, found);
+        at_shared_dict_unref(entry);
+        return result;
+    }
+    result = at_dict_put_new(private_of(object), entry, found);
+    if (result != 1) {
+        at_shared_dict_unref(entry);
+    }
+    if (result < 0) {
+        at_raise(result);
+        return -1;
+    }
+    return result;
+}
+
+int at_shared_dict_swap(PyObject *object, const at_dict_entry *expected,
+                        at_dict_entry *entry)
+{
+    if (at_shared_dict_common(object) != NULL) {
+        at_common_kind kind = entry != NULL ? AT_COMMON_PUT : AT_COMMON_REMOVE;
+        at_common_request request = request_for(kind, &expected->key, entry);
+        request.rule = AT_TABLE_IF_SAME;
+        request.expected = expected->version;
+        int result = ask(object, &request);
+        at_shared_dict_unref(entry);
+        return result;
+    }
+    bool done = at_dict_swap(private_of(object), expected, entry);
+    if (!done) {
+        at_shared_dict_unref(entry);
+    }
+    return done;
+}
+
+/* The value was read, and is taken out if it still is the one. */
+static int remove_found(PyObject *object, const at_dict_key *key,
+                        at_dict_entry **old) AT_ATTACHED
+{
+    for (;;) {
+        int result = at_shared_dict_find(object, key, old);
+        if (result == 1) {
+            result = at_shared_dict_swap(object, *old, NULL);
+            if (result == 1) {
+                return 1;
+            }
+            at_shared_dict_unref(*old);
+            *old = NULL;
+            if (result == 0 && PyErr_CheckSignals() == 0) {
+                continue;
+            }
+            return -1;
+        }
+        return result;
+    }
+}
+
+int at_shared_dict_remove(PyObject *object, const at_dict_key *key, at_dict_entry **old)
+{
+    at_dict_entry *taken = NULL;
+    if (at_shared_dict_common(object) == NULL) {
+        int result = at_dict_remove(private_of(object), key, &taken);
+        if (old != NULL) {
+            *old = taken;
+        } else {
+            at_shared_dict_unref(taken);
+        }
+        return result == 0;
+    }
+    if (old != NULL) {
+        return remove_found(object, key, old);
+    }
+    at_common_request request = request_for(AT_COMMON_REMOVE, key, NULL);
+    return ask(object, &request);
+}
+
+/* ---- all of them --------------------------------------------------------------------
+ */
+
+static void unref_all(at_dict_entry **entries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        at_shared_dict_unref(entries[i]);
+    }
+    at_free((void *)entries);
+}
+
+/* One of these that is still there: 1, 0, or -1. */
+static int remove_one_of(PyObject *object, const at_common_request *seen,
+                         at_dict_entry **old) AT_ATTACHED
+{
+    int result = 0;
+    for (size_t i = 0; i < seen->entry_count && result == 0; i++) {
+        result = remove_found(object, &seen->entries[i]->key, old);
+    }
+    return result;
+}
+
+/* From bucket `*bucket` on, to the end: 1, 0, or -1. */
+static int remove_from(PyObject *object, size_t *bucket,
+                       at_dict_entry **old) AT_ATTACHED
+{
+    for (;;) {
+        at_common_request request = {.kind = AT_COMMON_KEYS, .bucket = *bucket};
+        if (ask(object, &request) < 0) {
+            return -1;
+        }
+        if (request.entry_count == 0) {
+            return 0;
+        }
+        int result = remove_one_of(object, &request, old);
+        unref_all(request.entries, request.entry_count);
+        if (result != 0) {
+            *bucket = request.bucket;
+            return result;
+        }
+        *bucket = request.bucket + 1;
+    }
+}
+
+int at_shared_dict_remove_any(PyObject *object, at_dict_entry **old)
+{
+    *old = NULL;
+    if (at_shared_dict_common(object) == NULL) {
+        return at_dict_remove_any(private_of(object), old) == 0;
+    }
+    /* Where the last one was, so that who takes all out looks at each bucket once. */
+    atomic_size_t *cursor = &((at_shared_dict_object *)object)->cursor;
+    size_t bucket = atomic_load_explicit(cursor, memory_order_relaxed);
+    int result = remove_from(object, &bucket, old);
+    if (result == 0) {
+        bucket = 0;
+        result = remove_from(object, &bucket, old);
+    }
+    atomic_store_explicit(cursor, bucket, memory_order_relaxed);
+    return result;
+}
+
+int at_shared_dict_remove_all(PyObject *object)
+{
+    if (at_shared_dict_common(object) == NULL) {
+        at_dict_clear(private_of(object));
+        return 0;
+    }
+    at_common_request request = {.kind = AT_COMMON_CLEAR, .size_bytes = LARGE_BYTES};
+    return ask(object, &request);
+}
+
+size_t at_shared_dict_count(PyObject *object)
+{
+    const at_common_dict *dict = at_shared_dict_common(object);
+    return dict != NULL ? at_table_count(at_common_dict_table(dict))
+                        : at_dict_count(private_of(object));
+}
+
+/* Append what `make` makes of `entry`. */
+static int append(PyObject *list, at_shared_dict_make *make,
+                  const at_dict_entry *entry) AT_ATTACHED
+{
+    PyObject *made = make(entry);
+    int result = made != NULL ? PyList_Append(list, made) : -1;
+    Py_XDECREF(made);
+    return result;
+}
+
+static int append_all(PyObject *object, PyObject *list, at_shared_dict_make *make,
+                      const at_common_request *seen, bool values) AT_ATTACHED
+{
+    int result = 0;
+    for (size_t i = 0; i < seen->entry_count && result == 0; i++) {
+        at_dict_entry *entry = seen->entries[i];
+        if (!values) {
+            result = append(list, make, entry);
+            continue;
+        }
+        at_dict_entry *found;
+        result = at_shared_dict_find(object, &entry->key, &found);
+        if (result == 1) { /* or it has been taken out since */
+            result = append(list, make, found);
+            at_shared_dict_unref(found);
+        }
+    }
+    return result;
+}
+
+static PyObject *list_common(PyObject *object, at_shared_dict_make *make,
+                             bool values) AT_ATTACHED
+{
+    PyObject *list = PyList_New(0);
+    at_common_request request = {.kind = AT_COMMON_KEYS};
+    do {
+        int result = list != NULL ? ask(object, &request) : -1;
+        if (result == 0 && request.entry_count != 0) {
+            result = append_all(object, list, make, &request, values);
+            unref_all(request.entries, request.entry_count);
+            request.bucket++;
+        }
+        if (result < 0) {
+            Py_XDECREF(list);
+            return NULL;
+        }
+    } while (request.entry_count != 0);
+    return list;
+}
+
+PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make, bool values)
+{
+    if (at_shared_dict_common(object) != NULL) {
+        return list_common(object, make, values);
+    }
+    at_dict_entry **entries;
+    size_t count;
+    int result = at_dict_snapshot(private_of(object), &entries, &count);
+    if (result < 0) {
+        return at_raise(result);
+    }
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; i < count && list != NULL; i++) {
+        if (append(list, make, entries[i]) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    unref_all(entries, count);
+    return list;
+}
+
+/* ---- to other processes -------------------------------------------------------------
+ */
+
+PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
+                                    const char *name)
+{
+    size_t size_bytes = AT_SHARED_DICT_BYTES;
+    if (size != NULL) {
+        size_bytes = PyLong_AsSize_t(size);
+        if (size_bytes == (size_t)-1 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    at_origin origin;
+    PyObject *claim;
+    if (at_sync_origin(1, name, &origin, &claim) < 0) {
+        return NULL;
+    }
+    at_fault fault;
+    at_common_dict *dict;
+    PyObject *self = NULL;
+    if (at_common_dict_new(size_bytes, &origin, &dict, &fault) < 0) {
+        (void)at_raise_fault(&fault);
+    } else {
+        self = at_shared_dict_wrap(type, at_place_publish((at_placed *)dict));
+        at_shared_unref((at_shared *)dict);
+    }
+    if (at_bind_claim_end(claim) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+/* _describe(): (descriptor, None), or None for a dict of this process alone. */
+AT_UNCHECKED PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused)
+{
+    at_shared *thing = at_shared_dict_thing(object);
+    if (thing->kind != &at_common_dict_kind) {
+        Py_RETURN_NONE;
+    }
+    const at_place *place = &((at_placed *)thing)->place;
+    return Py_BuildValue("(iO)", place->page.memory.descriptor, Py_None);
+}
