@@ -417,10 +417,11 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     stays. Its values are bytes that last: what goes to other processes by descriptor (a
     `Lock`, a `SharedBuffer`, a `SharedDict`) cannot stand in it, but its name can. Reads
     take no lock, unless writers are always faster; a process that is killed leaves the
-    old value or the new one. A read or a write of one key takes constant time, and the
+    old value or the new one. To read or to write one key takes constant time, and the
     time for its bytes.
 
-    It can be sent. One of this process that holds itself is never freed.
+    It can be sent. One of this process that holds itself is never freed. Any thread of
+    any interpreter that has it may call the methods.
 
     Args:
         *args, **kwargs: Its first items, as for `dict`.

@@ -116,8 +116,7 @@ typedef PyObject *at_shared_dict_make(const at_dict_entry *entry);
 PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make,
                               bool values) AT_ATTACHED;
 
-/* ---- to other processes: shared_dict_reach.c ---------------------------------------
- */
+/* ---- to other processes: shared_dict_reach.c ------------------------------------- */
 
 /* A handle of `type` to a new dict: `size` and `name` as SharedDict() takes them, or
  * NULL. NULL with an exception set. */

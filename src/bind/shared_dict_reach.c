@@ -26,8 +26,7 @@ static at_dict *private_of(PyObject *object)
     return (at_dict *)at_shared_dict_thing(object);
 }
 
-/* ---- asking a dict between processes ------------------------------------------------
- */
+/* ---- asking a dict between processes --------------------------------------------- */
 
 static int run(PyObject *object, at_common_request *request) AT_ATTACHED
 {
@@ -100,8 +99,7 @@ static at_common_request request_for(at_common_kind kind, const at_dict_key *key
     return request;
 }
 
-/* ---- one key ------------------------------------------------------------------------
- */
+/* ---- one key --------------------------------------------------------------------- */
 
 at_dict_entry *at_shared_dict_entry(PyObject *object, const at_dict_key *key,
                                     PyObject *value)
@@ -273,8 +271,7 @@ int at_shared_dict_remove(PyObject *object, const at_dict_key *key, at_dict_entr
     return ask(object, &request);
 }
 
-/* ---- all of them --------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------- */
 
 static void unref_all(at_dict_entry **entries, size_t count)
 {
@@ -423,8 +420,7 @@ PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make, bool 
     return list;
 }
 
-/* ---- to other processes -------------------------------------------------------------
- */
+/* ---- to other processes ---------------------------------------------------------- */
 
 PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
                                     const char *name)

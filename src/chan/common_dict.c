@@ -27,8 +27,7 @@ struct at_common_dict {
     at_table table;
 };
 
-/* ---- life ---------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static void common_dict_free(at_shared *thing)
 {
@@ -119,8 +118,7 @@ size_t at_common_dict_bytes(const at_common_dict *dict)
     return dict->placed.place.page.memory.size_bytes;
 }
 
-/* ---- the lock -----------------------------------------------------------------------
- */
+/* ---- the lock -------------------------------------------------------------------- */
 
 /* Whose death it was need not be asked: at_lock_release() knows a lock by its process.
  */
@@ -178,8 +176,7 @@ static int enter(at_common_dict *dict, at_common_request *request,
     return result == AT_EOWNERDEAD ? make_whole(dict, request) : result;
 }
 
-/* ---- reading ------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------- */
 
 /* An entry with room for what is at `spot`, as a message. */
 typedef struct reading {
@@ -285,8 +282,7 @@ static int get(at_common_dict *dict, at_common_request *request, const at_dict_k
     return result == AT_ENOTFOUND ? 0 : result;
 }
 
-/* ---- the keys of a bucket
- * -------------------------------------------------------------- */
+/* ---- the keys of a bucket -------------------------------------------------------- */
 
 typedef struct chain {
     at_table_spot spots[AT_TABLE_CHAIN_MOST];
@@ -404,8 +400,7 @@ static int keys(at_common_dict *dict, at_common_request *request,
     }
 }
 
-/* ---- all of them ------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------- */
 
 static int change(at_common_dict *dict, const at_common_request *request,
                   const at_dict_key *key)

@@ -31,9 +31,9 @@ extern const at_shared_kind at_barrier_kind;
  * owns: the caller gets one reference
  * errs: fault: those of at_place_init */
 
-/* The lock, condition, event, semaphore, barrier, atomic int or dict behind a descriptor
- * that another process passed: `lock` is what a condition stands on that has no lock of its
- * own, else NULL.
+/* The lock, condition, event, semaphore, barrier, atomic int or dict behind a
+ * descriptor that another process passed: `lock` is what a condition stands on that has
+ * no lock of its own, else NULL.
  * ctx:  any
  * owns: takes the descriptor on success; the caller gets one reference
  * errs: fault: AT_EINVALID where it is none; those of at_place_init */

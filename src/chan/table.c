@@ -126,8 +126,7 @@ size_t at_table_capacity_bytes(const at_table *table)
     return (table->unit_count - 1) * AT_TABLE_UNIT_BYTES;
 }
 
-/* ---- entries -----------------------------------------------------------------------
- */
+/* ---- entries --------------------------------------------------------------------- */
 
 uint64_t at_table_word_at(const char *data, size_t size_bytes, size_t i)
 {

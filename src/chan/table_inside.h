@@ -136,8 +136,7 @@ static inline bool at_table_has_group(const at_table *table, size_t bucket)
             1) != 0;
 }
 
-/* ---- table_heap.c: which units are in use; one at a time, as writers ---------------
- */
+/* ---- table_heap.c: which units are in use; one at a time, as writers ------------- */
 
 /* The first of `count` units (not 0) in a row, which are in use now, or 0. */
 size_t at_table_heap_take(at_table *table, size_t count);

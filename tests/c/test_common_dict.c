@@ -147,9 +147,7 @@ static size_t count_keys(at_common_dict *dict)
     }
 }
 
-/* ---- in one process
- * ------------------------------------------------------------------
- */
+/* ---- in one process -------------------------------------------------------------- */
 
 static int makes_and_frees(void)
 {
@@ -269,9 +267,7 @@ static void nobodys_lock(void)
     unref(dict);
 }
 
-/* ---- writers, readers, and one that clears: threads
- * ----------------------------------
- */
+/* ---- writers, readers, and one that clears: threads ------------------------------ */
 
 enum { THREADS = 4, ROUNDS = 3000 };
 
@@ -311,8 +307,7 @@ static void threads(void)
 
 #if HAS_FORKS
 
-/* ---- killed at each store
- * ------------------------------------------------------------- */
+/* ---- killed at each store -------------------------------------------------------- */
 
 static long stores_left;
 
@@ -382,8 +377,7 @@ static void killed_at_each_store(void)
     }
 }
 
-/* ---- killed at any moment
- * -------------------------------------------------------------- */
+/* ---- killed at any moment -------------------------------------------------------- */
 
 /* What a writer says of itself, where the parent sees it. */
 typedef struct diary {

@@ -15,8 +15,7 @@ enum { SMALL_BYTES = 16 << 10, KEYS = 40, LONGEST = 600, TABLE_HEAD_BYTES = 512 
 
 static const uint64_t seed[2] = {1, 2};
 
-/* ---- numbers by chance, the same in each run
- * ----------------------------------------- */
+/* ---- numbers by chance, the same in each run ------------------------------------- */
 
 static uint64_t chance_state;
 
@@ -28,8 +27,7 @@ static size_t chance(size_t below)
     return (size_t)(chance_state >> 11) % below;
 }
 
-/* ---- a table, and what should be in it
- * ----------------------------------------------- */
+/* ---- a table, and what should be in it ------------------------------------------- */
 
 typedef struct fixture {
     at_table table;
@@ -127,8 +125,7 @@ static uint64_t link_of(const at_table *table, size_t number)
     return at_table_find(table, &key, &spot) == 0 ? spot.link : 0;
 }
 
-/* ---- as a dict ---------------------------------------------------------------------
- */
+/* ---- as a dict ------------------------------------------------------------------- */
 
 /* CPython's own, for the key (0, 0). */
 static void hashes(void)
@@ -292,8 +289,7 @@ static void what_is_no_table(void)
     end(&made);
 }
 
-/* ---- a writer that ends before a store
- * ------------------------------------------------- */
+/* ---- a writer that ends before a store ------------------------------------------- */
 
 static jmp_buf death;
 static long stores_left;
@@ -432,8 +428,7 @@ static void dies_while_it_recovers(void)
     }
 }
 
-/* ---- memory that somebody wrote over
- * ---------------------------------------------------- */
+/* ---- memory that somebody wrote over --------------------------------------------- */
 
 /* Whatever it does, it returns, and touches nothing outside: ASan sees that. */
 static void use_damaged(fixture *made)
@@ -503,8 +498,7 @@ static void written_over(void)
     }
 }
 
-/* ---- readers while one writes
- * ------------------------------------------------------------- */
+/* ---- readers while one writes ---------------------------------------------------- */
 
 enum { READERS = 3, WRITES = 60000 };
 
