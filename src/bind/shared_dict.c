@@ -146,8 +146,8 @@ static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED
     if (given->name != NULL && given->name != Py_None) {
         if (!PyUnicode_Check(given->name)) {
             return PyErr_Format(PyExc_TypeError,
-                                "name is a str, not %.100s: an item of that key goes "
-                                "into a dict, SharedDict({'name': ...})",
+                                "name must be a str, not %.100s; an item of that key "
+                                "goes into a dict: SharedDict({'name': ...})",
                                 Py_TYPE(given->name)->tp_name);
         }
         name = PyUnicode_AsUTF8(given->name);
@@ -166,7 +166,7 @@ static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED
     if (size != NULL) {
         PyErr_SetString(PyExc_TypeError,
                         "size is of a dict between processes, which is made with "
-                        "shared=True or name=; an item of that key goes into a dict, "
+                        "shared=True or name=; an item of that key goes into a dict: "
                         "SharedDict({'size': ...})");
         return NULL;
     }

@@ -427,10 +427,11 @@ PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
 {
     size_t size_bytes = AT_SHARED_DICT_BYTES;
     if (size != NULL) {
-        size_bytes = PyLong_AsSize_t(size);
-        if (size_bytes == (size_t)-1 && PyErr_Occurred()) {
+        Py_ssize_t wanted = PyNumber_AsSsize_t(size, NULL); /* the nearest, if none */
+        if (wanted == -1 && PyErr_Occurred()) {
             return NULL;
         }
+        size_bytes = wanted > 0 ? (size_t)wanted : 0;
     }
     at_origin origin;
     PyObject *claim;

@@ -82,10 +82,8 @@ int at_common_dict_new(size_t size_bytes, const at_origin *origin,
 {
     if (origin->page == NULL &&
         (size_bytes < at_page_bytes() || size_bytes > MOST_BYTES)) {
-        return at_fault_set(fault, AT_EINVALID,
-                            "the size of a dict between processes is %zu to 2**37 "
-                            "bytes, not %zu",
-                            at_page_bytes(), size_bytes);
+        return at_fault_set(fault, AT_EINVALID, "size must be %zu to 2**37 bytes",
+                            at_page_bytes());
     }
     at_common_dict *dict = at_calloc(1, sizeof *dict);
     if (dict == NULL) {
