@@ -452,6 +452,12 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
             ValueError: The memory of that name is damaged, or of another version.
         """
 
+    def __copy__(self) -> SharedDict:
+        """Another handle to the same dict."""
+
+    def __deepcopy__(self, memo: object, /) -> SharedDict:
+        """The same items in a dict of their own, of the same kind and size."""
+
     def _describe(self) -> tuple[int, None] | None: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
     def __getitem__(self, key: str | bytes | int, /) -> Any: ...

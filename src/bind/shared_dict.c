@@ -342,6 +342,11 @@ AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+AT_UNCHECKED static PyObject *dict_same(PyObject *object, PyObject *unused)
+{
+    return at_shared_dict_wrap(Py_TYPE(object), at_shared_dict_thing(object));
+}
+
 /* ---- the type -------------------------------------------------------------------- */
 
 AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
@@ -456,6 +461,11 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Raises:\n"
      "    KeyError: key is not there, and there is no default."},
+    {"__copy__", dict_same, METH_NOARGS,
+     "__copy__($self)\n--\n\nAnother handle to the same dict."},
+    {"__deepcopy__", at_shared_dict_deepcopy, METH_O,
+     "__deepcopy__($self, memo, /)\n--\n\n"
+     "The same items in a dict of their own, of the same kind and size."},
     {"_describe", at_shared_dict_describe, METH_NOARGS,
      "_describe($self)\n--\n\nFor pickle and the tests."},
     {"__reduce__", at_sync_reduce, METH_NOARGS,

@@ -123,6 +123,7 @@ PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make,
 PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
                                     const char *name) AT_ATTACHED;
 PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused);
+PyObject *at_shared_dict_deepcopy(PyObject *object, PyObject *memo);
 
 /* Methods: shared_dict_change.c. */
 PyObject *at_shared_dict_setdefault(PyObject *object, PyObject *const *arguments,

@@ -453,6 +453,22 @@ PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
     return self;
 }
 
+AT_UNCHECKED PyObject *at_shared_dict_deepcopy(PyObject *object, PyObject *memo)
+{
+    const at_common_dict *dict = at_shared_dict_common(object);
+    PyObject *options = dict != NULL
+                            ? Py_BuildValue("{s:O,s:n}", "shared", Py_True, "size",
+                                            (Py_ssize_t)at_common_dict_bytes(dict))
+                            : PyDict_New();
+    PyObject *items = options != NULL ? PyTuple_Pack(1, object) : NULL;
+    PyObject *copy = items != NULL
+                         ? PyObject_Call((PyObject *)Py_TYPE(object), items, options)
+                         : NULL;
+    Py_XDECREF(items);
+    Py_XDECREF(options);
+    return copy;
+}
+
 /* _describe(): (descriptor, None), or None for a dict of this process alone. */
 AT_UNCHECKED PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused)
 {

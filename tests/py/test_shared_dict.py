@@ -5,6 +5,7 @@ That of one process and that of several do the same; each test but the last few 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
@@ -276,9 +277,9 @@ def test_a_copy_while_others_take_keys_away(make: Make):
         thread.join(60)
 
 
-def test_one_is_filled_from_another_that_changes() -> None:
+def test_one_is_filled_from_another_that_changes(make: Make) -> None:
     """A snapshot, which asks for no key again that may have gone."""
-    source = SharedDict({number: number for number in range(200)})
+    source = make({number: number for number in range(200)})
     done = threading.Event()
 
     def change() -> None:
@@ -291,10 +292,22 @@ def test_one_is_filled_from_another_that_changes() -> None:
     thread.start()
     try:
         for _ in range(100):
-            made = SharedDict(source, more=1)
+            made = make(source, more=1)
             made.update(source)
             made |= source
             assert {k: v for k, v in made.items() if k != v} == {"more": 1}
     finally:
         done.set()
         thread.join()
+
+
+def test_copies(make: Make) -> None:
+    """A copy is another handle, a deep one another dict; copy() is a plain one."""
+    table = make(a=[1])
+    same, other = copy.copy(table), copy.deepcopy(table)
+    assert same == table != other and other.copy() == {"a": [1]}
+    same["b"] = 2
+    other["c"] = 3
+    assert table.copy() == {"a": [1], "b": 2} and other.copy() == {"a": [1], "c": 3}
+    held = copy.deepcopy([table, table])
+    assert held[0] is held[1] != table
