@@ -152,7 +152,7 @@ def test_a_name() -> None:
         SharedDict(name=name)
     with pytest.raises(FileExistsError):
         Lock(name=name)
-    with pytest.raises(TypeError, match="SharedDict.*not.*Lock"):
+    with pytest.raises(TypeError, match=r"SharedDict.*not.*Lock"):
         Lock.open(name)
     code = """
 d = atoll.SharedDict.open(sys.argv[1])
