@@ -4,11 +4,11 @@
  * its own from the one message. */
 #define PY_SSIZE_T_CLEAN
 #include "bind/broadcast.h"
-#include "bind/argument.h"
 
 #include <string.h>
 
 #include "base/error.h"
+#include "bind/argument.h"
 #include "bind/batch.h"
 #include "bind/bind.h"
 #include "bind/channel.h"
@@ -316,15 +316,15 @@ AT_UNCHECKED static PyObject *broadcast_repr(PyObject *object)
                                 at_broadcast_is_closed(broadcast) ? ", closed" : "");
 }
 
-/* Two handles are equal when they are of one broadcast. */
+static const void *broadcast_of(PyObject *object)
+{
+    return self_of(object)->broadcast;
+}
+
 AT_UNCHECKED static PyObject *broadcast_compare(PyObject *left, PyObject *right,
                                                 int operation)
 {
-    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    bool same = self_of(left)->broadcast == self_of(right)->broadcast;
-    return PyBool_FromLong(same == (operation == Py_EQ));
+    return at_bind_compare(left, right, operation, broadcast_of);
 }
 
 static Py_hash_t broadcast_hash(PyObject *object)

@@ -180,16 +180,15 @@ AT_UNCHECKED static PyObject *channel_repr(PyObject *object)
                                 at_channel_is_closed(channel) ? ", closed" : "");
 }
 
-/* Two handles are equal when they are of one channel. */
+static const void *channel_of(PyObject *object)
+{
+    return at_channel_object_of(object)->channel;
+}
+
 AT_UNCHECKED PyObject *at_channel_method_compare(PyObject *left, PyObject *right,
                                                  int operation)
 {
-    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    bool same =
-        at_channel_object_of(left)->channel == at_channel_object_of(right)->channel;
-    return PyBool_FromLong(same == (operation == Py_EQ));
+    return at_bind_compare(left, right, operation, channel_of);
 }
 
 Py_hash_t at_channel_method_hash(PyObject *object)

@@ -156,7 +156,7 @@ PyDoc_STRVAR(
     "Keep the children that the loaded extension at `path` forks from crashing "
     "while interpreters live; see interp/fork.h.");
 
-static PyObject *spare_children(PyObject *module, PyObject *path)
+AT_UNCHECKED static PyObject *spare_children(PyObject *module, PyObject *path)
 {
     PyObject *bytes = NULL;
     if (!PyUnicode_FSConverter(path, &bytes)) {

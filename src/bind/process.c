@@ -5,7 +5,7 @@
 #include "bind/error.h"
 #include "sys/process.h"
 
-static PyObject *die_with_parent(PyObject *module, PyObject *number)
+AT_UNCHECKED static PyObject *die_with_parent(PyObject *module, PyObject *number)
 {
     int signal_number = PyLong_AsInt(number);
     if (signal_number == -1 && PyErr_Occurred()) {
@@ -18,7 +18,7 @@ static PyObject *die_with_parent(PyObject *module, PyObject *number)
     Py_RETURN_NONE;
 }
 
-static PyObject *adopt_orphans(PyObject *module, PyObject *unused)
+AT_UNCHECKED static PyObject *adopt_orphans(PyObject *module, PyObject *unused)
 {
     int result = at_process_adopt_orphans();
     if (result < 0) {

@@ -120,7 +120,7 @@ static void service_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyObject *service_listen(PyObject *self, PyObject *arguments) AT_ATTACHED
+AT_UNCHECKED static PyObject *service_listen(PyObject *self, PyObject *arguments)
 {
     const char *host;
     int port, backlog;
@@ -138,7 +138,7 @@ static PyObject *service_listen(PyObject *self, PyObject *arguments) AT_ATTACHED
     Py_RETURN_NONE;
 }
 
-static PyObject *service_listen_unix(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_listen_unix(PyObject *self, PyObject *arguments)
 {
     const char *path;
     int backlog;
@@ -152,7 +152,7 @@ static PyObject *service_listen_unix(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *service_adopt(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_adopt(PyObject *self, PyObject *arguments)
 {
     int descriptor;
     if (!PyArg_ParseTuple(arguments, "i:adopt", &descriptor)) {
@@ -166,7 +166,7 @@ static PyObject *service_adopt(PyObject *self, PyObject *arguments)
 }
 
 /* (certificates, password, ca, verify, ciphers, h2), None for what is not given */
-static PyObject *service_set_tls(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_set_tls(PyObject *self, PyObject *arguments)
 {
     at_tls_options options = {0};
     PyObject *certificates;
@@ -209,7 +209,7 @@ static PyObject *service_set_tls(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *service_mount(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_mount(PyObject *self, PyObject *arguments)
 {
     const char *prefix, *folder;
     if (!PyArg_ParseTuple(arguments, "ss:mount", &prefix, &folder)) {
@@ -243,7 +243,7 @@ static PyObject *service_retire(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *service_join_passage(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_join_passage(PyObject *self, PyObject *arguments)
 {
     int receiving, sending;
     if (!PyArg_ParseTuple(arguments, "ii:join_passage", &receiving, &sending)) {
@@ -316,7 +316,7 @@ static PyObject *service_signal_thread(PyObject *self, PyObject *arguments)
     return PyBool_FromLong(at_service_signal_thread(service_of(self), thread, number));
 }
 
-static PyObject *service_give_up(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_give_up(PyObject *self, PyObject *arguments)
 {
     int thread, retry_after_s;
     if (!PyArg_ParseTuple(arguments, "ii:give_up", &thread, &retry_after_s)) {
@@ -333,7 +333,7 @@ static PyObject *service_give_up(PyObject *self, PyObject *arguments)
     return Py_BuildValue("(ii)", result.moved, result.answered);
 }
 
-static PyObject *service_cut(PyObject *self, PyObject *arguments)
+AT_UNCHECKED static PyObject *service_cut(PyObject *self, PyObject *arguments)
 {
     int thread, retry_after_s;
     if (!PyArg_ParseTuple(arguments, "ii:cut", &thread, &retry_after_s)) {

@@ -24,7 +24,7 @@ static void tell_images(uint64_t *loaded, uint64_t *unmapped, uint64_t *copied,
 
 static const at_control_sources sources = {at_heap_bytes, tell_images};
 
-PyObject *at_server_metrics(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_metrics(PyObject *self, PyObject *unused)
 {
     at_bytes text;
     at_bytes_init(&text);
@@ -36,7 +36,7 @@ PyObject *at_server_metrics(PyObject *self, PyObject *unused)
     return made;
 }
 
-PyObject *at_server_open_boards(PyObject *self, PyObject *arguments)
+AT_UNCHECKED PyObject *at_server_open_boards(PyObject *self, PyObject *arguments)
 {
     int processes, workers;
     if (!PyArg_ParseTuple(arguments, "ii:open_boards", &processes, &workers)) {
@@ -68,7 +68,7 @@ PyObject *at_server_take_board_back(PyObject *self, PyObject *place)
     Py_RETURN_NONE;
 }
 
-PyObject *at_server_join_boards(PyObject *self, PyObject *arguments)
+AT_UNCHECKED PyObject *at_server_join_boards(PyObject *self, PyObject *arguments)
 {
     int descriptor, place;
     if (!PyArg_ParseTuple(arguments, "ii:join_boards", &descriptor, &place)) {
@@ -194,7 +194,7 @@ PyObject *at_server_clear_spent(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyObject *at_server_log_access(PyObject *self, PyObject *arguments)
+AT_UNCHECKED PyObject *at_server_log_access(PyObject *self, PyObject *arguments)
 {
     const char *path, *format;
     Py_ssize_t size;
@@ -209,7 +209,7 @@ PyObject *at_server_log_access(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-PyObject *at_server_reopen_logs(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_reopen_logs(PyObject *self, PyObject *unused)
 {
     struct at_access_log *log = at_service_access_log(at_server_service_of(self));
     at_fault fault;
@@ -219,7 +219,7 @@ PyObject *at_server_reopen_logs(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyObject *at_server_start_guard(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_start_guard(PyObject *self, PyObject *unused)
 {
     at_fault fault;
     if (at_service_start_guard(at_server_service_of(self), &fault) < 0) {

@@ -363,15 +363,15 @@ AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
         count, at_table_used_bytes(table), at_table_capacity_bytes(table));
 }
 
-/* Two handles are equal when they are of one dict. */
+static const void *dict_of(PyObject *object)
+{
+    return at_shared_dict_thing(object);
+}
+
 AT_UNCHECKED static PyObject *dict_compare(PyObject *left, PyObject *right,
                                            int operation)
 {
-    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    bool same = at_shared_dict_thing(left) == at_shared_dict_thing(right);
-    return PyBool_FromLong(same == (operation == Py_EQ));
+    return at_bind_compare(left, right, operation, dict_of);
 }
 
 static Py_hash_t dict_hash(PyObject *object)

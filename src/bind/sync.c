@@ -101,15 +101,10 @@ static const void *identity_of(PyObject *object) AT_ATTACHED
                                           : (void *)thing;
 }
 
-/* Two handles are equal when they are of one thing. */
 AT_UNCHECKED static PyObject *sync_compare(PyObject *left, PyObject *right,
                                            int operation)
 {
-    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    return PyBool_FromLong((identity_of(left) == identity_of(right)) ==
-                           (operation == Py_EQ));
+    return at_bind_compare(left, right, operation, identity_of);
 }
 
 AT_UNCHECKED static Py_hash_t sync_hash(PyObject *object)

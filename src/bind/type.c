@@ -82,6 +82,15 @@ int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
     return -1;
 }
 
+PyObject *at_bind_compare(PyObject *left, PyObject *right, int operation,
+                          const void *(*thing_of)(PyObject *object))
+{
+    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    return PyBool_FromLong((thing_of(left) == thing_of(right)) == (operation == Py_EQ));
+}
+
 Py_hash_t at_bind_hash_pointer(const void *pointer)
 {
     uintptr_t bits = (uintptr_t)pointer;

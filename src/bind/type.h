@@ -24,6 +24,11 @@ int at_bind_arguments(const char *function, const char *const *names, size_t req
 int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
                   Py_ssize_t most) AT_ATTACHED;
 
+/* The comparison of handles, which are equal when they are of one thing: `thing_of`
+ * says of which, for objects of one type. ctx: attached */
+PyObject *at_bind_compare(PyObject *left, PyObject *right, int operation,
+                          const void *(*thing_of)(PyObject *object)) AT_ATTACHED;
+
 /* A hash of an address, whose low bits say nothing. ctx: any */
 Py_hash_t at_bind_hash_pointer(const void *pointer);
 

@@ -360,7 +360,7 @@ static bool is_array_state(PyObject *reduced)
 }
 
 /* What `object` is taken apart into: a tuple, or the str of a global's name. */
-static PyObject *reduce(at_packer *packer, PyObject *object)
+static PyObject *reduce(at_packer *packer, PyObject *object) AT_ATTACHED
 {
     at_parcel_state *state = packer->state;
     PyObject *function;
