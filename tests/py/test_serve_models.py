@@ -1,13 +1,20 @@
 """The same server with workers of every model: interpreters, threads, processes."""
 
+import contextlib
+import functools
+import itertools
 import os
 import select
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from serving import DEADLINE_S, Server, different, serving
+from serving import DEADLINE_S, Raw, Server, different, serving, wait_until
+
+from atoll._server import crew
 
 pytest.importorskip("websockets")
 from websockets.sync.client import connect
@@ -195,3 +202,76 @@ def test_the_next_request_is_served_where_there_is_time(
         assert busy not in idle
         for raw in clients:
             raw.socket.close()
+
+
+LOOPS = """
+import asyncio, os, threading
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise RuntimeError("http only")
+    here = str(threading.get_native_id()).encode()
+    if scope["path"] == "/stop" and scope["query_string"] == here:
+        asyncio.get_running_loop().stop()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": here, "more_body": True})
+    if scope["path"] == "/hold":
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+def thread_of(raw: Raw) -> bytes:
+    return raw.get()[2]
+
+
+def test_a_loop_that_ends_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, LOOPS, "--model", "threads", "--workers", "2") as server,
+        server.connect() as held,
+    ):
+        server.wait_for("all 2 workers serve")
+        held.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.until(b"\r\n\r\n")
+        first = held.exactly(int(held.until(b"\r\n"), 16) + 2).strip()
+        (second,) = different(server.connect, thread_of, 2) - {first}
+
+        def has_ended(times: int) -> bool:
+            with server.connect() as raw, contextlib.suppress(EOFError, OSError):
+                raw.get(f"/stop?{second.decode()}")
+            return server.log.count("of the worker ended; another starts") == times
+
+        for times in (1, 2):
+            wait_until(functools.partial(has_ended, times), lambda: server.log)
+            # The one that holds a request goes on, and another serves beside it.
+            serve = different(server.connect, thread_of, 2)
+            assert first in serve and second not in serve
+            (second,) = serve - {first}
+        (tmp_path / "go").touch()
+        assert held.until(b"0\r\n\r\n")
+        assert "worker 0 ended" not in server.log
+
+
+def test_a_loop_that_cannot_be_replaced_ends_the_others() -> None:
+    reports: list[dict[str, Any]] = []
+    go_on, asked = threading.Event(), threading.Event()
+    lives = itertools.count()
+
+    def short(ready: Callable[[], None]) -> str | None:
+        if next(lives):
+            return "the database has gone"
+        ready()
+        go_on.wait(DEADLINE_S)
+        raise RuntimeError("it ends by itself")
+
+    def long(ready: Callable[[], None]) -> None:
+        ready()
+        asked.wait(DEADLINE_S)
+
+    def report(**fields: Any) -> None:
+        reports.append(fields)
+        (asked if fields["event"] == "lost" else go_on).set()
+
+    crew.serve([short, long], report, lambda: None)
+    assert [each["event"] for each in reports] == ["ready", "failed", "lost"]
+    assert reports[1]["text"] == "the database has gone"

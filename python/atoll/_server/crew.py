@@ -1,11 +1,14 @@
 """A worker of several threads: the free-threaded build's loops in one interpreter.
 
 They start one after the other, so that an application that does not start says so once
-and its own start-up code does not meet itself.
+and its own start-up code does not meet itself. One that ends by itself is replaced, ever
+later while it keeps ending; the others go on.
 """
 
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 logger = logging.getLogger("atoll.server")
@@ -14,16 +17,32 @@ logger = logging.getLogger("atoll.server")
 #: start, or None.
 Serve = Callable[[Callable[[], None]], str | None]
 
+#: Seconds before a thread that ended by itself is replaced: the first time, and at most.
+REPLACE_FIRST_S = 0.5
+REPLACE_MOST_S = 30.0
+#: One that lived this long is replaced without a penalty.
+FORGIVEN_S = 60.0
+
 
 class _Member:
     """One thread, from its start to where it serves or has failed."""
 
-    def __init__(self, index: int, serve: Serve, any_ended: threading.Event) -> None:
+    def __init__(
+        self,
+        index: int,
+        serve: Serve,
+        ended: "queue.SimpleQueue[_Member]",
+        delay: float = REPLACE_FIRST_S,
+    ) -> None:
+        self.index = index
         self.serve = serve
-        self.any_ended = any_ended
         self.native_id = 0
         self.ready = False
+        self.failed = False  # it ended by an exception
         self.failure: str | None = None
+        self.delay = delay  # until it is replaced, if it ends by itself
+        self.started_at = time.monotonic()
+        self._ended = ended
         self._settled = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"atoll-loop-{index}", daemon=True
@@ -39,13 +58,21 @@ class _Member:
         """Wait for its end."""
         self._thread.join()
 
+    def successor(self) -> "_Member":
+        """Another for its place."""
+        delay = min(2 * self.delay, REPLACE_MOST_S)
+        return _Member(self.index, self.serve, self._ended, delay)
+
     def _run(self) -> None:
         try:
             self.failure = self.serve(self._is_ready)
         except BaseException:
+            self.failed = True
             logger.exception("a thread of the worker failed")
         finally:
-            self.any_ended.set()
+            if time.monotonic() - self.started_at > FORGIVEN_S:
+                self.delay = REPLACE_FIRST_S
+            self._ended.put(self)
             self._settled.set()
 
     def _is_ready(self) -> None:
@@ -62,22 +89,60 @@ def serve(
     Args:
         serves: What the threads do.
         report: To the supervisor; see `worker.run`. Where one thread does not start,
-            or ends by itself, the others are asked to end as well.
+            at first or in place of another, the others are asked to end as well.
         settle: Called when all have started.
     """
-    any_ended = threading.Event()
-    members = [_Member(i, one, any_ended) for i, one in enumerate(serves)]
+    ended: queue.SimpleQueue[_Member] = queue.SimpleQueue()
+    members = [_Member(i, one, ended) for i, one in enumerate(serves)]
     started: list[_Member] = []
     for member in members:
         started.append(member)
         if not member.start():
-            report(event="failed", text=member.failure or "one of its threads ended")
+            _tell_failure(member, report)
             break
     else:
         settle()
         report(event="ready", threads=[member.native_id for member in members])
-        any_ended.wait()
+        _replace(members, ended, report)
+        started = members
     # Those who were asked to end already do not mind.
     report(event="lost", threads=[member.native_id for member in started])
     for member in started:
         member.join()
+
+
+def _replace(
+    members: list[_Member],
+    ended: "queue.SimpleQueue[_Member]",
+    report: Callable[..., None],
+) -> None:
+    """Put others in the places of those that end by themselves.
+
+    Until one has ended because it was asked to, as all are then, or does not start.
+    """
+    due: dict[int, float] = {}
+    while True:
+        soonest = min(due, key=due.__getitem__, default=-1)
+        wait = max(0.0, due[soonest] - time.monotonic()) if due else None
+        try:
+            member = ended.get(timeout=wait)
+        except queue.Empty:
+            del due[soonest]
+            members[soonest] = successor = members[soonest].successor()
+            if not successor.start():
+                _tell_failure(successor, report)
+                return
+            report(event="replaced", threads=[one.native_id for one in members])
+            continue
+        if not member.failed:
+            return
+        due[member.index] = time.monotonic() + member.delay
+        logger.error(
+            "thread %d of the worker ended; another starts in %g s",
+            member.index,
+            member.delay,
+        )
+
+
+def _tell_failure(member: _Member, report: Callable[..., None]) -> None:
+    report(event="failed", text=member.failure or "one of its threads ended")

@@ -513,8 +513,15 @@ class Supervisor:
         elif event == "stuck" and not self._stopping:
             if worker not in self._replacing.retired:  # those have a time to end
                 self._replace([worker.index], "is stuck", "stuck")
+        elif event == "replaced":
+            worker.threads = report["threads"]
+            self.host.service.count_restart("died")
+            if self._stopping or worker in self._replacing.retired:
+                self._finish(worker)  # the new thread has not heard of it
+            else:
+                self._count_requests(worker)
         elif event == "lost":
-            # One of its threads has ended: so do the others, and it starts anew.
+            # One of its threads cannot be had: the others end, and it starts anew.
             worker.threads = report["threads"]
             self._finish(worker)
         elif event == "born":

@@ -33,8 +33,9 @@ def run(
         report_fd: Socket to the supervisor, for its questions (`witness`) and for
             reports, JSON lines: {"event": "ready", "threads": the native ids of those
             that serve}, {"event": "failed", "text": why, with a traceback where there
-            is one}, or {"event": "lost"} where one of several threads has ended by
-            itself.
+            is one}, {"event": "replaced", "threads": all that serve} where one of
+            several has ended by itself and another serves in its place, or
+            {"event": "lost"} where none does.
         loops: Event loops, each on a thread; or the same of WSGI.
         app: The application; None to import it.
     """
