@@ -33,6 +33,10 @@ TOLD = {
     "bench": "bench/README.md",
     "fuzz": "fuzz/README.md",
     "tools": "tools/README.md",
+    "docs": "docs/README.md",
+    "docs/guide": "docs/README.md",
+    "docs/design": "docs/README.md",
+    "docs/journeys": "docs/README.md",
 }
 FOLDERS_ONLY = {"src", "python/atoll", "tests"}
 NOT_TOLD = {"README.md", "meson.build"}
