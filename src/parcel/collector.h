@@ -6,7 +6,8 @@
  * a thread looks after a moment whether it was taken, and otherwise takes it with a
  * thread state of main's. It gets the GIL at once from a main that waits; from one that
  * computes in C it gets it when that lets it go, and until then nobody can release
- * anything.
+ * anything. Without a GIL it takes back what it can, but an object whose references its
+ * own thread counts (PEP 703's biased counts) is freed by that one, when it runs.
  *
  * The thread is started for one moment at a time, and ends. */
 #ifndef AT_PARCEL_COLLECTOR_H
