@@ -3,7 +3,7 @@
  *
  * A dict of this process never waits for more than a moment. One between processes is
  * tried first, and where that cannot do it run detached: for the lock, or when its last
- * holder died. What is large is written detached from the beginning. */
+ * holder died, or because a copy of that size takes longer than to let the GIL go. */
 #define PY_SSIZE_T_CLEAN
 #include "base/error.h"
 #include "base/memory.h"
@@ -17,9 +17,6 @@
 #include "interp/attach.h"
 #include "parcel/parcel.h"
 #include "sys/clock.h"
-
-/* From here on a copy takes longer than to let the GIL go. */
-enum { LARGE_BYTES = 64 << 10 };
 
 static at_dict *private_of(PyObject *object)
 {
@@ -70,7 +67,7 @@ static void raise_for(PyObject *object, const at_common_request *request,
 static int ask(PyObject *object, at_common_request *request) AT_ATTACHED
 {
     int result = AT_EAGAIN;
-    if (request->size_bytes < LARGE_BYTES) {
+    if (request->size_bytes < AT_COMMON_LARGE_BYTES) {
         result = at_common_dict_try(at_shared_dict_common(object), request);
     }
     if (result == AT_EAGAIN) {
@@ -338,7 +335,8 @@ int at_shared_dict_remove_all(PyObject *object)
         at_dict_clear(private_of(object));
         return 0;
     }
-    at_common_request request = {.kind = AT_COMMON_CLEAR, .size_bytes = LARGE_BYTES};
+    at_common_request request = {.kind = AT_COMMON_CLEAR,
+                                 .size_bytes = AT_COMMON_LARGE_BYTES};
     return ask(object, &request);
 }
 

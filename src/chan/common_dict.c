@@ -181,6 +181,7 @@ typedef struct reading {
     bool looks; /* and copies nothing */
     at_message_writer writer;
     size_t room_bytes;
+    size_t most_bytes; /* what is larger is left for who may take its time */
 } reading;
 
 static int make_room(reading *into, size_t size_bytes)
@@ -191,13 +192,16 @@ static int make_room(reading *into, size_t size_bytes)
     return result;
 }
 
-/* Find and copy, if it has room: else AT_EFULL, with the spot. */
+/* Find and copy, if it has room: else AT_EFULL, with the spot; or AT_ELIMIT. */
 static int read_into(const at_table *table, const at_dict_key *key, at_table_spot *spot,
                      reading *into)
 {
     int result = at_table_find(table, key, spot);
     if (result < 0 || into->looks) {
         return result;
+    }
+    if (spot->value_bytes > into->most_bytes) {
+        return AT_ELIMIT;
     }
     if (spot->value_bytes > into->room_bytes) {
         return AT_EFULL;
@@ -269,15 +273,16 @@ static int get(at_common_dict *dict, at_common_request *request, const at_dict_k
                     .room_bytes = AT_MESSAGE_FIRST_BYTES};
     at_message_writer_init(&into.writer);
     at_table_spot spot;
+    into.most_bytes = patience == NULL ? AT_COMMON_LARGE_BYTES : SIZE_MAX;
     int result = read_free(dict, key, &spot, &into);
-    if (result == AT_EAGAIN) {
+    if (result == AT_EAGAIN && patience != NULL) {
         result = read_locked(dict, request, key, &spot, &into, patience);
     }
     if (result == 0) {
         result = into.looks ? 1 : finish(&into, key, &spot, &request->entry);
     }
     at_message_writer_fini(&into.writer);
-    return result == AT_ENOTFOUND ? 0 : result;
+    return result == AT_ENOTFOUND ? 0 : result == AT_ELIMIT ? AT_EAGAIN : result;
 }
 
 /* ---- the keys of a bucket -------------------------------------------------------- */
@@ -320,7 +325,7 @@ static int read_chain(at_common_dict *dict, at_common_request *request, chain *s
             result = result == 0 ? AT_EAGAIN : result;
         }
     }
-    while (result == AT_EAGAIN) {
+    while (result == AT_EAGAIN && patience != NULL) {
         result = enter(dict, request, patience);
         if (result < 0) {
             return result;
@@ -447,14 +452,5 @@ int at_common_dict_try(at_common_dict *dict, at_common_request *request)
 int at_common_dict_run(at_common_dict *dict, at_common_request *request,
                        const at_patience *patience)
 {
-    bool reads = request->kind == AT_COMMON_GET || request->kind == AT_COMMON_HAS ||
-                 request->kind == AT_COMMON_KEYS;
-    if (reads && request->inherited) {
-        int result = enter(dict, request, patience);
-        if (result < 0) {
-            return result;
-        }
-        leave(dict);
-    }
     return perform(dict, request, patience);
 }

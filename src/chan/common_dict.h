@@ -67,8 +67,11 @@ typedef struct at_common_request {
     /* or some, each with a reference, in an array for at_free() */
     at_dict_entry **entries;
     size_t entry_count;
-    bool inherited; /* between a try and its run: the lock, from the dead */
+    bool inherited; /* by a try, for its run: the lock, from the dead */
 } at_common_request;
+
+/* A value from here on is not copied by a try. */
+enum { AT_COMMON_LARGE_BYTES = 64 << 10 };
 
 /* Do what is asked. 0 for AT_COMMON_KEYS and AT_COMMON_CLEAR; else 1, or 0 where the
  * key is not there or the rule forbids it.

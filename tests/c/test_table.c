@@ -301,19 +301,24 @@ static void count_down(void)
     }
 }
 
+enum { BEFORE = 8, NEW_KEY = 13, STEP_BYTES = 2600 };
+
 typedef enum doing { SET_NEW, REPLACE, TAKE_OUT, CLEAR, RECOVER } doing;
+
+/* Which of them it is done to: each stands elsewhere in its chain. */
+static size_t chosen;
 
 static void act(at_table *table, doing what)
 {
     switch (what) {
     case SET_NEW:
-        CHECK(put(table, 7, 100, AT_TABLE_ALWAYS, 0) == 1);
+        CHECK(put(table, NEW_KEY, 100, AT_TABLE_ALWAYS, 0) == 1);
         break;
     case REPLACE:
-        CHECK(put(table, 2, 300, AT_TABLE_ALWAYS, 0) == 1);
+        CHECK(put(table, chosen, 300, AT_TABLE_ALWAYS, 0) == 1);
         break;
     case TAKE_OUT:
-        CHECK(removed(table, 2) == 1);
+        CHECK(removed(table, chosen) == 1);
         break;
     case CLEAR:
         at_table_clear(table);
@@ -338,16 +343,19 @@ static bool act_until(at_table *table, doing what, long most)
     return over;
 }
 
-enum { BEFORE = 6 };
-
+/* Four buckets for these, and units that others have had. */
 static void fill(at_table *table, int before[KEYS])
 {
+    CHECK(at_table_bucket_count(table) == 4);
+    for (size_t i = 0; put(table, i, 0, AT_TABLE_ALWAYS, 0) == 1; i++) {
+    }
+    for (size_t i = 0; removed(table, i) == 1; i++) {
+    }
     none(before);
     for (size_t i = 0; i < BEFORE; i++) {
-        before[i] = (int)(i * 50);
-        CHECK(put(table, i, i * 50, AT_TABLE_ALWAYS, 0) == 1);
+        before[i] = (int)(i % 3);
+        CHECK(put(table, i, i % 3, AT_TABLE_ALWAYS, 0) == 1);
     }
-    CHECK(put(table, 20, 400, AT_TABLE_ALWAYS, 0) == 1 && removed(table, 20) == 1);
 }
 
 /* What is seen is what was before or what comes after, for each key; and then that
@@ -363,7 +371,7 @@ static void is_old_or_new(at_table *table, const int before[KEYS],
 
 static void dies_at(doing what, long most, long again, bool *over, bool *recovered)
 {
-    fixture made = make(8 << 10);
+    fixture made = make(STEP_BYTES);
     at_table *table = &made.table;
     int before[KEYS];
     int after[KEYS];
@@ -372,13 +380,13 @@ static void dies_at(doing what, long most, long again, bool *over, bool *recover
     memcpy(after, before, sizeof after);
     switch (what) {
     case SET_NEW:
-        after[7] = 100;
+        after[NEW_KEY] = 100;
         break;
     case REPLACE:
-        after[2] = 300;
+        after[chosen] = 300;
         break;
     case TAKE_OUT:
-        after[2] = NONE;
+        after[chosen] = NONE;
         break;
     default:
         none(after);
@@ -404,22 +412,25 @@ static void dies_at_any_store(void)
 {
     static const doing all[] = {SET_NEW, REPLACE, TAKE_OUT, CLEAR};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        bool over = false;
         long stores = 0;
-        for (; !over; stores++) {
-            bool recovered;
-            dies_at(all[i], stores, 1 << 20, &over, &recovered);
-            CHECK(recovered);
+        for (chosen = 0; chosen < BEFORE; chosen++) {
+            bool over = false;
+            for (long most = 0; !over; most++, stores++) {
+                bool recovered;
+                dies_at(all[i], most, 1 << 20, &over, &recovered);
+                CHECK(recovered);
+            }
         }
-        CHECK(stores > 5);
-        (void)printf("   %ld stores\n", stores - 1);
+        CHECK(stores > 5 * BEFORE);
+        (void)printf("   %ld stores\n", stores - BEFORE);
     }
 }
 
 /* And whoever makes it whole may die of it too. */
 static void dies_while_it_recovers(void)
 {
-    for (long first = 0; first < 64; first += 3) {
+    chosen = 2;
+    for (long first = 0; first < 60; first++) {
         bool recovered = false;
         for (long again = 0; !recovered; again++) {
             bool over;
