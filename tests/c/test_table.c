@@ -426,6 +426,50 @@ static void dies_at_any_store(void)
     }
 }
 
+/* The first of all, whose bucket nobody had looked at. */
+static void dies_at_the_first(void)
+{
+    bool over = false;
+    for (long most = 0; !over; most++) {
+        fixture made = make(SMALL_BYTES);
+        over = act_until(&made.table, SET_NEW, most);
+        int model[KEYS];
+        none(model);
+        model[NEW_KEY] = look(&made.table, NEW_KEY);
+        CHECK(model[NEW_KEY] == NONE || model[NEW_KEY] == 100);
+        CHECK(at_table_recover(&made.table) == 0);
+        check_model(&made.table, model);
+        end(&made);
+    }
+}
+
+/* Who found an entry before its writer died is told that it is gone, though others have
+ * its units since. */
+static void who_reads_meanwhile(void)
+{
+    chosen = 1;
+    bool over = false;
+    for (long most = 0; !over; most++) {
+        fixture made = make(STEP_BYTES);
+        at_table *table = &made.table;
+        int before[KEYS];
+        fill(table, before);
+        char room[32];
+        char value[LONGEST];
+        at_dict_key key = key_of(table, &chosen, room);
+        at_table_spot spot;
+        CHECK(at_table_find(table, &key, &spot) == 0);
+        over = act_until(table, REPLACE, most);
+        int size = look(table, chosen);
+        CHECK(at_table_recover(table) == 0);
+        for (size_t i = NEW_KEY; put(table, i, 1, AT_TABLE_ALWAYS, 0) == 1; i++) {
+        }
+        CHECK(at_table_copy(table, &spot, NULL, value) ==
+              (size == before[chosen] ? 0 : AT_EAGAIN));
+        end(&made);
+    }
+}
+
 /* And whoever makes it whole may die of it too. */
 static void dies_while_it_recovers(void)
 {
@@ -531,13 +575,13 @@ static void read_all(void *context)
     }
 }
 
-static void read_while_written(void)
+static void race_in(size_t size_bytes, size_t longest)
 {
     chance_state = 5;
-    fixture made = make(64 << 10);
+    fixture made = make(size_bytes);
     race running = {.table = &made.table};
     for (size_t i = 0; i < KEYS; i++) {
-        CHECK(put(&made.table, i, 8, AT_TABLE_ALWAYS, 0) == 1);
+        CHECK(put(&made.table, i, 1, AT_TABLE_ALWAYS, 0) == 1);
     }
     at_thread readers[READERS];
     for (size_t i = 0; i < READERS; i++) {
@@ -548,7 +592,7 @@ static void read_while_written(void)
         if (key % 2 != 0 && chance(2) == 0) {
             (void)removed(&made.table, key);
         } else {
-            CHECK(put(&made.table, key, chance(LONGEST), AT_TABLE_ALWAYS, 0) == 1);
+            CHECK(put(&made.table, key, chance(longest), AT_TABLE_ALWAYS, 0) == 1);
         }
     }
     atomic_store(&running.over, true);
@@ -559,6 +603,17 @@ static void read_while_written(void)
     end(&made);
 }
 
+static void read_while_written(void)
+{
+    race_in(64 << 10, LONGEST);
+}
+
+/* Eight buckets for all keys, and each unit is used again at once. */
+static void read_while_chains_change(void)
+{
+    race_in(5200, 16);
+}
+
 int main(void)
 {
     RUN(hashes);
@@ -567,8 +622,11 @@ int main(void)
     RUN(used_again);
     RUN(what_is_no_table);
     RUN(dies_at_any_store);
+    RUN(dies_at_the_first);
+    RUN(who_reads_meanwhile);
     RUN(dies_while_it_recovers);
     RUN(written_over);
     RUN(read_while_written);
+    RUN(read_while_chains_change);
     return 0;
 }
