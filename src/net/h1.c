@@ -159,19 +159,13 @@ static bool decode_body(at_connection *connection)
 
 /* ---- requests -------------------------------------------------------------------- */
 
-static void begin(at_connection *connection, const at_h1_request *request)
+/* The exchange of `request`, which the connection is busy with from now on; NULL where
+ * there is no memory. */
+static at_exchange *take_on(at_connection *connection, const at_h1_request *request)
 {
-    at_reactor *reactor = connection->reactor;
-    uint64_t limit = at_reactor_limits(reactor)->body_bytes;
-    if (limit != 0 && request->framing == AT_H1_LENGTH &&
-        request->content_length > limit) {
-        at_h1_refuse(connection, 413, "the request's body is too large");
-        return;
-    }
     at_exchange *exchange = at_calloc(1, sizeof *exchange);
     if (exchange == NULL) {
-        at_h1_refuse(connection, 503, "out of memory");
-        return;
+        return NULL;
     }
     exchange->references = 1;
     exchange->connection = connection;
@@ -195,6 +189,23 @@ static void begin(at_connection *connection, const at_h1_request *request)
     }
     connection->requests++;
     at_account_begin(exchange, request);
+    return exchange;
+}
+
+static void begin(at_connection *connection, const at_h1_request *request)
+{
+    at_reactor *reactor = connection->reactor;
+    uint64_t limit = at_reactor_limits(reactor)->body_bytes;
+    if (limit != 0 && request->framing == AT_H1_LENGTH &&
+        request->content_length > limit) {
+        at_h1_refuse(connection, 413, "the request's body is too large");
+        return;
+    }
+    at_exchange *exchange = take_on(connection, request);
+    if (exchange == NULL) {
+        at_h1_refuse(connection, 503, "out of memory");
+        return;
+    }
     if (request->upgrade_websocket) {
         const char *text = "";
         int status = at_websocket_offer(exchange, request, &text);

@@ -5,65 +5,60 @@
 #include "check.h"
 #include "h2_pair.h"
 
+static const struct {
+    int status; /* 0: nghttp2 refuses it with a reset */
+    field fields[5];
+} refused[] = {
+    {400,
+     {{":method", "GET"},
+      {":scheme", "https"},
+      {":authority", "a.b"},
+      {":path", "/a#b"}}},
+    {400,
+     {{":method", "GET"},
+      {":scheme", "https"},
+      {":authority", "a.b:x"},
+      {":path", "/"}}},
+    {400,
+     {{":method", "GET"},
+      {":scheme", "https"},
+      {":authority", "a.b"},
+      {":path", "/"},
+      {"host", "c"}}},
+    {0,
+     {{":method", "GET"}, {":scheme", "https"}, {":authority", "a.b"}, {":path", "*"}}},
+    {0,
+     {{":method", "GET"}, {":scheme", "https"}, {":authority", "a.b"}, {":path", ""}}},
+    {0,
+     {{":method", "GET"},
+      {":scheme", "https"},
+      {":authority", "a.b"},
+      {":path", "/"},
+      {"connection", "close"}}},
+    {0,
+     {{":method", "GET"},
+      {":scheme", "https"},
+      {":authority", "a.b"},
+      {":path", "/"},
+      {"transfer-encoding", "chunked"}}},
+    {0,
+     {{":method", "POST"},
+      {":scheme", "https"},
+      {":authority", "a.b"},
+      {":path", "/"},
+      {"content-length", "1,1"}}},
+};
+
 static void refused_requests(void)
 {
-    static const struct {
-        int status; /* 0: nghttp2 refuses it with a reset */
-        field fields[5];
-    } cases[] = {
-        {400,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "/a#b"}}},
-        {400,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b:x"},
-          {":path", "/"}}},
-        {400,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "/"},
-          {"host", "c"}}},
-        {0,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "*"}}},
-        {0,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", ""}}},
-        {0,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "/"},
-          {"connection", "close"}}},
-        {0,
-         {{":method", "GET"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "/"},
-          {"transfer-encoding", "chunked"}}},
-        {0,
-         {{":method", "POST"},
-          {":scheme", "https"},
-          {":authority", "a.b"},
-          {":path", "/"},
-          {"content-length", "1,1"}}},
-    };
     start();
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        (void)request(cases[i].fields, cases[i].fields[4].name != NULL ? 5 : 4, 0);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        (void)request(refused[i].fields, refused[i].fields[4].name != NULL ? 5 : 4, 0);
         pump();
         char wanted[40] = "";
-        if (cases[i].status != 0) {
+        if (refused[i].status != 0) {
             (void)snprintf(wanted, sizeof wanted, ":status=%d\ncontent-length=0\n\n",
-                           cases[i].status);
+                           refused[i].status);
         }
         if (seen[i].stream != NULL || strcmp(got[i].text, wanted) != 0) {
             (void)fprintf(stderr, "case %zu: %s", i, got[i].text);

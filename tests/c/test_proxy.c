@@ -178,118 +178,115 @@ static void trusted_networks(void)
     CHECK(at_trust_parse(&trust, span(many)) == AT_ELIMIT);
 }
 
+static const struct {
+    const char *peer;
+    const char *headers[4][2];
+    const char *client; /* NULL: nothing is said */
+    unsigned port;
+    const char *scheme;
+    const char *host;
+} forwarded[] = {
+    {"8.8.8.8", {{"x-forwarded-for", "1.2.3.4"}}, NULL, 0, "", ""},
+    {"10.0.0.1", {{"accept", "*"}}, NULL, 0, "", ""},
+    {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4"}}, "1.2.3.4", 0, "", ""},
+    /* the client's own lie is in front */
+    {"10.0.0.1",
+     {{"x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"}},
+     "1.2.3.4",
+     0,
+     "",
+     ""},
+    {"10.0.0.1",
+     {{"x-forwarded-for", "6.6.6.6"}, {"x-forwarded-for", "1.2.3.4"}},
+     "1.2.3.4",
+     0,
+     "",
+     ""},
+    {"10.0.0.1", {{"x-forwarded-for", "10.0.0.3,10.0.0.2"}}, "10.0.0.3", 0, "", ""},
+    {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4, nonsense"}}, NULL, 0, "", ""},
+    {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4:99"}}, "1.2.3.4", 99, "", ""},
+    {"10.0.0.1", {{"x-forwarded-for", "[2001:db8::1]:99"}}, "2001:db8::1", 99, "", ""},
+    {"10.0.0.1", {{"x-forwarded-for", "2001:db8::1"}}, "2001:db8::1", 0, "", ""},
+    {"10.0.0.1",
+     {{"x-forwarded-for", "1.2.3.4"},
+      {"x-forwarded-proto", "HTTPS"},
+      {"x-forwarded-host", "a.b:8"}},
+     "1.2.3.4",
+     0,
+     "HTTPS",
+     "a.b:8"},
+    {"10.0.0.1",
+     {{"x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"},
+      {"x-forwarded-proto", "ftp, https, http"}},
+     "1.2.3.4",
+     0,
+     "https",
+     ""},
+    {"10.0.0.1",
+     {{"x-forwarded-proto", "https"}, {"x-forwarded-host", "a/b"}},
+     "",
+     0,
+     "https",
+     ""},
+    {"10.0.0.1", {{"x-forwarded-proto", "javascript"}}, NULL, 0, "", ""},
+    {"10.0.0.1",
+     {{"forwarded", "for=1.2.3.4;proto=https;host=a.b"}},
+     "1.2.3.4",
+     0,
+     "https",
+     "a.b"},
+    {"10.0.0.1",
+     {{"forwarded", "For=\"[2001:db8::1]:99\" ; by=x, for=10.0.0.2"}},
+     "2001:db8::1",
+     99,
+     "",
+     ""},
+    {"10.0.0.1",
+     {{"forwarded", "for=6.6.6.6, for=\"1.2.3.4:5\";host=\"a,b;c\""}},
+     "1.2.3.4",
+     5,
+     "",
+     "a,b;c"},
+    {"10.0.0.1", {{"forwarded", "for=6.6.6.6, for=unknown"}}, NULL, 0, "", ""},
+    {"10.0.0.1",
+     {{"forwarded", "for=6.6.6.6, for=_hidden, for=10.0.0.2"}},
+     "10.0.0.2",
+     0,
+     "",
+     ""},
+    {"10.0.0.1",
+     {{"forwarded", "for=1.2.3.4"}, {"x-forwarded-for", "6.6.6.6"}},
+     "1.2.3.4",
+     0,
+     "",
+     ""},
+    {"10.0.0.1", {{"forwarded", "for=\"1.2.3.4\\"}}, NULL, 0, "", ""},
+};
+
 static void forwarding(void)
 {
-    static const struct {
-        const char *peer;
-        const char *headers[4][2];
-        const char *client; /* NULL: nothing is said */
-        unsigned port;
-        const char *scheme;
-        const char *host;
-    } cases[] = {
-        {"8.8.8.8", {{"x-forwarded-for", "1.2.3.4"}}, NULL, 0, "", ""},
-        {"10.0.0.1", {{"accept", "*"}}, NULL, 0, "", ""},
-        {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4"}}, "1.2.3.4", 0, "", ""},
-        /* the client's own lie is in front */
-        {"10.0.0.1",
-         {{"x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"}},
-         "1.2.3.4",
-         0,
-         "",
-         ""},
-        {"10.0.0.1",
-         {{"x-forwarded-for", "6.6.6.6"}, {"x-forwarded-for", "1.2.3.4"}},
-         "1.2.3.4",
-         0,
-         "",
-         ""},
-        {"10.0.0.1", {{"x-forwarded-for", "10.0.0.3,10.0.0.2"}}, "10.0.0.3", 0, "", ""},
-        {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4, nonsense"}}, NULL, 0, "", ""},
-        {"10.0.0.1", {{"x-forwarded-for", "1.2.3.4:99"}}, "1.2.3.4", 99, "", ""},
-        {"10.0.0.1",
-         {{"x-forwarded-for", "[2001:db8::1]:99"}},
-         "2001:db8::1",
-         99,
-         "",
-         ""},
-        {"10.0.0.1", {{"x-forwarded-for", "2001:db8::1"}}, "2001:db8::1", 0, "", ""},
-        {"10.0.0.1",
-         {{"x-forwarded-for", "1.2.3.4"},
-          {"x-forwarded-proto", "HTTPS"},
-          {"x-forwarded-host", "a.b:8"}},
-         "1.2.3.4",
-         0,
-         "HTTPS",
-         "a.b:8"},
-        {"10.0.0.1",
-         {{"x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"},
-          {"x-forwarded-proto", "ftp, https, http"}},
-         "1.2.3.4",
-         0,
-         "https",
-         ""},
-        {"10.0.0.1",
-         {{"x-forwarded-proto", "https"}, {"x-forwarded-host", "a/b"}},
-         "",
-         0,
-         "https",
-         ""},
-        {"10.0.0.1", {{"x-forwarded-proto", "javascript"}}, NULL, 0, "", ""},
-        {"10.0.0.1",
-         {{"forwarded", "for=1.2.3.4;proto=https;host=a.b"}},
-         "1.2.3.4",
-         0,
-         "https",
-         "a.b"},
-        {"10.0.0.1",
-         {{"forwarded", "For=\"[2001:db8::1]:99\" ; by=x, for=10.0.0.2"}},
-         "2001:db8::1",
-         99,
-         "",
-         ""},
-        {"10.0.0.1",
-         {{"forwarded", "for=6.6.6.6, for=\"1.2.3.4:5\";host=\"a,b;c\""}},
-         "1.2.3.4",
-         5,
-         "",
-         "a,b;c"},
-        {"10.0.0.1", {{"forwarded", "for=6.6.6.6, for=unknown"}}, NULL, 0, "", ""},
-        {"10.0.0.1",
-         {{"forwarded", "for=6.6.6.6, for=_hidden, for=10.0.0.2"}},
-         "10.0.0.2",
-         0,
-         "",
-         ""},
-        {"10.0.0.1",
-         {{"forwarded", "for=1.2.3.4"}, {"x-forwarded-for", "6.6.6.6"}},
-         "1.2.3.4",
-         0,
-         "",
-         ""},
-        {"10.0.0.1", {{"forwarded", "for=\"1.2.3.4\\"}}, NULL, 0, "", ""},
-    };
     at_trust trust;
     CHECK(at_trust_parse(&trust, span("10.0.0.0/8")) == 0);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof forwarded / sizeof forwarded[0]; i++) {
         at_h1_header headers[4];
         size_t count = 0;
-        while (count < 4 && cases[i].headers[count][0] != NULL) {
-            headers[count] = (at_h1_header){span(cases[i].headers[count][0]),
-                                            span(cases[i].headers[count][1])};
+        while (count < 4 && forwarded[i].headers[count][0] != NULL) {
+            headers[count] = (at_h1_header){span(forwarded[i].headers[count][0]),
+                                            span(forwarded[i].headers[count][1])};
             count++;
         }
         at_forwarded result;
         int said =
-            at_forwarded_read(&trust, span(cases[i].peer), headers, count, &result);
-        const char *client = cases[i].client != NULL ? cases[i].client : "";
-        if (said != (cases[i].client != NULL) || !is(result.client, client)) {
+            at_forwarded_read(&trust, span(forwarded[i].peer), headers, count, &result);
+        const char *client = forwarded[i].client != NULL ? forwarded[i].client : "";
+        if (said != (forwarded[i].client != NULL) || !is(result.client, client)) {
             (void)fprintf(stderr, "case %zu: %d, %.*s\n", i, said,
                           (int)result.client.size, result.client.data);
         }
-        CHECK(said == (cases[i].client != NULL));
-        CHECK(is(result.client, client) && result.port == cases[i].port);
-        CHECK(is(result.scheme, cases[i].scheme) && is(result.host, cases[i].host));
+        CHECK(said == (forwarded[i].client != NULL));
+        CHECK(is(result.client, client) && result.port == forwarded[i].port);
+        CHECK(is(result.scheme, forwarded[i].scheme) &&
+              is(result.host, forwarded[i].host));
     }
 }
 
