@@ -133,11 +133,7 @@ _C_PARTS = (
 )
 
 
-class _Typed(typing.TypedDict):
-    pass
-
-
-_TypedDictMeta: Any = type(_Typed)
+_TypedDictMeta: Any = vars(typing)["_TypedDictMeta"]
 
 
 def _metatype_of(found: type) -> type | None:

@@ -6,7 +6,7 @@ interpreter a megabyte, for dataclasses brings inspect, ast and dis.
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeIs
+from typing import TYPE_CHECKING, Any, TypeIs
 
 if TYPE_CHECKING:
     import enum
@@ -20,15 +20,20 @@ def is_enum(found: object) -> TypeIs["enum.EnumType"]:
     return kind is not None and isinstance(found, kind)
 
 
-class Dataclasses(NamedTuple):
+class Dataclasses:
     """Types and objects of the module `dataclasses`."""
 
-    field: type[Any]
-    field_kind: type
-    singletons: dict[str, Any]
-    # 3.15: the docstring of a dataclass until somebody reads it, which changes the
-    # type. It holds nothing.
-    docstring: type
+    # No NamedTuple, which brings annotationlib and enum from 3.14 on.
+    def __init__(self, module: Any) -> None:
+        self.field: type[Any] = module.Field
+        self.field_kind: type[Any] = type(module._FIELD)
+        self.singletons: dict[str, Any] = {
+            name: getattr(module, name)
+            for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
+        }
+        # 3.15: the docstring of a dataclass until somebody reads it, which changes the
+        # type. It holds nothing.
+        self.docstring: type[Any] = getattr(module, "_AutoDocstring", self.field_kind)
 
 
 def dataclasses_here() -> Dataclasses | None:
@@ -39,13 +44,4 @@ def dataclasses_here() -> Dataclasses | None:
     return _dataclasses_of(module)
 
 
-@functools.lru_cache(maxsize=1)
-def _dataclasses_of(module: Any) -> Dataclasses:
-    names = "MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY"
-    kind = type(module._FIELD)
-    return Dataclasses(
-        module.Field,
-        kind,
-        {name: getattr(module, name) for name in names},
-        getattr(module, "_AutoDocstring", kind),
-    )
+_dataclasses_of = functools.lru_cache(maxsize=1)(Dataclasses)

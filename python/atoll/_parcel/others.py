@@ -187,5 +187,7 @@ def take_dataclasses() -> bool:
         return False
     REDUCERS[known.field_kind] = _reduce_field_type
     for name, single in known.singletons.items():
+        if type(single).__module__ != "dataclasses":
+            continue  # from 3.15 on a sentinel, one of many, which goes by its name
         REDUCERS[type(single)] = functools.partial(_reduce_singleton, name)
     return True
