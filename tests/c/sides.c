@@ -1,7 +1,6 @@
 /* See sides.h. */
 #include "sides.h"
 
-#include <arpa/inet.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,6 +8,7 @@
 
 #include "base/memory.h"
 #include "check.h"
+#include "client.h"
 #include "net/reactor.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
@@ -207,15 +207,7 @@ void tear_down(fixture *fixture)
 
 int dial(const fixture *fixture)
 {
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)fixture->port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval patience = {.tv_sec = 60};
-    CHECK(client >= 0);
-    CHECK(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
-    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
-    return client;
+    return dial_port_patiently(fixture->port);
 }
 
 void say(int client, const char *text)

@@ -1,6 +1,5 @@
 /* While its owner works on a connection nobody else can take it, whatever the layer
  * above does in between. One reactor, run by the test itself. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "client.h"
 #include "net/connection.h"
 #include "net/reactor.h"
 
@@ -66,13 +66,7 @@ static int dial(const at_service *service)
 {
     at_address address;
     CHECK(at_service_address(service, 0, &address));
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)address.port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(client >= 0);
-    CHECK(connect(client, (struct sockaddr *)&to, sizeof to) == 0);
-    return client;
+    return dial_port(address.port);
 }
 
 static void ask(int client)

@@ -1,12 +1,12 @@
 /* The server's own paths, its metrics, and the guard's thread. */
 #include "net/control.h"
 
-#include <arpa/inet.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "client.h"
 #include "net/reactor.h"
 
 static void nothing(void *context, at_exchange *exchange)
@@ -66,21 +66,10 @@ static at_service *service_new(void)
     return service;
 }
 
-static int dial(int port)
-{
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    CHECK(client >= 0);
-    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
-    return client;
-}
-
 /* Ask for `path` on a connection of its own; the answer is terminated. */
 static void ask(int port, const char *path, char *answer, size_t room)
 {
-    int client = dial(port);
+    int client = dial_port(port);
     char request[128];
     int size =
         snprintf(request, sizeof request,

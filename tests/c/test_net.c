@@ -1,13 +1,13 @@
 /* The reactor with an application in C, through real sockets on the loopback. */
 #include "net/reactor.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "client.h"
 #include "observations.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
@@ -155,13 +155,7 @@ static void tear_down(fixture *fixture)
 
 static int dial(const fixture *fixture)
 {
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)fixture->port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    CHECK(client >= 0);
-    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
-    return client;
+    return dial_port(fixture->port);
 }
 
 static void say(int client, const char *text, size_t size)

@@ -2,7 +2,6 @@
  * allocation fails once, the server's own and OpenSSL's beneath it. Whatever it is, the
  * client gets a whole answer, or the end; it waits for nothing, and takes no half of a
  * frame for a whole. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "client.h"
 #include "net/reactor.h"
 #include "net/tls.h"
 #include "net/websocket.h"
@@ -204,12 +204,7 @@ static SSL_CTX *client_context;
 
 static int dial(void)
 {
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    CHECK(client >= 0);
-    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+    int client = dial_port(port);
     CHECK(fcntl(client, F_SETFL, O_NONBLOCK) == 0);
     return client;
 }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "check.h"
+#include "client.h"
 #include "net/reactor.h"
 #include "sys/thread.h"
 
@@ -119,15 +120,7 @@ static int dial(const at_service *service)
 {
     at_address address;
     CHECK(at_service_address(service, 0, &address));
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)address.port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval patience = {.tv_sec = 60};
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(client >= 0);
-    CHECK(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
-    CHECK(connect(client, (struct sockaddr *)&to, sizeof to) == 0);
-    return client;
+    return dial_port_patiently(address.port);
 }
 
 /* The preface, SETTINGS, and HEADERS of stream 1: GET, or POST with DATA behind it. */
