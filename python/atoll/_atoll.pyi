@@ -954,8 +954,23 @@ class Barrier(_Sync):
 
 @final
 class AtomicInt(_Sync):
-    """An int of 64 bits that threads, interpreters and processes change without a
-    lock."""
+    """An int of 64 bits that threads, interpreters and processes change without a lock.
+
+    Each operation is atomic and sequentially consistent. Arithmetic wraps around:
+    2**63 - 1 and one more is -2**63. `counter += n` is atomic; `int(counter)`,
+    `bool(counter)` and `operator.index(counter)` are `load`. Two are equal that are one
+    thing, whatever their values: compare numbers with `counter.load() == 5`.
+
+    Args:
+        value: What it is at first.
+        shared: For other processes too.
+        name: By which `AtomicInt.open(name)` finds it, in any process of the same user.
+
+    Raises:
+        TypeError: value is no int.
+        OverflowError: value has more than 64 bits; so it is for every method.
+        FileExistsError: Something has that name.
+    """
 
     def __new__(
         cls,
@@ -964,22 +979,66 @@ class AtomicInt(_Sync):
         shared: bool = False,
         name: str | None = None,
     ) -> Self: ...
-    def load(self) -> int: ...
-    def store(self, value: SupportsIndex, /) -> None: ...
-    def exchange(self, value: SupportsIndex, /) -> int: ...
-    def add(self, n: SupportsIndex = 1, /) -> int: ...
-    def sub(self, n: SupportsIndex = 1, /) -> int: ...
-    def fetch_add(self, n: SupportsIndex, /) -> int: ...
-    def fetch_sub(self, n: SupportsIndex, /) -> int: ...
-    def fetch_and(self, bits: SupportsIndex, /) -> int: ...
-    def fetch_or(self, bits: SupportsIndex, /) -> int: ...
-    def fetch_xor(self, bits: SupportsIndex, /) -> int: ...
+    def load(self) -> int:
+        """The value now."""
+
+    def store(self, value: SupportsIndex, /) -> None:
+        """Set the value."""
+
+    def exchange(self, value: SupportsIndex, /) -> int:
+        """Set the value, and return the one before."""
+
+    def add(self, n: SupportsIndex = 1, /) -> int:
+        """Add n, modulo 2**64, and return the value after."""
+
+    def sub(self, n: SupportsIndex = 1, /) -> int:
+        """Subtract n, modulo 2**64, and return the value after."""
+
+    def fetch_add(self, n: SupportsIndex, /) -> int:
+        """Add n, modulo 2**64, and return the value before."""
+
+    def fetch_sub(self, n: SupportsIndex, /) -> int:
+        """Subtract n, modulo 2**64, and return the value before."""
+
+    def fetch_and(self, bits: SupportsIndex, /) -> int:
+        """Keep those bits alone, and return the value before."""
+
+    def fetch_or(self, bits: SupportsIndex, /) -> int:
+        """Set those bits, and return the value before."""
+
+    def fetch_xor(self, bits: SupportsIndex, /) -> int:
+        """Flip those bits, and return the value before."""
+
     def compare_exchange(
         self, expected: SupportsIndex, desired: SupportsIndex, /
-    ) -> bool: ...
-    def wait(self, old: SupportsIndex, timeout: float | None = None) -> int: ...
-    def notify(self, n: int = 1, /) -> int: ...
-    def notify_all(self) -> int: ...
+    ) -> bool:
+        """Set the value to desired if it is expected.
+
+        Returns:
+            Whether it was.
+        """
+
+    def wait(self, old: SupportsIndex, timeout: float | None = None) -> int:
+        """Wait while the value is old: until somebody changed it and called `notify`.
+
+        Args:
+            old: What the value was.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The value, which is another than old.
+
+        Raises:
+            TimeoutError: It was old all the time.
+            ClosedError: This interpreter is closing.
+        """
+
+    def notify(self, n: int = 1, /) -> int:
+        """Let up to n of those who wait look at the value. Returns how many slept."""
+
+    def notify_all(self) -> int:
+        """Let all of those who wait look at the value. Returns how many slept."""
+
     def __int__(self) -> int: ...
     def __index__(self) -> int: ...
     def __bool__(self) -> bool: ...

@@ -118,6 +118,7 @@ def _rebuild(kind: str, descriptor: Any, *layout: Any) -> SharedBuffer | SharedA
 
 def reduce(buffer: SharedBuffer | SharedArray) -> tuple[Any, ...]:
     """For pickle: the other process maps the same memory."""
-    descriptor, *layout = buffer._describe()
+    kept = buffer.__copy__()  # or the descriptor may be closed, and another's, below
+    descriptor, *layout = kept._describe()
     passed = _descriptor.passed(descriptor)
     return _rebuild, (type(buffer).__name__, passed, *layout)

@@ -424,6 +424,7 @@ static PyMethodDef broadcast_methods[] = {
      "--\n"
      "\n"
      "close()."},
+    AT_BIND_NO_PICKLE,
     {NULL, NULL, 0, NULL},
 };
 

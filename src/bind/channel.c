@@ -328,6 +328,7 @@ static PyMethodDef channel_methods[] = {
      "--\n"
      "\n"
      "close()."},
+    AT_BIND_NO_PICKLE,
     {NULL, NULL, 0, NULL},
 };
 

@@ -93,6 +93,7 @@ static PyMethodDef subscription_methods[] = {
      "--\n"
      "\n"
      "close()."},
+    AT_BIND_NO_PICKLE,
     {NULL, NULL, 0, NULL},
 };
 

@@ -295,7 +295,8 @@ static PyMethodDef atomic_methods[] = {
      "\n"
      "Let up to n of those who wait look at the value. Returns how many slept."},
     {"notify_all", atomic_notify_all, METH_NOARGS,
-     "notify_all($self)\n--\n\nLet all of those who wait look at the value."},
+     "notify_all($self)\n--\n\n"
+     "Let all of those who wait look at the value. Returns how many slept."},
     AT_SYNC_METHODS,
 };
 

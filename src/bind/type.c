@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 PyTypeObject *at_bind_add_type(PyObject *module, PyType_Spec *spec)
 {
@@ -96,4 +97,14 @@ Py_hash_t at_bind_hash_pointer(const void *pointer)
     uintptr_t bits = (uintptr_t)pointer;
     Py_hash_t hash = (Py_hash_t)(bits >> 4 | bits << (sizeof bits * 8 - 4));
     return hash != -1 ? hash : -2;
+}
+
+AT_UNCHECKED PyObject *at_bind_no_pickle(PyObject *object, PyObject *unused)
+{
+    const char *dot = strrchr(Py_TYPE(object)->tp_name, '.');
+    const char *name = dot != NULL ? dot + 1 : Py_TYPE(object)->tp_name;
+    return PyErr_Format(PyExc_TypeError,
+                        "this %s cannot be pickled or copied: it belongs to this "
+                        "process, whose interpreters and threads it can be sent to",
+                        name);
 }

@@ -29,6 +29,16 @@ int at_bind_count(const char *function, Py_ssize_t count, Py_ssize_t least,
 PyObject *at_bind_compare(PyObject *left, PyObject *right, int operation,
                           const void *(*thing_of)(PyObject *object)) AT_ATTACHED;
 
+/* The method __reduce__ of what stays in its process: TypeError, which says so.
+ * ctx: attached */
+PyObject *at_bind_no_pickle(PyObject *object, PyObject *unused);
+
+#define AT_BIND_NO_PICKLE                                                              \
+    {                                                                                  \
+        "__reduce__", at_bind_no_pickle, METH_NOARGS,                                  \
+            "__reduce__($self)\n--\n\nTypeError: it belongs to this process."          \
+    }
+
 /* A hash of an address, whose low bits say nothing. ctx: any */
 Py_hash_t at_bind_hash_pointer(const void *pointer);
 

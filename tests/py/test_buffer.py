@@ -6,11 +6,15 @@ import copy
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import struct
 import subprocess
 import sys
 import sysconfig
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +287,48 @@ def test_release_frees_the_memory() -> None:
     moved = transfer(SharedBuffer(10, name=name))
     moved.release()
     assert memory_files(name) == 0
+
+
+def test_many_threads_at_one_handle() -> None:
+    """Whoever comes too late gets an error, and nobody memory that is gone."""
+    begin = threading.Barrier(7)
+
+    def attempt(actions: list[Callable[[Any], Any]]) -> list[Exception]:
+        others = []
+        for handle in handles:
+            begin.wait(60)
+            for action in actions:
+                try:
+                    action(handle)
+                except BufferError:
+                    pass  # while another looks at it
+                except Exception as error:
+                    if "no longer here" not in str(error):
+                        others.append(error)
+        return others
+
+    def look(handle: Any) -> None:
+        with memoryview(handle) as memory:
+            assert bytes(memory[-8:]) == bytes(8)
+
+    channel = Channel(10_000)
+    handles: list[Any] = [SharedBuffer(1 << 12) for _ in range(100)]
+    every: list[list[Callable[[Any], Any]]] = [
+        [look, look, SharedBuffer.release],
+        [look, transfer, look],
+        [copy.copy, copy.deepcopy, SharedBuffer.release],
+        [lambda handle: handle[8:], lambda handle: handle.toreadonly()],
+        [channel.send, channel.send, look],
+        [repr, len, lambda handle: handle.shape, lambda handle: handle[7]],
+        [lambda handle: handle.__dlpack__(), copy.deepcopy, lambda h: pickle.dumps(h)],
+    ]
+    with ThreadPoolExecutor(len(every)) as pool:
+        for done in [pool.submit(attempt, actions) for actions in every]:
+            assert done.result(60) == []
+    for handle in handles:
+        handle.release()
+    while len(channel):
+        look(channel.recv())
 
 
 def test_what_an_index_does_in_between() -> None:

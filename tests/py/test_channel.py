@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import copy
+import pickle
 import queue
 import signal
 import subprocess
@@ -548,3 +550,16 @@ def test_async_waiters_leave_the_loop_alone_when_done() -> None:
 
 def test_public_names() -> None:
     assert {"Channel", "select"} <= set(atoll.__all__)
+
+
+@pytest.mark.parametrize(
+    "make", [Channel, atoll.Broadcast, lambda: atoll.Broadcast().subscribe()]
+)
+def test_one_stays_in_its_process(make: Callable[[], Any]) -> None:
+    given = make()
+    for action in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="belongs to this process, whose"):
+            action(given)
+    other = Channel()
+    other.send(given)
+    assert other.recv() == given
