@@ -58,6 +58,11 @@ static void raise_for(PyObject *object, const at_common_request *request,
         (void)at_raise_format(
             AT_EFORMAT, "the memory of the SharedDict is damaged: somebody wrote to it "
                         "by other means; clear() makes it whole, and empty");
+    } else if (result == AT_EBUSY) {
+        (void)at_raise_format(
+            AT_EBUSY, "a process that cannot be seen from here writes to the "
+                      "SharedDict: one of another PID namespace, or its memory is "
+                      "damaged; it can still be read");
     } else {
         (void)at_bind_wait_failed(result);
     }
@@ -72,7 +77,7 @@ static int ask(PyObject *object, at_common_request *request) AT_ATTACHED
     }
     if (result == AT_EAGAIN) {
         result = run(object, request);
-        if (result == 1 && PyErr_Occurred()) {
+        if (result > 0 && PyErr_Occurred()) {
             return -1; /* a signal's handler raised */
         }
     }
@@ -335,6 +340,7 @@ int at_shared_dict_remove_all(PyObject *object)
         at_dict_clear(private_of(object));
         return 0;
     }
+    /* Of a size that is not for a try. */
     at_common_request request = {.kind = AT_COMMON_CLEAR,
                                  .size_bytes = AT_COMMON_LARGE_BYTES};
     return ask(object, &request);

@@ -14,7 +14,8 @@ enum {
     /* So often does a reader look without the lock. */
     ATTEMPTS = 16,
     /* After so long, who waits for the lock looks whether its holder lives: the kernel
-     * tells of deaths, so one that does not is no holder but a damaged word. */
+     * tells of deaths, so one that does not is of another PID namespace, or no holder
+     * at all but a damaged word. */
     LOOK_NS = 100 * NS_PER_MS,
     FIRST_ROOM = 1024,
 };
@@ -136,7 +137,7 @@ static int acquire(at_common_dict *dict, const at_patience *patience) AT_DETACHE
             return result;
         }
         if (at_lock_is_orphaned(dict->lock)) {
-            return AT_EFORMAT;
+            return AT_EBUSY;
         }
     }
 }

@@ -82,7 +82,8 @@ int at_common_dict_try(at_common_dict *dict, at_common_request *request);
 
 /* The same, waiting for the lock where it is needed.
  * ctx:  detached
- * errs: the same but AT_EAGAIN; those of at_sleep_on() */
+ * errs: the same but AT_EAGAIN; AT_EBUSY: the lock's holder is no process that is seen
+ *       here; those of at_sleep_on() */
 int at_common_dict_run(at_common_dict *dict, at_common_request *request,
                        const at_patience *patience) AT_DETACHED;
 

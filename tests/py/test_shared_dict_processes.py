@@ -432,9 +432,9 @@ with other:  # whose word says who has it: this process itself
 memory[64:68] = memory[64:68]
 with other:
     memory[64:68] = mmap.mmap(other._describe()[0], 4096)[64:68]
-threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     shared["a"] = 2
 except KeyboardInterrupt:
     print("interrupted", shared["a"], flush=True)
@@ -444,6 +444,40 @@ print(shared["a"], flush=True)
 """
     with script(code) as child:
         assert told(child) == "interrupted 1"
+        assert told(child) == "3"
+
+
+CLOSING = """
+import mmap, threading
+shared = atoll.SharedDict(shared=True, size=8192, a=1)
+other = atoll.Lock(shared=True)
+interpreter = atoll.Interpreter()
+began = atoll.Event()
+def write(shared, began):
+    began.set()
+    shared["a"] = 2
+with mmap.mmap(shared._describe()[0], 8192) as memory:
+    with other:  # whose word says who has it: this process itself
+        with mmap.mmap(other._describe()[0], 4096) as page:
+            memory[64:68] = page[64:68]
+    future = interpreter.submit(write, shared, began)
+    print("ready", flush=True)
+    began.wait()
+    interpreter.close()
+    try:
+        future.result(60)
+    except BaseException as error:
+        print(type(error).__name__, shared["a"], flush=True)
+    memory[64:68] = bytes(4)
+shared["a"] = 3
+print(shared["a"], flush=True)
+"""
+
+
+def test_the_close_of_an_interpreter_ends_its_wait_for_the_lock() -> None:
+    with script(CLOSING) as child:
+        kind, value = told(child).split()
+        assert kind != "TimeoutError" and value == "1"
         assert told(child) == "3"
 
 
