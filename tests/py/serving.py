@@ -70,13 +70,17 @@ class Server:
 
     def wait_for_count(self, text: str, count: int) -> None:
         """Wait until the log has had that text so often."""
+        self.wait_for_any_count((text,), count)
+
+    def wait_for_any_count(self, texts: tuple[str, ...], count: int) -> None:
+        """Wait until the log has had those texts so often, all together."""
         end = time.monotonic() + DEADLINE_S
         with self._changed:
-            while "".join(self.lines).count(text) < count:
+            while sum("".join(self.lines).count(text) for text in texts) < count:
                 left = end - time.monotonic()
                 if left <= 0 or not self._reader.is_alive():
                     log = "".join(self.lines)
-                    raise AssertionError(f"{text!r} came less often:\n{log}")
+                    raise AssertionError(f"{texts!r} came less often:\n{log}")
                 self._changed.wait(min(left, 0.2))
 
     @contextlib.contextmanager

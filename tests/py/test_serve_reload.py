@@ -1,5 +1,6 @@
 """New workers in place of old ones: nobody loses a connection or a request."""
 
+import resource
 import signal
 import threading
 import time
@@ -184,6 +185,39 @@ def test_a_stop_does_not_wait_for_code_that_never_starts(
         server.process.send_signal(signal.SIGHUP)
         wait_for_file(tmp_path / "begun", server)
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--model", "processes"), ("--preload",)],
+    ids=["interpreters", "processes", "preload"],
+)
+def test_the_old_workers_go_on_where_no_descriptors_are_left(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with (
+        serving(tmp_path, APP.format(version="old"), *options) as server,
+        server.connect() as raw,
+    ):
+        assert raw.get()[2] == b"old"
+        pid = server.process.pid
+        normal = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        # Each step of a start finds that there are none.
+        for spare in range(8):
+            taken = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
+            free = [n for n in range(len(taken) + spare + 1) if n not in taken]
+            limit = (free[spare], normal[1])
+            _ = resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for_any_count(
+                ("the old workers go on: ", "worker 0: a new one serves"), spare + 1
+            )
+            assert raw.get()[2] == b"old"
+        server.wait_for("the old workers go on: ")
+        _ = resource.prlimit(pid, resource.RLIMIT_NOFILE, normal)
+        write(tmp_path, "newer")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_version(raw, "newer")
 
 
 def test_a_changed_file_reloads(tmp_path: Path) -> None:

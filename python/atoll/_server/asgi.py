@@ -7,6 +7,7 @@ asyncio and its four megabytes.
 import asyncio
 import importlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -21,6 +22,10 @@ from atoll._server.timeouts import Timeouts
 from atoll._server.witness import Witness, interrupt_stuck
 
 logger = logging.getLogger("atoll.server")
+
+#: More than uvloop takes as it makes a loop: a pipe for signals, what it polls with,
+#: what wakes it.
+_DESCRIPTORS_OF_A_LOOP = 16
 
 
 def serve(
@@ -67,9 +72,25 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
             if name == "uvloop":
                 raise
         else:
+            _see_that_there_are_descriptors()
             loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             return loop
     return asyncio.new_event_loop()
+
+
+def _see_that_there_are_descriptors() -> None:
+    """libuv aborts the process, and all its workers, where a loop gets none.
+
+    Raises:
+        OSError: They are all taken.
+    """
+    taken: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS_OF_A_LOOP):
+            taken.append(os.eventfd(0, os.EFD_CLOEXEC))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 def _run_loop(

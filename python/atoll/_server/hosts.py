@@ -91,7 +91,12 @@ class Host(Protocol):
         """Where it listens: (host, port), or (path, -1)."""
 
     def start(self, record: WorkerRecord) -> None:
-        """Start a worker: sets `reader`, and `death_fd` if there is one."""
+        """Start a worker: sets `reader`, and `death_fd` if there is one.
+
+        Raises:
+            OSError: The system refuses a descriptor or a process.
+            RuntimeError: It refuses a thread.
+        """
 
     def born(self, record: WorkerRecord, pid: int) -> None:
         """A process that another started has told who it is: sets `death_fd`."""
@@ -209,7 +214,13 @@ class Inside:
             name=f"atoll-worker-{record.index}",
             daemon=True,
         )
-        record.handle.start()
+        try:
+            record.handle.start()
+        except RuntimeError:
+            os.close(record.reader)
+            os.close(writer)
+            record.reader = -1
+            raise
 
     def _run(self, writer: int, arguments: tuple[Any, ...]) -> None:
         """The body of a worker's thread; its end closes the socket."""

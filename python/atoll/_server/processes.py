@@ -90,6 +90,13 @@ class Processes:
     def start(self, record: WorkerRecord) -> None:
         """Start a process, or have it forked; it may turn out not to start."""
         ours, theirs = socket.socketpair()
+        try:
+            reader = os.dup(ours.fileno())
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        record.reader = reader
         record.handle = child = _Child(ours)
         child.place = self.service.give_board(record.index)
         if child.place < 0:
@@ -97,7 +104,6 @@ class Processes:
                 "worker %d is not counted: too many processes of that number live",
                 record.index,
             )
-        record.reader = os.dup(ours.fileno())
         order = {
             "settings": self.settings.to_dict(),
             "plan": dataclasses.asdict(self.plan),
@@ -114,7 +120,7 @@ class Processes:
                 child.process = self._spawn("worker", theirs)
                 child.pid = child.process.pid
                 send_line(ours, **order)
-                record.death_fd = os.pidfd_open(child.pid)
+                record.death_fd = _watched(child.pid)
         except OSError as error:
             record.failure = f"no process can be started: {error}"
         finally:
@@ -146,9 +152,14 @@ class Processes:
                 return template
             self.renew()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._template = template = _Child(ours)
-        with theirs:
-            template.process = self._spawn("template", theirs)
+        template = _Child(ours)
+        try:
+            with theirs:
+                template.process = self._spawn("template", theirs)
+        except OSError:
+            ours.close()
+            raise
+        self._template = template
         first = {"settings": self.settings.to_dict(), "parent": os.getpid()}
         ours.sendall(json.dumps(first).encode())
         return template
@@ -156,7 +167,7 @@ class Processes:
     def born(self, record: WorkerRecord, pid: int) -> None:
         """A template has forked it."""
         record.handle.pid = pid
-        record.death_fd = os.pidfd_open(pid)
+        record.death_fd = _watched(pid)
 
     # ---- end ----
 
@@ -193,12 +204,16 @@ class Processes:
 
     def kill(self, record: WorkerRecord) -> None:
         """SIGKILL; for one that is not forked yet, to the template."""
-        if record.death_fd < 0:
-            if self._template is not None and self._template.process is not None:
-                self._template.process.kill()
-            return
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(record.death_fd, signal.SIGKILL)
+            if record.death_fd >= 0:
+                signal.pidfd_send_signal(record.death_fd, signal.SIGKILL)
+                return
+            if record.handle.pid and record.running:
+                # Nobody else has the number before it is waited for.
+                os.kill(record.handle.pid, signal.SIGKILL)
+                return
+        if self._template is not None and self._template.process is not None:
+            self._template.process.kill()
 
     def reap(self, record: WorkerRecord) -> str:
         """It is dead, or was never born."""
@@ -261,6 +276,17 @@ class Processes:
         if self.service is not None:
             listening.close_sockets(self.service, self.settings)
         self.service = None
+
+
+def _watched(pid: int) -> int:
+    """What is readable when the process has ended; -1: no descriptor is to be had.
+
+    Then the end of its reports tells it.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
 
 
 def _signal_name(number: int) -> str:

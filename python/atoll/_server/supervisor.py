@@ -473,7 +473,12 @@ class Supervisor:
         worker.starts()
         worker.requests_most = self._lives.requests_most()
         worker.lifetime = self._lives.lifetime()
-        self.host.start(worker)
+        try:
+            self.host.start(worker)
+        except (OSError, RuntimeError) as error:  # others may serve, and go on
+            worker.running = False
+            self._take_leave(worker, f"it cannot be started: {error}")
+            return
         self._watch(worker.reader, lambda: self._take_reports(worker))
         self._watch_death(worker)
 

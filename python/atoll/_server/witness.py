@@ -88,9 +88,13 @@ class Witness:
 
     def close(self) -> None:
         """Answer no more questions."""
-        # A copy of the descriptor; the shutdown is the socket's, and ends the wait.
-        with socket.socket(fileno=os.dup(self._control)) as control:
+        # Which ends the wait. A copy of the descriptor might not be had, and the thread
+        # must not be left to read from whatever gets the number next.
+        control = socket.socket(fileno=self._control)
+        try:
             control.shutdown(socket.SHUT_RD)
+        finally:
+            control.detach()
         self._thread.join()
 
     def _answer(self) -> None:
