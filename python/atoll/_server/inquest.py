@@ -35,8 +35,11 @@ class _Pipe:
         faulthandler.register(SIGNAL, file=self.writer, all_threads=False)
 
 
-def read(source: "socket.socket | int", patience_s: float) -> bytes:
-    """What comes until nothing has come for so long, or the other end is closed."""
+def read(source: "socket.socket | int", patience_s: float, last: bytes = b"") -> bytes:
+    """What comes until nothing has come for so long, or the other end is closed.
+
+    Or until it ends with `last`, if that says something.
+    """
     text = b""
     descriptor = source if isinstance(source, int) else source.fileno()
     while select.select([descriptor], [], [], patience_s)[0]:
@@ -47,6 +50,8 @@ def read(source: "socket.socket | int", patience_s: float) -> bytes:
         if not more:
             break
         text += more
+        if last and text.endswith(last):
+            break
     return text
 
 

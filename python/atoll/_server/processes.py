@@ -34,6 +34,10 @@ from atoll._server.settings import Settings
 
 logger = logging.getLogger("atoll.server")
 
+#: Seconds between two words of a template that tells its stack; the last are these.
+_PATIENCE_S = 1.0
+_OUTERMOST = b'  File "<string>", line 1 in <module>\n'
+
 _CHILD = "from atoll._server.child import main; main()"
 
 
@@ -200,7 +204,8 @@ class Processes:
             return ""
         inquest.read(template.control, 0)
         template.process.send_signal(inquest.SIGNAL)
-        return inquest.frames_of(inquest.read(template.control, inquest.PATIENCE_S))
+        said = inquest.read(template.control, _PATIENCE_S, _OUTERMOST)
+        return inquest.frames_of(said)
 
     def kill(self, record: WorkerRecord) -> None:
         """SIGKILL; for one that is not forked yet, to the template."""
