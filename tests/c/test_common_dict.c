@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -444,14 +445,28 @@ static void await_progress(diary *diary, uint64_t before, pid_t child)
     }
 }
 
+/* A child that goes on for ever, and ends with this process however that ends. */
+static pid_t fork_with_end(void)
+{
+    pid_t parent = getpid();
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+        if (getppid() != parent) {
+            _exit(1);
+        }
+    }
+    return child;
+}
+
 static void killed_at_any_moment(void)
 {
     diary *diary = mmap(NULL, sizeof *diary, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(diary != MAP_FAILED);
     at_common_dict *dict = make(BYTES);
-    pid_t reader = fork();
-    CHECK(reader >= 0);
+    pid_t reader = fork_with_end();
     if (reader == 0) {
         read_on(dict, diary);
     }
@@ -459,8 +474,7 @@ static void killed_at_any_moment(void)
     int status;
     for (uint64_t turn = 0; turn < KILLS; turn++) {
         uint64_t before = progress(diary);
-        pid_t child = fork();
-        CHECK(child >= 0);
+        pid_t child = fork_with_end();
         if (child == 0) {
             write_for_ever(dict, diary, turn);
         }
