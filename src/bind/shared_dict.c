@@ -7,6 +7,8 @@
 #define PY_SSIZE_T_CLEAN
 #include "bind/shared_dict.h"
 
+#include <string.h>
+
 #include "base/error.h"
 #include "base/memory.h"
 #include "bind/bind.h"
@@ -140,17 +142,30 @@ static int take_options(PyObject *keywords, options *given) AT_ATTACHED
                : 0;
 }
 
+/* The bytes of a `name`, or NULL with an exception set. */
+static const char *name_of(PyObject *name) AT_ATTACHED
+{
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError,
+                     "name must be a str, not %.100s; an item of that key goes into a "
+                     "dict: SharedDict({'name': ...})",
+                     Py_TYPE(name)->tp_name);
+        return NULL;
+    }
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    if (text != NULL && strlen(text) != (size_t)size) {
+        PyErr_SetString(PyExc_ValueError, "embedded null character");
+        return NULL;
+    }
+    return text;
+}
+
 static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED
 {
     const char *name = NULL;
     if (given->name != NULL && given->name != Py_None) {
-        if (!PyUnicode_Check(given->name)) {
-            return PyErr_Format(PyExc_TypeError,
-                                "name must be a str, not %.100s; an item of that key "
-                                "goes into a dict: SharedDict({'name': ...})",
-                                Py_TYPE(given->name)->tp_name);
-        }
-        name = PyUnicode_AsUTF8(given->name);
+        name = name_of(given->name);
         if (name == NULL) {
             return NULL;
         }
