@@ -67,4 +67,17 @@ int at_fault_set(at_fault *fault, int code, const char *format, ...)
 int at_fault_set_system(at_fault *fault, int system_error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* clang's analyzer sees one file at a time. Unless told that what these two return is
+ * negative, it goes on behind `if (result < 0) { return result; }` with a failure. */
+#define AT_NEGATIVE(call)                                                              \
+    ({                                                                                 \
+        int code_ = (call);                                                            \
+        __builtin_assume(code_ < 0);                                                   \
+        code_;                                                                         \
+    })
+#define at_fault_set(...) AT_NEGATIVE(at_fault_set(__VA_ARGS__))
+#define at_fault_set_system(...) AT_NEGATIVE(at_fault_set_system(__VA_ARGS__))
+#endif
+
 #endif
