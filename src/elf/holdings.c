@@ -9,6 +9,7 @@
  */
 #include "elf/holdings.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -77,6 +78,7 @@ static size_t find_span(uintptr_t address)
 
 static void insert_span(size_t place, span added)
 {
+    assert(held.spans != NULL && held.count < held.capacity);
     memmove(held.spans + place + 1, held.spans + place,
             (held.count - place) * sizeof *held.spans);
     held.spans[place] = added;
@@ -85,6 +87,9 @@ static void insert_span(size_t place, span added)
 
 static void drop_spans(size_t place, size_t count)
 {
+    if (count == 0) { /* of no array either, when there was never memory for one */
+        return;
+    }
     memmove(held.spans + place, held.spans + place + count,
             (held.count - place - count) * sizeof *held.spans);
     held.count -= count;

@@ -361,6 +361,21 @@ static void jemalloc_starts_no_thread(void)
     CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
 }
 
+/* Before an image has mapped anything: there is no list of mappings, and none can be
+ * made. */
+static void unmapping_without_memory(void)
+{
+    at_image_space *space = space_new();
+    at_image *image = load(space, LIBRARY("libholder.so"));
+    int (*unmap)(void *) = (int (*)(void *))symbol(image, "holder_unmap");
+    void *mapped = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mapped != MAP_FAILED);
+    (void)at_memory_fail_after(0);
+    CHECK(unmap(mapped) == 0);
+    CHECK(at_memory_fail_after(-1) == 1);
+    CHECK(at_image_space_end(space, AT_IMAGE_UNMAP));
+}
+
 static void mappings_go_with_the_image(void)
 {
     char path[4096], access[8];
@@ -568,6 +583,7 @@ static void static_tls_runs_out(void)
 
 int main(void)
 {
+    RUN(unmapping_without_memory);
     RUN(state_is_private);
     RUN(original_is_left_alone);
     RUN(constructors_run_once);
