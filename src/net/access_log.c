@@ -41,15 +41,15 @@ struct at_access_entry {
 };
 
 struct at_access_ring {
+    _Alignas(64) atomic_uint head; /* writer: the reactor; release, for the entry */
+    size_t put_bytes;              /* the reactor's */
     at_access_log *log;
     at_access_ring *next; /* guarded: the log's mutex */
     atomic_bool closed;   /* the release of the close pairs with the acquire of the
                            * writer, who frees it */
-    _Alignas(64) atomic_uint head; /* writer: the reactor; release, for the entry */
     _Alignas(64)
         atomic_uint tail;      /* writer: the log's thread; release, for the place */
     atomic_size_t taken_bytes; /* writer: the log's thread */
-    size_t put_bytes;          /* the reactor's */
     at_access_entry *entries[RING_ENTRIES];
 };
 
@@ -324,8 +324,8 @@ static void set_second(at_access_log *log, int64_t second)
     log->second = second;
     int size =
         snprintf(log->clf, sizeof log->clf, "%02d/%.3s/%04d:%02d:%02d:%02d %c%02d%02d",
-                 civil.day, MONTHS + 3 * (civil.month - 1), civil.year, civil.hour,
-                 civil.minute, civil.second, sign, zone / 60, zone % 60);
+                 civil.day, &MONTHS[(size_t)(civil.month - 1) * 3], civil.year,
+                 civil.hour, civil.minute, civil.second, sign, zone / 60, zone % 60);
     log->clf_size = (size_t)size;
     /* The milliseconds are set for each line. */
     size = snprintf(log->iso, sizeof log->iso,
