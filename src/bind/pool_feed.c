@@ -106,7 +106,7 @@ AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
     head_write(call, start);
     at_message_writer writer;
     at_message_writer_init(&writer);
-    at_message *payload;
+    at_message *payload = NULL;
     int result = at_message_writer_append(&writer, start, sizeof start);
     if (result == 0) {
         result = at_message_writer_append(&writer, data.buf, (size_t)data.len);

@@ -205,9 +205,9 @@ static at_image *need_by_name(plan *p, const at_image *image,
 {
     at_image *by_name = at_space_find_name(p->space, need->name);
     for (size_t i = 0; i < image->need_count; i++) {
-        if (image->needs[i] == by_name ||
-            (by_name == NULL && image->needs[i]->library == need->library)) {
-            return image->needs[i];
+        at_image *needed = image->needs[i];
+        if (by_name != NULL ? needed == by_name : needed->library == need->library) {
+            return needed;
         }
     }
     return NULL;

@@ -77,11 +77,14 @@ static const char *get_environment_securely(const char *name)
 static int put_environment(char *definition)
 {
     char *copy = strdup(definition); /* the environment's from then on, never freed */
-    if (copy == NULL || putenv(copy) == 0) {
-        return copy != NULL ? 0 : -1;
+    if (copy == NULL) {
+        return -1;
     }
-    free(copy);
-    return -1;
+    if (putenv(copy) != 0) {
+        free(copy);
+        return -1;
+    }
+    return 0; /* NOLINT(clang-analyzer-unix.Malloc): the environment has the copy */
 }
 
 static const struct {

@@ -238,7 +238,7 @@ int at_reader_relative_relocations(at_reader *r)
             first = word;
             next = word + AT_ELF_WORD_BYTES;
         } else {
-            next += RELR_BITS * AT_ELF_WORD_BYTES;
+            next += (uint64_t)RELR_BITS * AT_ELF_WORD_BYTES;
             if (word >> 1 == 0) {
                 continue;
             }

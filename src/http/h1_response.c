@@ -115,7 +115,7 @@ void at_http_date(char date[AT_HTTP_DATE_BYTES], int64_t unix_seconds)
     memcpy(date + 3, ", ", 2);
     write_two_digits(date + 5, day);
     date[7] = ' ';
-    memcpy(date + 8, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[month * 3], 3);
+    memcpy(date + 8, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[(size_t)month * 3], 3);
     date[11] = ' ';
     write_two_digits(date + 12, year / 100);
     write_two_digits(date + 14, year);

@@ -198,7 +198,10 @@ PyObject *at_extensions_load(PyObject *spec, at_extension_way way)
         goto done;
     }
     file = PyUnicode_EncodeFSDefault(path);
-    int flags = file != NULL ? dlopen_flags() : -1;
+    if (file == NULL) {
+        goto done;
+    }
+    int flags = dlopen_flags();
     if (flags == -1 && PyErr_Occurred()) {
         goto done;
     }

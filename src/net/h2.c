@@ -1,6 +1,7 @@
 /* A connection's HTTP/2 session: streams come and go; see h2.h. */
 #include "net/h2.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -180,6 +181,7 @@ static void hand_on_all(at_connection *connection)
              carrier = carrier->after) {
             oldest = carrier->unheard != NULL ? carrier : oldest;
         }
+        assert(oldest != NULL); /* h2_unheard_count counts those that wait */
         hand_on_unheard(oldest);
     }
 }

@@ -1,4 +1,5 @@
 /* Workers of a service that are stuck; see service.h and reactor_stuck.c. */
+#include <assert.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -128,6 +129,8 @@ int at_service_give_up(at_service *service, int thread, int retry_after_s,
     }
     (void)pthread_mutex_unlock(&service->mutex);
     at_partings_finish(&partings, service->limits.farewell_timeout_ns);
+    assert(spare != NULL ||
+           spare_count == 0); /* the reactor took, and put none there */
     while (spare_count > 0) {
         at_free(spare[--spare_count]);
     }

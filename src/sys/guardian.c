@@ -53,7 +53,10 @@ static void body(void *unused)
     atomic_store(&guardian.process, (unsigned)getpid());
     atomic_store(&guardian.number, number);
     at_park_wake(&guardian.number, AT_PARK_ALL, AT_PARK_PRIVATE);
-    while (failed == 0) {
+    if (failed != 0) {
+        return;
+    }
+    for (;;) {
         (void)at_park_wait(&guardian.number, number, AT_NEVER, AT_PARK_PRIVATE);
     }
 }
