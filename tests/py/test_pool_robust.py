@@ -368,3 +368,37 @@ with atoll.Pool(2, model="processes", name="two") as pool:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 """,
     )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_worker_that_ends_when_no_thread_is_to_be_had(model, monkeypatch):
+    start = threading.Thread.start
+    refused = threading.Semaphore(0)
+    allowed = threading.Event()
+
+    def refuse(thread):
+        if thread.name.endswith("-care") and not allowed.is_set():
+            refused.release()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    pool = atoll.Pool(2, model=model, max_tasks_per_worker=1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert pool.submit(abs, -1).result(DEADLINE) == 1
+    for _ in range(2):
+        assert refused.acquire(timeout=DEADLINE)  # and tried again
+    allowed.set()
+    for number in range(4):
+        assert pool.submit(abs, -number).result(DEADLINE) == number
+    pool.shutdown(wait=False)
+    assert pool._delivery.over.wait(DEADLINE)  # it waits for nobody
+
+    # Where nobody is left the pool breaks.
+    pool = atoll.Pool(2, model=model, max_tasks_per_worker=1)
+    allowed.clear()
+    with pytest.raises(atoll.BrokenPool) as caught:
+        for _ in range(3):
+            pool.submit(abs, -1).result(DEADLINE)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    pool.shutdown(wait=False)
+    assert pool._delivery.over.wait(DEADLINE)

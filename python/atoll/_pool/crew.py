@@ -7,6 +7,7 @@ pool's own start it is an error where the start of a worker can tell at once.
 
 import collections
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures._base import LOGGER
@@ -27,6 +28,9 @@ __all__ = ["Crew"]
 # each try.
 _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 30.0
+
+# A worker, what cleans up after it, and why there was none, if there was not.
+type _Ended = tuple[int, Callable[[int], None], Exception | None]
 
 
 class Crew:
@@ -49,6 +53,9 @@ class Crew:
         # Those that could not be started, and are among `alive`: they will be.
         self._absent: set[int] = set()  # guarded: _lock
         self._sent_to_all: list[dict[int, PoolFuture[Any]]] = []  # guarded: _lock
+        # Workers that ended and that no thread could be had for.
+        self._unattended: list[_Ended] = []  # guarded: _lock
+        self._tried_at = 0.0  # `time.monotonic()`; writer: who hands out results
 
     # ---- the first of each -----------------------------------------------------------
 
@@ -124,12 +131,37 @@ class Crew:
         self, worker: int, end: Callable[[int], None], error: Exception | None
     ) -> None:
         # Ending and starting block: not on the thread that delivers.
-        threading.Thread(
+        thread = threading.Thread(
             target=self._renew,
             args=(worker, end, error),
             name=self._care_name,
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as failure:  # no thread is to be had
+            if self._is_wanted() and self._miss(worker):
+                with self._lock:
+                    self._unattended.append((worker, end, error))
+                self._pool._scheduler.nudge()
+            else:  # nobody is left, and the pool breaks; or it ends
+                self._renew(worker, end, failure)
+
+    def wait_seconds(self) -> float | None:
+        """Seconds until `attend` has something to do; None: it has nothing."""
+        if not self._unattended:
+            return None
+        return max(0.0, self._tried_at + _FIRST_WAIT - time.monotonic())
+
+    def attend(self) -> None:
+        """See to the workers for which there was no thread, some time ago."""
+        if self.wait_seconds() != 0.0:
+            return
+        self._tried_at = time.monotonic()
+        with self._lock:
+            unattended, self._unattended = self._unattended, []
+        for ended in unattended:
+            self._care(*ended)
 
     def _renew(
         self, worker: int, end: Callable[[int], None], error: Exception | None
@@ -165,12 +197,7 @@ class Crew:
         False: it is not, since the pool has broken or ends.
         """
         pool = self._pool
-        with self._lock:
-            self._absent.add(worker)
-            others = len(self.alive - self._absent)
-            sent = [one[worker] for one in self._sent_to_all]
-        for future in sent:
-            future.cancel()
+        others = self._miss(worker)
         if not others:
             pool._break(error)
         if pool._closing.is_set():
@@ -187,6 +214,16 @@ class Crew:
             seconds,
         )
         return not pool._closing.wait(seconds)
+
+    def _miss(self, worker: int) -> int:
+        """It is absent until it is started: how many others there are."""
+        with self._lock:
+            self._absent.add(worker)
+            others = len(self.alive - self._absent)
+            sent = [one[worker] for one in self._sent_to_all]
+        for future in sent:
+            future.cancel()
+        return others
 
     # ---- what is sent to all ---------------------------------------------------------
 

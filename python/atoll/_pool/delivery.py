@@ -52,6 +52,8 @@ class Delivery:
         try:
             while pool._crew.alive or pool._futures or self._led:
                 wait = pool._limits.wait_seconds()
+                if (until := pool._crew.wait_seconds()) is not None:
+                    wait = until if wait is None else min(wait, until)
                 self._guarded(self._collect_once, wait)
                 self._guarded(self._finish_led)
                 if pool._dropped and not pool._shut:
@@ -59,6 +61,7 @@ class Delivery:
                     self._guarded(pool._close, False, False, False, True)
                 if wait is not None:
                     self._guarded(pool._limits.expire)
+                    self._guarded(pool._crew.attend)
         finally:
             self.over.set()
             self._finish_led()  # pairs with the look at `over` of who led
