@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,42 @@ def test_an_application_by_name(tmp_path: Path) -> None:
     with server:  # again
         assert fetch(server.url) == b"named"
     assert len(atoll.list_interpreters()) == before
+
+
+SLOW = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun,", "more_body": True})
+    await asyncio.sleep(2)
+    await send({"type": "http.response.body", "body": b"ended"})
+"""
+
+
+def test_stopped_by_several_threads_it_answers_what_it_has_begun(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "served_slowly.py").write_text(SLOW)
+    server = atoll.Server("served_slowly:app", app_dir=str(tmp_path), port=0, workers=1)
+    server.start()
+    with urllib.request.urlopen(server.url, timeout=DEADLINE_S) as answer:
+        assert answer.read(6) == b"begun,"
+        ends = [threading.Thread(target=server.stop) for _ in range(4)]
+        ends[0].start()
+        assert server._supervisor is not None
+        while not server._supervisor._stopping:
+            time.sleep(0.02)
+        for end in ends[1:]:
+            end.start()
+        assert answer.read() == b"ended"
+    for end in ends:
+        end.join(DEADLINE_S)
+        assert not end.is_alive()
+    with server:  # again
+        assert fetch(server.url) == b"begun,ended"
+    server.stop()
 
 
 def test_its_port_is_free_when_it_has_stopped(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Server:
         self._supervisor: Supervisor | None = None
         self._thread: threading.Thread | None = None
         self._known = threading.Event()
+        self._to_stop = threading.Lock()  # taken by the one who asks it to
         self._addresses: list[tuple[str, int]] = []
         self._exit_code: int | None = None
 
@@ -77,6 +78,7 @@ class Server:
             )
         supervisor = self._make()
         self._known.clear()
+        self._to_stop = threading.Lock()
         self._thread = threading.Thread(
             target=self._serve, args=(supervisor,), name="atoll-server", daemon=True
         )
@@ -93,12 +95,16 @@ class Server:
     def stop(self) -> None:
         """Let running requests finish, and end; returns when it has.
 
-        Where it is not running, nothing happens.
+        From any thread, also from several at once. Where it is not running, nothing
+        happens.
         """
-        if self._thread is not None and self._supervisor is not None:
-            self._supervisor.stop()
-            self._thread.join()
-            self._thread = None
+        thread, supervisor = self._thread, self._supervisor
+        if thread is not None and supervisor is not None:
+            if self._to_stop.acquire(blocking=False):  # being asked twice is urgent
+                supervisor.stop()
+            thread.join()
+            if self._thread is thread:
+                self._thread = None
 
     def reload(self) -> None:
         """Put new workers, which import the application anew, in place of the old.
