@@ -7,10 +7,9 @@
 #define PY_SSIZE_T_CLEAN
 #include "bind/shared_dict.h"
 
-#include <string.h>
-
 #include "base/error.h"
 #include "base/memory.h"
+#include "bind/argument.h"
 #include "bind/bind.h"
 #include "bind/channel.h"
 #include "bind/error.h"
@@ -152,13 +151,8 @@ static const char *name_of(PyObject *name) AT_ATTACHED
                      Py_TYPE(name)->tp_name);
         return NULL;
     }
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
-    if (text != NULL && strlen(text) != (size_t)size) {
-        PyErr_SetString(PyExc_ValueError, "embedded null character");
-        return NULL;
-    }
-    return text;
+    const char *text = NULL;
+    return at_bind_name(name, &text) ? text : NULL;
 }
 
 static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED

@@ -181,7 +181,7 @@ def test_what_it_is_made_with() -> None:
         SharedDict(size=8192)
     with pytest.raises(TypeError, match="an item of that key"):
         SharedDict(name=3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="null character"):
+    with pytest.raises(ValueError, match="name must not have a null character"):
         SharedDict(name="one\0two")  # which memory would have as "one"
     with pytest.raises(TypeError):
         SharedDict(shared=True, size=1e6)  # type: ignore[arg-type]
