@@ -58,6 +58,13 @@ def claim(name: str) -> socket.socket:
     return _descriptor.claim(LABEL, name)
 
 
+def _find(wanted: type[Any], name: str) -> Any:
+    found = _descriptor.find(LABEL, name)
+    if found is None:
+        raise FileNotFoundError(f"no {wanted.__name__} is called {name!r}")
+    return _adopt(found, None)
+
+
 def open_named(wanted: type[Any], name: str) -> Any:
     """The `wanted` thing that some process made with `name=name`.
 
@@ -65,10 +72,14 @@ def open_named(wanted: type[Any], name: str) -> Any:
         FileNotFoundError: No process that may be looked into has it.
         TypeError: The name is that of something else.
     """
-    found = _descriptor.find(LABEL, name)
-    if found is None:
-        raise FileNotFoundError(f"no {wanted.__name__} is called {name!r}")
-    thing = _adopt(found, None)
+    try:
+        thing = _find(wanted, name)
+    except ValueError:  # its maker may not be done, and then has the claim of the name
+        try:
+            claim(name).close()
+        except FileExistsError:
+            pass
+        thing = _find(wanted, name)
     if type(thing) is not wanted:
         kind = type(thing).__name__
         raise TypeError(

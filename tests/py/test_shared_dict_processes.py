@@ -516,6 +516,29 @@ def test_what_is_no_dict_is_refused() -> None:
             adopt(bytes(wrong))
 
 
+def test_one_that_is_being_made_is_waited_for() -> None:
+    """Its maker has the claim of the name, and its memory is found before it is whole."""
+    from atoll import _sync
+
+    name = name_for("making")
+    whole = SharedDict(shared=True, size=8192, a=1)
+    model = whole._describe()
+    assert model is not None
+    claim = _sync.claim(name)
+    descriptor = os.memfd_create(f"atoll-sync:{name}", os.MFD_ALLOW_SEALING)
+    os.truncate(descriptor, 8192)
+    fcntl_seal(descriptor)
+    opened: list[Any] = []
+    thread = threading.Thread(target=lambda: opened.append(SharedDict.open(name)))
+    thread.start()
+    thread.join(0.2)  # or it comes later, and finds it whole
+    os.pwrite(descriptor, os.pread(model[0], 8192, 0), 0)
+    claim.close()
+    thread.join(DEADLINE)
+    os.close(descriptor)
+    assert opened[0].copy() == {"a": 1}
+
+
 def fcntl_seal(descriptor: int) -> None:
     import fcntl
 
