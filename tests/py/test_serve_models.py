@@ -272,6 +272,30 @@ def test_a_loop_that_cannot_be_replaced_ends_the_others() -> None:
         reports.append(fields)
         (asked if fields["event"] == "lost" else go_on).set()
 
-    crew.serve([short, long], report, lambda: None)
+    crew.serve([short, long], report, lambda: None, lambda end: None)
     assert [each["event"] for each in reports] == ["ready", "failed", "lost"]
     assert reports[1]["text"] == "the database has gone"
+
+
+def test_a_stop_does_not_wait_until_loops_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have ended by themselves: nobody hears that the server drains."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from atoll._server import crew; crew.REPLACE_FIRST_S = 3600.0"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ("--model", "threads", "--workers", "2", "--timeout-drain", "3600")
+    with serving(tmp_path, LOOPS, *options) as server:
+        server.wait_for("all 2 workers serve")
+        threads = different(server.connect, thread_of, 2)
+        for count, thread in enumerate(threads, 1):
+            by = b""
+            while by != thread:
+                with server.connect() as raw:
+                    try:
+                        by = raw.get(f"/stop?{thread.decode()}")[2]
+                    except (EOFError, OSError):
+                        by = thread  # it ends before it has sent that
+            server.wait_for_count("of the worker ended; another starts", count)
+        assert server.stop() == 0, server.log

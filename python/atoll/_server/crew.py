@@ -31,8 +31,8 @@ class _Member:
         self,
         index: int,
         serve: Serve,
-        ended: "queue.SimpleQueue[_Member]",
-        delay: float = REPLACE_FIRST_S,
+        ended: "queue.SimpleQueue[_Member | None]",
+        delay: float,
     ) -> None:
         self.index = index
         self.serve = serve
@@ -82,7 +82,10 @@ class _Member:
 
 
 def serve(
-    serves: Sequence[Serve], report: Callable[..., None], settle: Callable[[], None]
+    serves: Sequence[Serve],
+    report: Callable[..., None],
+    settle: Callable[[], None],
+    when_asked: Callable[[Callable[[], None]], None],
 ) -> None:
     """Run each on a thread of its own until all have ended.
 
@@ -91,9 +94,11 @@ def serve(
         report: To the supervisor; see `worker.run`. Where one thread does not start,
             at first or in place of another, the others are asked to end as well.
         settle: Called when all have started.
+        when_asked: Is told whom to call, on any thread, when the worker is to end.
     """
-    ended: queue.SimpleQueue[_Member] = queue.SimpleQueue()
-    members = [_Member(i, one, ended) for i, one in enumerate(serves)]
+    ended: queue.SimpleQueue[_Member | None] = queue.SimpleQueue()
+    when_asked(lambda: ended.put(None))
+    members = [_Member(i, one, ended, REPLACE_FIRST_S) for i, one in enumerate(serves)]
     started: list[_Member] = []
     for member in members:
         started.append(member)
@@ -113,12 +118,13 @@ def serve(
 
 def _replace(
     members: list[_Member],
-    ended: "queue.SimpleQueue[_Member]",
+    ended: "queue.SimpleQueue[_Member | None]",
     report: Callable[..., None],
 ) -> None:
     """Put others in the places of those that end by themselves.
 
-    Until one has ended because it was asked to, as all are then, or does not start.
+    Until the worker is to end, or one does not start. None in `ended` says the first,
+    for there may be no thread that could; so does one that ended as it was asked to.
     """
     due: dict[int, float] = {}
     while True:
@@ -134,7 +140,7 @@ def _replace(
                 return
             report(event="replaced", threads=[one.native_id for one in members])
             continue
-        if not member.failed:
+        if member is None or not member.failed:
             return
         due[member.index] = time.monotonic() + member.delay
         logger.error(

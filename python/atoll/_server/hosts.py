@@ -242,6 +242,7 @@ class Inside:
         """Ask its reactors, by their threads."""
         for thread in record.threads:
             self.service.drain_thread(thread)
+        self._tell_end(record)
 
     def drain_all(self, records: Sequence[WorkerRecord], others: bool) -> None:
         """Those that start yet are asked as soon as they serve."""
@@ -249,6 +250,12 @@ class Inside:
             self.service.retire()
         else:
             self.service.drain()
+        for record in records:
+            self._tell_end(record)
+
+    def _tell_end(self, record: WorkerRecord) -> None:
+        if self.plan.loops > 1 and record.reader >= 0:
+            ask(record, "end", THE_FIRST)
 
     def ask(self, record: WorkerRecord) -> None:
         """No worker of this process is one."""

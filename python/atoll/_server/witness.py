@@ -6,9 +6,10 @@ that serves, or raises an exception in it. Where C code keeps the GIL the witnes
 silent, and that is an answer too.
 
 The questions are JSON lines: {"ask": "stack" or "interrupt", "thread": native id}, or
-`THE_FIRST` for the thread that imports the application. The answers: {"event": "stack",
-"thread": the same, "text": the stack, most recent call last}, as `traceback` writes it,
-without the server's own frames.
+`THE_FIRST` for the thread that imports the application. With "end" instead the worker
+is told that it is to end, whether there are threads that serve or not. The answers:
+{"event": "stack", "thread": the same, "text": the stack, most recent call last}, as
+`traceback` writes it, without the server's own frames.
 """
 
 import json
@@ -58,6 +59,7 @@ class Witness:
     def __init__(self, control: int, report: Callable[..., None]) -> None:
         self._control = control
         self._report = report
+        self._end: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._serving = {THE_FIRST: _Serving((threading.get_ident(),), None)}
         self._thread = threading.Thread(
@@ -86,6 +88,10 @@ class Witness:
         with self._lock:
             self._serving.pop(threading.get_native_id(), None)
 
+    def when_asked(self, end: Callable[[], None]) -> None:
+        """Have `end` called, on the witness' thread, when the worker is to end."""
+        self._end = end
+
     def close(self) -> None:
         """Answer no more questions."""
         # Which ends the wait. A copy of the descriptor might not be had, and the thread
@@ -105,6 +111,9 @@ class Witness:
                 question = json.loads(line)
                 if question["ask"] == "stack":
                     self._tell_stack(question["thread"])
+                elif question["ask"] == "end":
+                    if self._end is not None:
+                        self._end()
                 else:
                     self._interrupt(question["thread"])
 

@@ -81,7 +81,7 @@ def _run(
                 partial(_serve_on_thread, settings, service, index + i, one, witness)
                 for i, one in enumerate(apps)
             ]
-            crew.serve(serves, report, settle)
+            crew.serve(serves, report, settle, witness.when_asked)
 
 
 def _serve_alone(
