@@ -167,6 +167,7 @@ static uint64_t turns_of_all(const at_ring *ring, uint64_t position, bool filled
 static unsigned run_in_group(const at_ring *ring, uint64_t position, bool filled,
                              unsigned limit)
 {
+    assert(limit <= AT_RING_GROUP);
     uint64_t turns =
         atomic_load_explicit(&group_of(ring, position)->turns, memory_order_acquire);
     uint64_t other = turns ^ turns_of_all(ring, position, filled);
