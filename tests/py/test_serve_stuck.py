@@ -3,6 +3,7 @@ long; lives that are over."""
 
 import os
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ async def app(scope, receive, send):
         ctypes.PyDLL(None).open(b"fifo", 0)  # until somebody writes to it
     elif path == "/wait":
         await wait_for_ever()
+    elif path == "/descriptors":
+        app.kept.append([os.dup(0) for _ in range(1200)])
     elif path == "/grow" and len(app.kept) < 8:
         app.kept.append([str(i) * 10 for i in range(200_000)])
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -130,11 +133,36 @@ def test_a_stuck_worker_is_told_of_and_replaced(tmp_path: Path, path: str) -> No
         assert "is left" not in server.log
 
 
-@pytest.mark.skipif(
+WITH_STACKS = pytest.mark.skipif(
     "t" in sys.abiflags,
     reason="there CPython stops every thread of the process to see a stack, and waits "
     "for C code that does not detach",
 )
+
+
+@WITH_STACKS
+def test_c_code_that_keeps_the_gil_beside_thousands_of_descriptors(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with serving(tmp_path, APP, "--workers", "2", *QUICK) as server:
+        server.wait_for("all 2 workers serve")
+        pid = server.process.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        if hard < 2048:
+            pytest.skip("thousands are not allowed here")
+        _ = resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        with server.connect() as stuck:
+            assert stuck.get("/descriptors")[0] == 200
+            stuck.send(b"GET /gil HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for("C code keeps its GIL")
+            server.wait_for(r'main.py", line \d+, in app')
+            assert stuck.answer()[0] == 503
+            wait_until_served(server)
+        (tmp_path / "fifo").write_bytes(b"")
+
+
+@WITH_STACKS
 def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with serving(tmp_path, APP, "--workers", "2", *QUICK) as server:

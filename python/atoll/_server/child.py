@@ -168,7 +168,9 @@ def _fork_twice(orders: Orders) -> bool:
         descriptor = os.pidfd_open(between)
     except ProcessLookupError:
         return True  # gone already
-    select.select([descriptor], [], [])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
     os.close(descriptor)
     return True
 

@@ -42,7 +42,9 @@ def read(source: "socket.socket | int", patience_s: float, last: bytes = b"") ->
     """
     text = b""
     descriptor = source if isinstance(source, int) else source.fileno()
-    while select.select([descriptor], [], [], patience_s)[0]:
+    poll = select.poll()  # select() takes no number above 1023
+    poll.register(descriptor, select.POLLIN)
+    while poll.poll(patience_s * 1000):
         try:
             more = os.read(descriptor, 65536)
         except ConnectionResetError:
@@ -71,8 +73,10 @@ def take_stack(send: Callable[[int], bool]) -> str:
     """
     global _pipe
     with _lock:
-        if _pipe is None:
-            _pipe = _Pipe()
+        try:
+            _pipe = _pipe or _Pipe()
+        except OSError:  # no descriptors are left
+            return ""
         read(_pipe.reader, 0)
         if not send(SIGNAL):
             return ""
