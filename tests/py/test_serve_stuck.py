@@ -15,9 +15,12 @@ pytest.importorskip("websockets")
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from atoll._server.hosts import WorkerRecord
+from atoll._server.listening import make_service
 from atoll._server.pulse import Pulse
 from atoll._server.replacing import Lives
 from atoll._server.settings import Settings
+from atoll._server.vigil import Vigil
 
 APP = """
 import asyncio, ctypes, os, time, threading
@@ -433,3 +436,16 @@ def test_one_that_is_stuck_after_its_successor_serves_is_given_up(
             (tmp_path / "go").touch()
             assert raw.answer()[0] == 503
             server.wait_for("worker 0 was stuck: .*, 1 requests were answered 503")
+
+
+def test_a_stuck_thread_that_has_ended_can_be_given_up() -> None:
+    """It comes back and ends before the supervisor has heard of that."""
+    settings = Settings(app="main:app")
+    vigil: Vigil[WorkerRecord] = Vigil(settings, lambda worker: None)
+    vigil.service = make_service(settings)
+    with pytest.raises(ValueError):
+        vigil.service.give_up(1, 1)
+    record = WorkerRecord(0, threads=[1])
+    vigil._stuck.add(1)
+    vigil.give_up(record)
+    assert not vigil.is_stuck(record)

@@ -7,6 +7,7 @@ closes its interpreter, and one that does not is left where it is: a thread cann
 ended from outside, and an interpreter in which one runs cannot be destroyed.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -139,7 +140,10 @@ class Vigil[Worker: Ward]:
         for thread in threads:
             if (asked := self._asked.pop(thread, None)) is not None:
                 self._tell_from_outside(worker, thread, asked[2])
-        counts = [self.service.give_up(t, RETRY_AFTER_S) for t in threads]
+        counts = []
+        for thread in threads:
+            with contextlib.suppress(ValueError):  # it came back, and has ended since
+                counts.append(self.service.give_up(thread, RETRY_AFTER_S))
         for thread in worker.threads:
             if thread not in threads:
                 self.service.drain_thread(thread)
