@@ -238,7 +238,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     at_h2 *h2 = context;
     h2_stream *stream = stream_of(h2, stream_id);
     if (stream == NULL || !stream->is_told || stream->is_reset) {
-        (void)nghttp2_session_consume(session, stream_id, size); /* nobody's body */
+        h2_must(h2, nghttp2_session_consume(session, stream_id, size)); /* nobody's */
         return 0;
     }
     stream->unread_bytes += size;
@@ -260,7 +260,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     bool in_vain = !stream->is_sent && !stream->is_reset;
     (void)nghttp2_session_set_stream_user_data(session, stream_id, NULL);
     /* Nobody will read these: the other streams need their share of the window back. */
-    (void)nghttp2_session_consume_connection(session, stream->unread_bytes);
+    h2_must(h2, nghttp2_session_consume_connection(session, stream->unread_bytes));
     stream_close(stream, error);
     return in_vain ? spend(h2, &h2->resets_left) : 0;
 }
@@ -285,6 +285,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame,
     if (stream != NULL && ends) {
         stream->is_sent = true;
         if (stream->resets_when_sent) {
+            /* Without it the client sends on, to nobody, and has its answer. */
             (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE,
                                             frame->hd.stream_id, NGHTTP2_NO_ERROR);
         }
@@ -417,6 +418,9 @@ int at_h2_input(at_h2 *h2, const char *data, size_t size)
 
 int at_h2_output(at_h2 *h2, at_bytes *out, size_t size_max)
 {
+    if (h2->lacks_frame) {
+        return AT_ENOMEM;
+    }
     bool in_block = false; /* nothing may come between the frames of one block */
     while (out->size < size_max || in_block) {
         const uint8_t *data;
@@ -466,16 +470,16 @@ void at_h2_consume(at_h2 *h2, at_h2_stream *stream, size_t size_bytes)
     h2_stream *whole = (h2_stream *)(void *)stream;
     assert(size_bytes <= whole->unread_bytes);
     whole->unread_bytes -= size_bytes;
-    (void)nghttp2_session_consume(h2->session, stream->id, size_bytes);
+    h2_must(h2, nghttp2_session_consume(h2->session, stream->id, size_bytes));
 }
 
 void at_h2_shutdown(at_h2 *h2, bool is_final)
 {
     if (!is_final) {
-        (void)nghttp2_submit_shutdown_notice(h2->session);
+        h2_must(h2, nghttp2_submit_shutdown_notice(h2->session));
         return;
     }
-    (void)nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE,
-                                nghttp2_session_get_last_proc_stream_id(h2->session),
-                                NGHTTP2_NO_ERROR, NULL, 0);
+    int32_t last_id = nghttp2_session_get_last_proc_stream_id(h2->session);
+    h2_must(h2, nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, last_id,
+                                      NGHTTP2_NO_ERROR, NULL, 0));
 }

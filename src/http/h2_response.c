@@ -321,10 +321,16 @@ int at_h2_send_trailers(at_h2 *h2, at_h2_stream *handle, const at_h1_header *tra
     }
     at_free(fields);
     if (result == 0) {
-        stream->is_ended = true;
         result = resume(h2, stream);
     }
-    return result;
+    if (result != 0) {
+        at_free(stream->trailers);
+        stream->trailers = NULL;
+        stream->trailer_count = 0;
+        return result;
+    }
+    stream->is_ended = true;
+    return 0;
 }
 
 void at_h2_reset(at_h2 *h2, at_h2_stream *handle, uint32_t error)
@@ -336,5 +342,6 @@ void at_h2_reset(at_h2 *h2, at_h2_stream *handle, uint32_t error)
         stream->resets_when_sent = true;
         return;
     }
-    (void)nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, handle->id, error);
+    h2_must(h2, nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, handle->id,
+                                          error));
 }

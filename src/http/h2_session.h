@@ -52,8 +52,8 @@ typedef struct h2_stream {
     size_t trailer_count;
     bool is_waiting; /* the data provider was deferred */
     bool head_is_sent;
-    bool is_sent;    /* with its END_STREAM */
-    bool is_reset;   /* by the caller */
+    bool is_sent;  /* with its END_STREAM */
+    bool is_reset; /* by the caller */
     bool resets_when_sent;
 } h2_stream;
 
@@ -66,16 +66,25 @@ enum { H2_GAPS_MAX = 8 }; /* clients count 1, 3, 5: the first gap is odd already
 
 struct at_h2 {
     nghttp2_session *session;
-    at_h2_limits limits; /* fixed after new */
-    at_h2_events events; /* fixed after new */
-    h2_stream *streams;  /* all that are open, in no order */
+    at_h2_limits limits;  /* fixed after new */
+    at_h2_events events;  /* fixed after new */
+    h2_stream *streams;   /* all that are open, in no order */
     uint32_t resets_left; /* until the next tick */
     uint32_t control_left;
     int32_t last_id;          /* the highest that a stream was opened with; -1 before */
     h2_gap gaps[H2_GAPS_MAX]; /* the latest, as a ring */
     unsigned gap_count;       /* ever */
     int failure;              /* AT_ELIMIT or AT_ENOMEM out of a callback, or 0 */
+    bool lacks_frame; /* there was no memory for one that the client will wait for */
 };
+
+/* Take what nghttp2 said when a frame was submitted that nothing makes up for. The
+ * connection ends at the next output, where there was no memory.
+ * ctx: any */
+static inline void h2_must(at_h2 *h2, int nghttp2_code)
+{
+    h2->lacks_frame = h2->lacks_frame || nghttp2_code == NGHTTP2_ERR_NOMEM;
+}
 
 /* Read the complete head of `stream` into *request.
  * ctx:   any

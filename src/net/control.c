@@ -16,8 +16,7 @@ static void answer(at_exchange *exchange, int status, const char *type, at_span 
 {
     at_h1_header headers[] = {{{"content-type", 12}, {type, strlen(type)}},
                               {{"cache-control", 13}, {"no-store", 8}}};
-    const char *why;
-    (void)at_exchange_respond(exchange, status, headers, 2, body, false, &why);
+    at_exchange_answer(exchange, status, headers, 2, body);
 }
 
 static void answer_text(at_exchange *exchange, int status, const char *text)
@@ -36,9 +35,7 @@ void at_control_refuse(at_exchange *exchange, int64_t retry_after_ns, const char
                                                    : after_s));
     at_h1_header headers[] = {{{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
                               {{"retry-after", 11}, {seconds, (size_t)size}}};
-    const char *why;
-    (void)at_exchange_respond(exchange, 503, headers, 2, (at_span){text, strlen(text)},
-                              false, &why);
+    at_exchange_answer(exchange, 503, headers, 2, (at_span){text, strlen(text)});
 }
 
 static void answer_metrics(at_service *service, at_exchange *exchange)

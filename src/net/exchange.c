@@ -110,6 +110,18 @@ int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *h
     return result;
 }
 
+void at_exchange_answer(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count, at_span body)
+{
+    const char *why;
+    (void)at_exchange_ref(exchange); /* it may go with its connection */
+    if (at_exchange_respond(exchange, status, headers, header_count, body, false,
+                            &why) < 0) {
+        at_exchange_abort(exchange);
+    }
+    at_exchange_unref(exchange);
+}
+
 int at_exchange_write(at_exchange *exchange, at_span piece, bool more)
 {
     at_connection *lent;

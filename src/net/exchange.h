@@ -113,14 +113,21 @@ void at_exchange_want_body(at_exchange *exchange);
  * gives: 0, or 1 (too much waits for the client: `writable` will be called)
  * errs:  AT_ECLOSED (the client is gone); AT_EBUSY (started before); AT_EINVALID (a
  *        header or status that may not be sent, *why says which; nothing was sent);
- *        AT_ELIMIT (more body than the Content-Length); AT_ENOMEM */
+ *        AT_ELIMIT (more body than the Content-Length); AT_ENOMEM. Where the head was
+ *        under way already, as exchange->started says, it is broken off as by
+ *        at_exchange_abort: the client takes no part for the whole */
 int at_exchange_respond(at_exchange *exchange, int status, const at_h1_header *headers,
                         size_t header_count, at_span piece, bool more,
                         const char **why);
 
+/* Answer with all of the body; where there is no memory for that, abort. Not for an
+ * exchange whose response has started. */
+void at_exchange_answer(at_exchange *exchange, int status, const at_h1_header *headers,
+                        size_t header_count, at_span body);
+
 /* The next piece of the body; the last if not `more`. As at_exchange_respond; and
- * AT_EFORMAT where the end comes before Content-Length is reached: the connection is
- * then closed, which is how the client learns of it. */
+ * AT_EFORMAT where the end comes before Content-Length is reached. After an error the
+ * response is broken off, which is how the client learns of it. */
 int at_exchange_write(at_exchange *exchange, at_span piece, bool more);
 
 /* An interim response before the final one: 103 with Link fields.
@@ -129,7 +136,8 @@ int at_exchange_interim(at_exchange *exchange, int status, const at_h1_header *h
                         size_t header_count);
 
 /* End the body with trailer fields; without them where the response has no room for
- * any: one with Content-Length, or to HTTP/1.0. As at_exchange_write. */
+ * any: one with Content-Length, or to HTTP/1.0. As at_exchange_write; but a field that
+ * may not be sent, AT_EINVALID, breaks nothing off. */
 int at_exchange_write_trailers(at_exchange *exchange, const at_h1_header *trailers,
                                size_t trailer_count);
 
@@ -141,8 +149,8 @@ long at_exchange_send_file(at_exchange *exchange, int file, uint64_t offset,
                            size_t size_bytes);
 
 /* Nothing more of the response will come: reset the connection, or its stream. A body
- * that is whole, by Content-Length or because there is to be none, is ended instead: the
- * client has all of it, and a reset could take that from it. */
+ * that is whole, by Content-Length or because there is to be none, is ended instead:
+ * the client has all of it, and a reset could take that from it. */
 void at_exchange_abort(at_exchange *exchange);
 
 /* The ends of the connection; NULL when it has gone. */

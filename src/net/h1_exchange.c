@@ -253,6 +253,9 @@ int at_h1_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
 {
     at_connection *connection = exchange->connection;
     int result = at_h1_write_last_chunk(&connection->out, trailers, trailer_count);
+    if (result == AT_ENOMEM) {
+        at_connection_close(connection, true);
+    }
     if (result < 0) {
         return result;
     }

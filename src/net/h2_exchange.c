@@ -69,29 +69,46 @@ void at_h2_exchange_want_body(at_exchange *exchange)
 
 /* ---- the response ---------------------------------------------------------------- */
 
+/* Hand a piece of a body to the session. Returns 0 or an error. */
+static int queue_piece(at_exchange *exchange, at_span piece, bool more)
+{
+    at_connection *connection = exchange->connection;
+    at_h2_carrier *carrier = exchange->over_h2;
+    if (connection == NULL) {
+        return AT_ECLOSED;
+    }
+    long unsent = at_h2_send(connection->h2, carrier->stream, piece, !more);
+    if (unsent < 0) {
+        /* What follows would be taken for what is missing. */
+        at_h2_exchange_abort(exchange);
+        return (int)unsent;
+    }
+    connection->h2_unsent_bytes += (size_t)unsent - carrier->unsent_bytes;
+    carrier->unsent_bytes = (size_t)unsent;
+    if (exchange->body_end == AT_H1_END_LENGTH) {
+        exchange->response_left -= piece.size;
+    }
+    return 0;
+}
+
 /* Add a piece to the response's body. Returns 0, 1 or an error, as
  * at_exchange_write. */
 static int send_piece(at_exchange *exchange, at_span piece, bool more)
 {
     at_connection *connection = exchange->connection;
     at_h2_carrier *carrier = exchange->over_h2;
-    exchange->sent_bytes += piece.size;
-    if (exchange->body_end == AT_H1_END_LENGTH) {
-        exchange->response_left -= piece.size;
+    int result = exchange->body_end != AT_H1_END_NONE
+                     ? queue_piece(exchange, piece, more)
+                     : 0; /* the client has all of it in the head */
+    if (result < 0) {
+        return result;
     }
+    exchange->sent_bytes += piece.size;
     if (!more) {
         at_exchange_complete(exchange);
     }
     if (connection == NULL) {
-        return exchange->body_end == AT_H1_END_NONE ? 0 : AT_ECLOSED;
-    }
-    if (exchange->body_end != AT_H1_END_NONE) {
-        long unsent = at_h2_send(connection->h2, carrier->stream, piece, !more);
-        if (unsent < 0) {
-            return (int)unsent;
-        }
-        connection->h2_unsent_bytes += (size_t)unsent - carrier->unsent_bytes;
-        carrier->unsent_bytes = (size_t)unsent;
+        return 0;
     }
     if (!more && !carrier->body_ended) {
         at_h2_reset(connection->h2, carrier->stream, 0);
@@ -212,6 +229,9 @@ int at_h2_exchange_trailers(at_exchange *exchange, const at_h1_header *trailers,
     at_h2_carrier *carrier = exchange->over_h2;
     int result =
         at_h2_send_trailers(connection->h2, carrier->stream, trailers, trailer_count);
+    if (result == AT_ENOMEM) {
+        at_h2_exchange_abort(exchange);
+    }
     if (result < 0) {
         return result;
     }

@@ -123,9 +123,7 @@ static void answer(at_exchange *exchange, int status, const at_h1_header *extra,
     if (text[0] != '\0') {
         headers[count++] = header("content-type", "text/plain; charset=utf-8");
     }
-    const char *why;
-    (void)at_exchange_respond(exchange, status, headers, count,
-                              (at_span){text, strlen(text)}, false, &why);
+    at_exchange_answer(exchange, status, headers, count, (at_span){text, strlen(text)});
 }
 
 static void answer_plain(at_exchange *exchange, int status, const char *text)
@@ -241,14 +239,19 @@ static void send_file(at_static *layer, at_exchange *exchange, int status,
     }
     const char *why;
     at_span piece = {layer->chunk, (size_t)got};
+    (void)at_exchange_ref(exchange); /* it may go with its connection */
     int result =
         at_exchange_respond(exchange, status, headers, count, piece, left != 0, &why);
+    if (result < 0) {
+        at_exchange_abort(exchange);
+    }
     if (result < 0 || left == 0) {
         at_free(made);
         at_file_close(descriptor);
+        at_exchange_unref(exchange);
         return;
     }
-    made->exchange = at_exchange_ref(exchange);
+    made->exchange = exchange; /* takes the reference */
     made->descriptor = descriptor;
     made->offset = first + (uint64_t)got;
     made->left = left;

@@ -55,8 +55,7 @@ static void answer(at_exchange *exchange, int status, at_span text)
     static const at_h1_header headers[] = {
         {{"content-type", 12}, {"text/plain; charset=utf-8", 25}},
     };
-    const char *why;
-    (void)at_exchange_respond(exchange, status, headers, 1, text, false, &why);
+    at_exchange_answer(exchange, status, headers, 1, text);
 }
 
 static void answer_500(at_exchange *exchange)

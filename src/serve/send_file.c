@@ -65,6 +65,9 @@ PyObject *at_send_file_poll(at_request *request)
         if (result < 0) {
             at_send_close_file(request);
             at_exchange_abort(request->exchange);
+            if (result == AT_ENOMEM) {
+                return PyErr_NoMemory();
+            }
             PyErr_SetString(
                 result == AT_ECLOSED ? request->worker->gone_class : PyExc_RuntimeError,
                 result == AT_ECLOSED ? "the client has closed the connection"
@@ -112,6 +115,8 @@ static int start(at_request *request, uint64_t size, bool more)
     if (result == AT_ECLOSED) {
         PyErr_SetString(request->worker->gone_class,
                         "the client has closed the connection");
+    } else if (result == AT_ENOMEM) {
+        (void)PyErr_NoMemory();
     } else if (result < 0) {
         PyErr_Format(PyExc_ValueError, "the response cannot be sent: %s", why);
     }

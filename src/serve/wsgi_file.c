@@ -140,7 +140,7 @@ int at_wsgi_send_file(at_wsgi_call *call, PyObject *result)
     at_wsgi_sit(call->worker);
     int sent = start(call, part.left, &why);
     at_wsgi_rise(call->worker);
-    call->started = sent != AT_EINVALID;
+    call->started = call->request->exchange->started;
     if (sent >= 0) {
         sent = send_parts(call, &part);
     }

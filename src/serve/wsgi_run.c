@@ -97,9 +97,7 @@ int at_wsgi_send(at_wsgi_call *call, at_span piece, bool more)
                  : call->started
                      ? at_exchange_write(call->request->exchange, piece, more)
                      : at_wsgi_respond(call, NULL, piece, more, &why);
-    if (result != AT_EINVALID) {
-        call->started = true;
-    }
+    call->started = call->request->exchange->started;
     if (result == 1) {
         result = at_wsgi_wait_for_room(call);
     } else if (result == 0 && !more) {
@@ -222,8 +220,7 @@ static void answer(at_wsgi_call *call, int status, at_span text)
     if (exchange->started) {
         at_exchange_abort(exchange);
     } else {
-        const char *why;
-        (void)at_exchange_respond(exchange, status, headers, 1, text, false, &why);
+        at_exchange_answer(exchange, status, headers, 1, text);
     }
     at_wsgi_rise(worker);
 }

@@ -82,10 +82,35 @@ static void echo(at_exchange *exchange)
 
 static at_exchange *to_ping; /* not counted: the one that was accepted last */
 
+/* What a layer above does that says nothing more once it has heard of an error: at "/p"
+ * a body of known length in pieces, at "/t" one with trailers, at "/a" half of one. */
+static int answer_in_pieces(at_exchange *exchange, char kind)
+{
+    static const at_h1_header length = {{"content-length", 14}, {"5", 1}};
+    static const at_h1_header trailer = {{"x-sum", 5}, {"1", 1}};
+    const char *why;
+    int result = at_exchange_respond(exchange, 200, &length, kind == 'p',
+                                     (at_span){"he", 2}, true, &why);
+    if (result < 0) {
+        return exchange->started ? 0 : result;
+    }
+    if (kind == 'a') {
+        return AT_EAGAIN;
+    }
+    result = at_exchange_write(exchange, (at_span){"ll", 2}, true);
+    if (result == 0) {
+        result = at_exchange_write(exchange, (at_span){"o", 1}, kind == 't');
+    }
+    if (result == 0 && kind == 't') {
+        result = at_exchange_write_trailers(exchange, &trailer, 1);
+    }
+    CHECK(exchange->complete == (result == 0));
+    return 0;
+}
+
 static void on_request(void *context, at_exchange *exchange, const at_h1_request *head)
 {
     (void)context;
-    (void)head;
     const char *why;
     int result;
     (void)at_exchange_ref(exchange);
@@ -95,6 +120,8 @@ static void on_request(void *context, at_exchange *exchange, const at_h1_request
             to_ping = exchange;
             echo(exchange);
         }
+    } else if (head->path.size == 2) {
+        result = answer_in_pieces(exchange, head->path.data[1]);
     } else {
         result = at_exchange_respond(exchange, 200, NULL, 0, (at_span){"hello", 5},
                                      false, &why);
@@ -393,6 +420,17 @@ static int judge_hello_h2(const char *heard, size_t size)
     return end < 0 && data_size == 5 && memcmp(data, "hello", 5) == 0 ? 1 : end;
 }
 
+/* The half that is all there is, and that it is half. */
+static int judge_half_h2(const char *heard, size_t size)
+{
+    char data[16384];
+    size_t data_size;
+    bool was_reset;
+    int end = join_data(heard, size, data, &data_size, &was_reset);
+    CHECK(end == 0 || was_reset || data_size == 0); /* or a refusal */
+    return end == 0 ? 0 : 1;
+}
+
 static int judge_websocket_h2(const char *heard, size_t size)
 {
     char data[16384];
@@ -431,6 +469,7 @@ static int judge_websocket_h2(const char *heard, size_t size)
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"                                                 \
     "\0\0\0\4\0\0\0\0\0"
 #define GET_H2 PREFACE "\0\0\6\1\5\0\0\0\1\x82\x87\x84\x41\1x"
+#define GET_H2_OF(PATH) PREFACE "\0\0\x09\1\5\0\0\0\1\x82\x87\x44\2" PATH "\x41\1x"
 /* CONNECT with :protocol, and the frames above as its DATA. */
 #define CONNECT_H2                                                                     \
     PREFACE "\0\0\x3d\1\4\0\0\0\1\2\7CONNECT"                                          \
@@ -472,6 +511,19 @@ static void websocket_allocations(void)
     every_allocation(
         "websocket in a stream",
         &(scene){SPAN(CONNECT_H2), SPAN(CLOSE_H2), judge_websocket_h2, NULL}, 8);
+}
+
+static void h2_allocations(void)
+{
+    every_allocation("h2, in pieces",
+                     &(scene){SPAN(GET_H2_OF("/p")), {NULL, 0}, judge_hello_h2, NULL},
+                     8);
+    every_allocation("h2, with trailers",
+                     &(scene){SPAN(GET_H2_OF("/t")), {NULL, 0}, judge_hello_h2, NULL},
+                     8);
+    every_allocation("h2, broken off",
+                     &(scene){SPAN(GET_H2_OF("/a")), {NULL, 0}, judge_half_h2, NULL},
+                     0);
 }
 
 /* A ping, of whose exchange nobody above holds a reference, to a client that is gone.
@@ -520,6 +572,7 @@ int main(void)
     CHECK(at_service_address(service, 0, &address));
     port = address.port;
     CHECK(at_reactor_open(&reactor, service, &hooks, NULL, 0, -1, NULL) == 0);
+    h2_allocations();
     websocket_allocations();
     ping_to_nobody();
     at_tls_context *context = make_context();
