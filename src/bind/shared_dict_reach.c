@@ -77,9 +77,6 @@ static int ask(PyObject *object, at_common_request *request) AT_ATTACHED
     }
     if (result == AT_EAGAIN) {
         result = run(object, request);
-        if (result > 0 && PyErr_Occurred()) {
-            return -1; /* a signal's handler raised */
-        }
     }
     if (result < 0) {
         raise_for(object, request, result);

@@ -108,7 +108,7 @@ AT_UNCHECKED static PyObject *barrier_wait(PyObject *object, PyObject *const *ar
         return result == 0 ? PyLong_FromUnsignedLong(arrival.place) : NULL;
     }
     Py_XDECREF(action);
-    if (result > 0) { /* a signal's handler raised: this party will not come */
+    if (result == AT_WAIT_RAISED) { /* this party will not come */
         at_barrier_abort(at_sync_thing(object));
     }
     return result == 0 ? PyLong_FromUnsignedLong(arrival.place)

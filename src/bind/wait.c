@@ -11,9 +11,6 @@
 
 #define PEER_KEY "atoll._atoll.peer"
 
-/* A signal handler raised, and its exception is set. */
-enum { SIGNAL_RAISED = 1 };
-
 /* More nanoseconds than that do not fit. */
 #define FOR_EVER_SECONDS 9e9
 
@@ -128,7 +125,7 @@ bool at_bind_wait_again(int *result)
         return false;
     }
     if (at_run_signal_handlers() < 0) {
-        *result = SIGNAL_RAISED;
+        *result = AT_WAIT_RAISED;
         return false;
     }
     return true;
@@ -136,7 +133,7 @@ bool at_bind_wait_again(int *result)
 
 PyObject *at_bind_wait_failed(int result)
 {
-    return result == SIGNAL_RAISED ? NULL : at_raise(result);
+    return result == AT_WAIT_RAISED ? NULL : at_raise(result);
 }
 
 PyObject *at_bind_coroutine(const char *name, PyObject *object, PyObject *arguments,

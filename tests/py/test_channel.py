@@ -359,13 +359,17 @@ class Woken(Exception):
     """Raised by the signal handler below."""
 
 
-@pytest.mark.parametrize("how", ["recv", "send", "select", "next"])
+@pytest.mark.parametrize(
+    "how", ["recv", "recv_many", "send", "send_many", "select", "next"]
+)
 def test_a_signal_ends_the_wait(how: str) -> None:
     empty, full = Channel(), Channel(1)
     full.send(0)
     waits = {
         "recv": empty.recv,
+        "recv_many": empty.recv_many,
         "send": lambda: full.send(1),
+        "send_many": lambda: full.send_many([1, 2]),
         "select": lambda: select(empty),
         "next": lambda: next(empty),
     }
