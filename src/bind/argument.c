@@ -40,6 +40,15 @@ int at_bind_name(PyObject *object, void *name)
     Py_ssize_t length;
     const char *text = PyUnicode_AsUTF8AndSize(object, &length);
     if (text == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+            PyErr_SetString(PyExc_ValueError, "name must be text that UTF-8 can hold");
+        }
+        return 0;
+    }
+    if (length == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "name must not be empty; what has none is made without it, or "
+                        "with name=None");
         return 0;
     }
     if (strlen(text) != (size_t)length) {

@@ -5,7 +5,7 @@
 int at_bind_claim(const char *module, const char *name, PyObject **claim)
 {
     *claim = NULL;
-    if (name == NULL || *name == '\0') {
+    if (name == NULL) {
         return 0;
     }
     PyObject *imported = PyImport_ImportModule(module);

@@ -11,6 +11,7 @@ import atoll
 from atoll import (
     AtomicInt,
     Barrier,
+    BoundedSemaphore,
     Broadcast,
     Channel,
     ClosedError,
@@ -20,6 +21,7 @@ from atoll import (
     Full,
     LaggedError,
     Lock,
+    RLock,
     Semaphore,
     SharedArray,
     SharedBuffer,
@@ -329,6 +331,40 @@ def test_the_message_names_the_thing(mistake: str) -> None:
     use, error, words = MISTAKES[mistake]
     with pytest.raises(error, match=words):
         use()
+
+
+NAMED: dict[str, Callable[[Any], Any]] = {
+    "Lock": lambda name: Lock(name=name),
+    "RLock": lambda name: RLock(name=name),
+    "Condition": lambda name: Condition(name=name),
+    "Event": lambda name: Event(name=name),
+    "Semaphore": lambda name: Semaphore(name=name),
+    "BoundedSemaphore": lambda name: BoundedSemaphore(name=name),
+    "Barrier": lambda name: Barrier(2, name=name),
+    "AtomicInt": lambda name: AtomicInt(name=name),
+    "SharedBuffer": lambda name: SharedBuffer(8, name=name),
+    "SharedArray": lambda name: SharedArray(2, "int8", name=name),
+    "SharedDict": lambda name: SharedDict(name=name),
+    "Struct": lambda name: Point.array(2, name=name),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_what_is_no_name(kind: str) -> None:
+    """One rule for everything that other processes find: no other thing is made."""
+    make = NAMED[kind]
+    for name, words in {
+        "": "name must not be empty",
+        "a\0b": "null character",
+        "lone \udc80": "name must be text that UTF-8 can hold",
+        "a" * 181: "name must have at most 180 bytes, not 181",
+        "é" * 91: "name must have at most 180 bytes, not 182",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            make(name)
+    with pytest.raises(TypeError, match="name must be a str"):
+        make(b"bytes")
+    assert make(None) is not None
 
 
 @pytest.mark.parametrize(
