@@ -42,7 +42,7 @@ ALLOWED = {
     r"prompt_(function|hook)": "interp/hooks.c: images set them, for nobody",
     r"guardian": "sys/guardian.c: who tells of this process's death is one thread",
     r"left_out": "interp/remedy.c: tests do without a remedy in the whole process",
-    r"places": "chan/place.c: a page of shared memory is one thing in a process",
+    r"mapped": "chan/mapped.c: what is mapped is one thing in a process",
     r"peers": "chan/peer.c: who may wait for whom spans interpreters",
     r"wake_cost_ns": "chan/spin.c: what a wake costs is the machine's",
 }

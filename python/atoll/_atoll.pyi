@@ -758,6 +758,10 @@ class _View:
     def __deepcopy__(self, memo: object, /) -> Self:
         """The same items in memory of their own, without a name."""
 
+    def __eq__(self, other: object, /) -> bool:
+        """Whether both look at the same memory, in the same way."""
+
+    def __hash__(self) -> int: ...
     def _transfer(self) -> Self: ...
     def _describe(self) -> tuple[int, int, str, tuple[int, ...], bool]: ...
     @classmethod
@@ -807,6 +811,11 @@ class SharedBuffer(_View):
     Speaks the buffer protocol (PEP 3118) and DLPack. A slice without a step is a view
     of the same memory that can be sent.
 
+    Two are equal, and hash alike, that look at the same bytes of one memory and may
+    both write or both only read: handles that were sent and came back, not memory with
+    the same contents, which `bytes()` compares. What was released or transferred equals
+    itself alone.
+
     Args:
         size: Bytes, at least 1; zeros at first.
         name: By which `open_shared` finds it, up to 180 bytes.
@@ -823,6 +832,10 @@ class SharedArray(_View):
 
     Speaks the buffer protocol (PEP 3118) and DLPack: `numpy.asarray` gives a view. A
     slice of the first dimension, without a step, is a view that can be sent.
+
+    Two are equal, and hash alike, that look at the same memory with the same shape and
+    dtype and may both write or both only read, as it is with `SharedBuffer`. Items are
+    compared by `numpy.asarray`.
 
     Args:
         shape: How many items, for each of 1 to 32 dimensions; zeros at first.

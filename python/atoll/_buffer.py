@@ -101,9 +101,8 @@ def _adopt(descriptor: int) -> SharedBuffer:
     try:
         size = os.fstat(descriptor).st_size
         return SharedBuffer._restore(descriptor, 0, "B", (size,), False)
-    except BaseException:
+    finally:
         os.close(descriptor)
-        raise
 
 
 def _rebuild(kind: str, descriptor: Any, *layout: Any) -> SharedBuffer | SharedArray:
@@ -111,9 +110,8 @@ def _rebuild(kind: str, descriptor: Any, *layout: Any) -> SharedBuffer | SharedA
     try:
         made: type[SharedBuffer] | type[SharedArray] = getattr(_atoll, kind)
         return made._restore(number, *layout)
-    except BaseException:
+    finally:
         os.close(number)
-        raise
 
 
 def reduce(buffer: SharedBuffer | SharedArray) -> tuple[Any, ...]:

@@ -142,7 +142,9 @@ class Struct:
     `Particle(mass=1.0)` has memory of its own, with zeros where nothing is said.
     Sending a struct through a channel or to another process sends the view: all see
     the same fields. So is `copy.copy` another view, and `copy.deepcopy` gives the values
-    memory of their own. Two of one type with the same values are equal.
+    memory of their own. Two of one type with the same values are equal, as records are
+    (dataclasses, tuples), whichever memory they look at; since values change, a struct
+    cannot be a key.
     `numpy.asarray(particle)` is a structured array over the memory, without a copy.
 
     Args:
@@ -379,7 +381,8 @@ class StructArray[Item: Struct]:
     """Structs one behind the other in shared memory: `Particle.array(1000)`.
 
     `particles[3]` is a struct over the memory, and `numpy.asarray(particles)` a
-    structured array of them, without a copy. A slice without a step is a view.
+    structured array of them, without a copy. A slice without a step is a view. Two are
+    equal, and hash alike, that look at the same memory with the same type of structs.
 
     Args:
         item: The type of the structs.
@@ -425,6 +428,14 @@ class StructArray[Item: Struct]:
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(self._count))
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not StructArray:
+            return NotImplemented
+        return self._item is other._item and self._buffer == other._buffer
+
+    def __hash__(self) -> int:
+        return hash((self._item, self._buffer))
 
     def __repr__(self) -> str:
         return f"<StructArray of {self._count} {self._item.__name__}>"

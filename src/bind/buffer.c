@@ -28,6 +28,7 @@ typedef struct view_object {
      * be about to use what view_of() gave it. */
     PyObject_HEAD at_view *view;
     atomic_long state; /* exports of the buffer protocol, or RELEASED */
+    Py_hash_t hash;    /* fixed after new: a set may have what was released */
 } view_object;
 
 /* Set where there are no exports, and never left. */
@@ -51,6 +52,8 @@ static PyObject *wrap(PyTypeObject *type, at_shared *view) AT_ATTACHED
     view_object *self = (view_object *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->view = (at_view *)at_shared_ref(view);
+        Py_hash_t hash = (Py_hash_t)at_view_hash(self->view);
+        self->hash = hash != -1 ? hash : -2;
     }
     return (PyObject *)self;
 }
@@ -349,6 +352,25 @@ AT_UNCHECKED static PyObject *view_dtype(PyObject *object, void *unused)
                         : NULL;
 }
 
+/* Whether one could stand for the other. What was released equals itself alone. */
+AT_UNCHECKED static PyObject *view_compare(PyObject *left, PyObject *right,
+                                           int operation)
+{
+    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(left) != Py_TYPE(right)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    view_object *a = (view_object *)left, *b = (view_object *)right;
+    bool here =
+        atomic_load(&a->state) != RELEASED && atomic_load(&b->state) != RELEASED;
+    bool equal = left == right || (here && at_view_equal(a->view, b->view));
+    return PyBool_FromLong(equal == (operation == Py_EQ));
+}
+
+AT_UNCHECKED static Py_hash_t view_hash(PyObject *object)
+{
+    return ((view_object *)object)->hash;
+}
+
 AT_UNCHECKED static PyObject *view_repr(PyObject *object)
 {
     view_object *self = (view_object *)object;
@@ -460,7 +482,8 @@ static PyGetSetDef view_attributes[] = {
     {Py_tp_dealloc, view_dealloc}, {Py_tp_getset, view_attributes},                    \
         {Py_tp_repr, view_repr}, {Py_mp_subscript, view_subscript},                    \
         {Py_mp_ass_subscript, view_assign}, {Py_mp_length, view_length},               \
-        {Py_bf_getbuffer, view_get_buffer},                                            \
+        {Py_bf_getbuffer, view_get_buffer}, {Py_tp_richcompare, view_compare},         \
+        {Py_tp_hash, view_hash},                                                       \
     {                                                                                  \
         Py_bf_releasebuffer, view_release_buffer                                       \
     }
@@ -476,6 +499,11 @@ static PyType_Slot buffer_slots[] = {
      "numpy.asarray() see the memory itself. Any thread of any interpreter "
      "may use it;\n"
      "who reads what another writes wants a Lock, or an Event.\n"
+     "\n"
+     "Two are equal, and hash alike, that look at the same bytes of one memory and\n"
+     "may both write or both only read: handles that were sent and came back, not\n"
+     "memory with the same contents, which bytes() compares. What was released or\n"
+     "transferred equals itself alone.\n"
      "\n"
      "Args:\n"
      "    size (int): Bytes, at least 1; zeros at first.\n"
@@ -499,7 +527,9 @@ static PyType_Slot array_slots[] = {
      "\n"
      "As SharedBuffer: the buffer protocol (PEP 3118), DLPack, any thread of "
      "any\n"
-     "interpreter. numpy.asarray() of it computes.\n"
+     "interpreter. numpy.asarray() of it computes, and compares items: two arrays\n"
+     "are equal, and hash alike, that look at the same memory with the same shape and\n"
+     "dtype and may both write or both only read, as it is with SharedBuffer.\n"
      "\n"
      "Args:\n"
      "    shape (int | tuple[int, ...]): How many items, for each of 1 to 32\n"

@@ -37,7 +37,8 @@ PyObject *at_buffer_shape(const at_view *view) AT_ATTACHED;
  * The descriptor stays this object's. */
 PyObject *at_buffer_describe(PyObject *object, PyObject *unused);
 
-/* Type._restore(descriptor, offset, format, shape, readonly): takes the descriptor. */
+/* Type._restore(descriptor, offset, format, shape, readonly): the descriptor stays the
+ * caller's. */
 PyObject *at_buffer_restore(PyObject *type, PyObject *arguments,
                             const at_shared_kind *kind);
 

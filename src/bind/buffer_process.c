@@ -63,9 +63,6 @@ AT_UNCHECKED PyObject *at_buffer_restore(PyObject *type, PyObject *arguments,
     at_view *view;
     int result = at_view_new(kind, region, (size_t)offset, items->format,
                              items->item_bytes, count, shape, readonly != 0, &view);
-    if (result < 0) {
-        region->memory.descriptor = -1; /* the caller's again, who closes it */
-    }
     at_shared_unref(&region->shared);
     return result == 0 ? at_buffer_wrap((PyTypeObject *)type, view) : at_raise(result);
 }

@@ -1,7 +1,6 @@
 /* Places; see place.h. */
 #include "chan/place.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,74 +19,18 @@ typedef struct head {
 
 _Static_assert(sizeof(head) <= HEAD_BYTES, "the words follow it");
 
-static struct {
-    pthread_mutex_t mutex;
-    bool watches_fork; /* guarded: mutex, as the next */
-    at_place *first;
-} places = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
-/* ---- the table ------------------------------------------------------------------- */
-
-static void before_fork(void)
-{
-    (void)pthread_mutex_lock(&places.mutex);
-}
-
-static void after_fork(void)
-{
-    (void)pthread_mutex_unlock(&places.mutex);
-}
-
-/* Caller holds the mutex. */
-static at_shared *find_locked(const at_page *page)
-{
-    for (at_place *one = places.first; one != NULL; one = one->next) {
-        if (memcmp(one->page.identity, page->identity, sizeof page->identity) == 0 &&
-            at_shared_try_ref(one->thing)) {
-            return one->thing;
-        }
-    }
-    return NULL;
-}
-
 at_shared *at_place_find(const at_page *page)
 {
-    (void)pthread_mutex_lock(&places.mutex);
-    at_shared *found = find_locked(page);
-    (void)pthread_mutex_unlock(&places.mutex);
-    return found;
+    return at_mapped_find(AT_MAPPED_PLACE, &page->memory);
 }
 
 at_shared *at_place_publish(at_placed *placed)
 {
     at_place *place = &placed->place;
-    if (place->scope == AT_PARK_PRIVATE) {
-        return &placed->shared;
-    }
-    (void)pthread_mutex_lock(&places.mutex);
-    if (!places.watches_fork) {
-        places.watches_fork = pthread_atfork(before_fork, after_fork, after_fork) == 0;
-    }
-    at_shared *found = find_locked(&place->page);
-    if (found == NULL) {
-        place->thing = &placed->shared;
-        place->next = places.first;
-        places.first = place;
-    }
-    (void)pthread_mutex_unlock(&places.mutex);
-    return found != NULL ? found : &placed->shared;
-}
-
-static void forget(at_place *place)
-{
-    (void)pthread_mutex_lock(&places.mutex);
-    for (at_place **link = &places.first; *link != NULL; link = &(*link)->next) {
-        if (*link == place) {
-            *link = place->next;
-            break;
-        }
-    }
-    (void)pthread_mutex_unlock(&places.mutex);
+    return place->scope == AT_PARK_PRIVATE
+               ? &placed->shared
+               : at_mapped_enter(&place->mapped, AT_MAPPED_PLACE, &place->page.memory,
+                                 &placed->shared);
 }
 
 /* ---- making ---------------------------------------------------------------------- */
@@ -190,7 +133,7 @@ void at_place_fini(at_place *place)
         at_free(place->words);
         return;
     }
-    forget(place);
+    at_mapped_leave(&place->mapped);
     if (is_guarded(&place->facts)) {
         at_guardian_leave(&place->page, HEAD_BYTES);
     }

@@ -4,9 +4,7 @@
  * The code over the words is the same for both; the scope tells the kernel who may
  * sleep on them. A page begins with a head that says what it holds, so that another
  * process can be given nothing but the descriptor. In one process there is one thing
- * for each page, however often the page comes in: a table knows them.
- *
- * Locks: the table's mutex; nothing is called out, woken or allocated under it.
+ * for each page, however often the page comes in (mapped.h).
  */
 #ifndef AT_CHAN_PLACE_H
 #define AT_CHAN_PLACE_H
@@ -17,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/shared.h"
+#include "chan/mapped.h"
 #include "sys/page.h"
 #include "sys/park.h"
 
@@ -42,11 +41,9 @@ typedef struct at_place_facts {
 typedef struct at_place {
     at_place_facts facts; /* fixed after init, as all below */
     at_park_scope scope;
-    void *words;  /* zeros at first; a multiple of 64 */
-    at_page page; /* of AT_PARK_SHARED */
-    /* Of AT_PARK_SHARED, guarded: the table's mutex; not counted */
-    at_shared *thing;
-    struct at_place *next;
+    void *words;      /* zeros at first; a multiple of 64 */
+    at_page page;     /* of AT_PARK_SHARED */
+    at_mapped mapped; /* of AT_PARK_SHARED; by which the page is found again */
 } at_place;
 
 /* The beginning of every thing here: then anyone can ask for its place. */
@@ -85,7 +82,7 @@ void at_place_fini(at_place *place);
  * errs: fault: AT_EINVALID where it holds nothing that is known here */
 int at_place_identify(const at_page *page, at_place_facts *facts, at_fault *fault);
 
-/* The thing of this process over the page of `identity`, with a reference, or NULL.
+/* The thing of this process over `page`, with a reference, or NULL.
  * ctx: any */
 at_shared *at_place_find(const at_page *page);
 

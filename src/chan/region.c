@@ -9,6 +9,7 @@
 static void region_free(at_shared *thing)
 {
     at_region *region = (at_region *)thing;
+    at_mapped_leave(&region->mapped);
     at_memfd_close(&region->memory);
     at_free(region);
 }
@@ -41,23 +42,41 @@ int at_region_new(const char *label, size_t size_bytes, at_region **made,
         at_free(region);
         return result;
     }
+    /* Nobody else has its descriptor yet. */
+    (void)at_mapped_enter(&region->mapped, AT_MAPPED_REGION, &region->memory,
+                          &region->shared);
     *made = region;
     return 0;
 }
 
 int at_region_adopt(int descriptor, at_region **made, at_fault *fault)
 {
-    at_region *region;
-    int result = region_begin(&region, fault);
+    at_memfd memory;
+    int result = at_memfd_look(&memory, descriptor, fault);
     if (result < 0) {
         return result;
     }
-    result = at_memfd_adopt(&region->memory, descriptor, fault);
+    *made = (at_region *)at_mapped_find(AT_MAPPED_REGION, &memory);
+    if (*made != NULL) {
+        return 0;
+    }
+    at_region *region;
+    result = region_begin(&region, fault);
+    if (result < 0) {
+        return result;
+    }
+    result = at_memfd_join(&memory, fault);
     if (result < 0) {
         at_free(region);
         return result;
     }
-    *made = region;
+    region->memory = memory;
+    *made = (at_region *)at_mapped_enter(&region->mapped, AT_MAPPED_REGION, &memory,
+                                         &region->shared);
+    if (*made != region) { /* another thread was first */
+        at_memfd_close(&region->memory);
+        at_free(region);
+    }
     return 0;
 }
 
@@ -125,4 +144,20 @@ int at_view_slice(const at_view *view, ptrdiff_t start, ptrdiff_t stop, bool rea
     return at_view_new(view->shared.kind, view->region, offset_bytes, view->format,
                        view->item_bytes, view->dimension_count, shape,
                        readonly || view->readonly, slice);
+}
+
+bool at_view_equal(const at_view *a, const at_view *b)
+{
+    /* What is not used of the shape is zeros, and the strides follow from it. */
+    return a->region == b->region && a->offset_bytes == b->offset_bytes &&
+           a->readonly == b->readonly && a->dimension_count == b->dimension_count &&
+           memcmp(a->shape, b->shape, sizeof a->shape) == 0 &&
+           memcmp(a->format, b->format, sizeof a->format) == 0;
+}
+
+uint64_t at_view_hash(const at_view *view)
+{
+    uint64_t mixed = view->region->memory.identity[1] * UINT64_C(0x9E3779B97F4A7C15);
+    mixed = (mixed ^ mixed >> 32 ^ view->offset_bytes) * UINT64_C(0xC2B2AE3D27D4EB4F);
+    return mixed ^ mixed >> 32 ^ view->size_bytes;
 }

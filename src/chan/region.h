@@ -10,16 +10,19 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/shared.h"
+#include "chan/mapped.h"
 #include "sys/memfd.h"
 
 enum { AT_VIEW_DIMENSIONS = 32, AT_VIEW_FORMAT_BYTES = 8 };
 
 typedef struct at_region {
     at_shared shared;
-    at_memfd memory; /* fixed after new */
+    at_memfd memory;  /* fixed after new */
+    at_mapped mapped; /* by which it is found again */
 } at_region;
 
 /* ctx:  any
@@ -28,7 +31,10 @@ typedef struct at_region {
 int at_region_new(const char *label, size_t size_bytes, at_region **region,
                   at_fault *fault);
 
-/* Takes `descriptor` on success; see at_memfd_adopt(). */
+/* The region of `descriptor`: of one memory there is one region in a process.
+ * ctx:  any
+ * owns: the caller gets one reference; the descriptor stays the caller's
+ * errs: fault: those of at_memfd_look() and at_memfd_join() */
 int at_region_adopt(int descriptor, at_region **region, at_fault *fault);
 
 /* The unit of every count is an item; row-major, the last dimension is dense. */
@@ -63,6 +69,12 @@ int at_view_new(const at_shared_kind *kind, at_region *region, size_t offset_byt
  * errs: AT_ENOMEM; AT_EINVALID where they are not in it */
 int at_view_slice(const at_view *view, ptrdiff_t start, ptrdiff_t stop, bool readonly,
                   at_view **slice);
+
+/* Do both look at the same items of the same memory, in the same way? ctx: any */
+bool at_view_equal(const at_view *a, const at_view *b);
+
+/* Equal views have equal ones, which stay when a view has gone. ctx: any */
+uint64_t at_view_hash(const at_view *view);
 
 static inline void *at_view_data(const at_view *view)
 {

@@ -8,6 +8,7 @@
 #define AT_SYS_MEMFD_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -16,6 +17,7 @@ typedef struct at_memfd {
     int descriptor;
     void *data; /* page-aligned, readable and writable, zeros at first */
     size_t size_bytes;
+    uint64_t identity[2]; /* the same for every mapping of one file, and no other's */
 } at_memfd;
 
 /* `size_bytes` (not 0) of new shared memory; `label` is seen in /proc/PID/fd and
@@ -31,6 +33,18 @@ int at_memfd_open(at_memfd *memory, const char *label, size_t size_bytes,
  * owns: takes the descriptor on success
  * errs: fault: AT_EINVALID where it is no sealed memory; AT_ENOMEM, AT_ESYSTEM */
 int at_memfd_adopt(at_memfd *memory, int descriptor, at_fault *fault);
+
+/* What `descriptor` is of, unmapped: `data` is NULL, until at_memfd_join().
+ * ctx:  any
+ * owns: the descriptor stays the caller's
+ * errs: fault: AT_EINVALID where it is no sealed memory */
+int at_memfd_look(at_memfd *memory, int descriptor, at_fault *fault);
+
+/* Map what was looked at, with a descriptor of its own.
+ * ctx:  any
+ * owns: the caller ends it with at_memfd_close
+ * errs: fault: AT_ENOMEM, AT_ESYSTEM */
+int at_memfd_join(at_memfd *memory, at_fault *fault);
 
 /* The descriptor stays the caller's. ctx: any */
 void at_memfd_unmap(at_memfd *memory);

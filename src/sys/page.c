@@ -3,19 +3,12 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Move the mapping of `page->memory` behind a private page. */
 static int mirror(at_page *page, at_fault *fault)
 {
     size_t bytes = at_page_bytes();
-    struct stat facts;
-    if (fstat(page->memory.descriptor, &facts) != 0) {
-        return at_fault_set_system(fault, errno, "looking at shared memory");
-    }
-    page->identity[0] = facts.st_dev;
-    page->identity[1] = facts.st_ino;
     size_t shared = page->memory.size_bytes;
     char *both = mmap(NULL, bytes + shared, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

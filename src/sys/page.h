@@ -10,7 +10,6 @@
 #define AT_SYS_PAGE_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/error.h"
 #include "sys/map.h"
@@ -18,9 +17,8 @@
 
 /* Embedded by its user. */
 typedef struct at_page {
-    at_memfd memory;      /* `data` is the shared memory, zeros at first */
-    void *mirror;         /* the private page, at_page_bytes() before `data` */
-    uint64_t identity[2]; /* the same for every mapping of one page, and no other's */
+    at_memfd memory; /* `data` is the shared memory, zeros at first */
+    void *mirror;    /* the private page, at_page_bytes() before `data` */
 } at_page;
 
 /* New memory of `size_bytes` (not 0), rounded up to whole pages; `label` as for
