@@ -206,8 +206,13 @@ def test_the_next_request_is_served_where_there_is_time(
 
 LOOPS = """
 import asyncio, os, threading
+async def wait_in_vain():
+    open("begun", "w").close()
+    await asyncio.Event().wait()
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
+        if os.path.exists("database has gone"):
+            await wait_in_vain()
         raise RuntimeError("http only")
     here = str(threading.get_native_id()).encode()
     if scope["path"] == "/stop" and scope["query_string"] == here:
@@ -290,12 +295,74 @@ def test_a_stop_does_not_wait_until_loops_are_replaced(
         server.wait_for("all 2 workers serve")
         threads = different(server.connect, thread_of, 2)
         for count, thread in enumerate(threads, 1):
-            by = b""
-            while by != thread:
-                with server.connect() as raw:
-                    try:
-                        by = raw.get(f"/stop?{thread.decode()}")[2]
-                    except (EOFError, OSError):
-                        by = thread  # it ends before it has sent that
-            server.wait_for_count("of the worker ended; another starts", count)
+            end_loop(server, thread, count)
         assert server.stop() == 0, server.log
+
+
+def end_loop(server: Server, thread: bytes, count: int) -> None:
+    """Have it end by itself; `count`: how many have then."""
+    by = b""
+    while by != thread:
+        with server.connect() as raw:
+            try:
+                by = raw.get(f"/stop?{thread.decode()}")[2]
+            except (EOFError, OSError):
+                by = thread  # it ends before it has sent that
+    server.wait_for_count("of the worker ended; another starts", count)
+
+
+def test_a_stop_does_not_wait_for_a_loop_that_never_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others finish what they have, and then nobody has anything to do."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from atoll._server import starting; starting.ANSWER_S = 3600.0"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ("--model", "threads", "--workers", "3", "--timeout-drain", "0")
+    with serving(tmp_path, LOOPS, *options) as server, server.connect() as held:
+        server.wait_for("all 3 workers serve")
+        held.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.until(b"\r\n\r\n")
+        first = held.exactly(int(held.until(b"\r\n"), 16) + 2).strip()
+        (second, third) = different(server.connect, thread_of, 3) - {first}
+        (tmp_path / "database has gone").touch()
+        end_loop(server, second, 1)
+        wait_until((tmp_path / "begun").exists, lambda: server.log)
+        # It keeps the crew from nothing: another that ends is heard of.
+        end_loop(server, third, 2)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("stopping: running requests are being finished")
+        (tmp_path / "go").touch()
+        assert held.until(b"0\r\n\r\n")
+        assert server.wait() == 0
+        told = "ERROR worker 0 has not got to serving: it is waited for no more, and is"
+        assert told in server.log
+        assert "in wait_in_vain" in server.log.partition(told)[2]
+
+
+def test_a_loop_for_which_there_is_no_thread_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports: list[dict[str, Any]] = []
+    lives = itertools.count()
+    refused = threading.Event()
+
+    def refuse(member: Any, start: Callable[[Any], None] = crew._Member.start) -> None:
+        if next(lives) == 1 and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(member)
+
+    def serve(ready: Callable[[], None]) -> None:
+        ready()
+        if not refused.is_set():
+            raise RuntimeError("it ends by itself")
+
+    monkeypatch.setattr(crew._Member, "start", refuse)
+    monkeypatch.setattr(crew, "REPLACE_FIRST_S", 0.01)
+    crew.serve(
+        [serve], lambda **one: reports.append(one), lambda: None, lambda end: None
+    )
+    assert [each["event"] for each in reports] == ["ready", "replaced", "lost"]
+    assert "thread 0 of the worker cannot be started: can't start" in caplog.text

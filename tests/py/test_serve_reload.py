@@ -170,21 +170,77 @@ def test_code_that_never_starts_is_passed_over_for_newer(
             wait_for_version(raw, "newer")
 
 
+NEVER_STARTED = """
+import asyncio
+async def wait_in_vain():
+    with open("begun", "w"):
+        pass
+    await asyncio.Event().wait()
+async def app(scope, receive, send):
+    await receive()
+    await asyncio.create_task(wait_in_vain())
+"""
+
+#: However slow the machine is, who is asked where it is has the time to say so.
+PATIENT = """
+import sys
+from atoll._server import processes, starting, supervisor
+starting.ANSWER_S = processes._PATIENCE_S = 3600.0
+if "--preload" not in sys.orig_argv:
+    supervisor.KILL_SUCCESSOR_S = 3600.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        (NEVER_STARTS, "in wait_for_what_never_comes"),
+        (NEVER_STARTED, "in wait_in_vain"),
+    ],
+    ids=["import", "lifespan"],
+)
 @pytest.mark.parametrize(
     "options",
-    [(), ("--model", "processes"), ("--preload",)],
-    ids=["interpreters", "processes", "preload"],
+    [(), ("--model", "threads", "--workers", "2"), ("--model", "processes")],
+    ids=["interpreters", "threads", "processes"],
 )
 def test_a_stop_does_not_wait_for_code_that_never_starts(
-    tmp_path: Path, options: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    source: str,
+    where: str,
 ) -> None:
-    source = APP.format(version="old")
+    stop_beside_one_that_starts(tmp_path, monkeypatch, options, source, where)
+
+
+def test_a_stop_does_not_wait_for_a_template_that_never_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "in wait_for_what_never_comes"
+    options = ("--preload",)
+    stop_beside_one_that_starts(tmp_path, monkeypatch, options, NEVER_STARTS, where)
+
+
+def stop_beside_one_that_starts(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    source: str,
+    where: str,
+) -> None:
+    (folder / "sitecustomize.py").write_text(PATIENT)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
     options = (*options, "--timeout-drain", "3600")
-    with serving(tmp_path, source, *options) as server:
-        (tmp_path / "main.py").write_text(NEVER_STARTS)
+    with serving(folder, APP.format(version="old"), *options) as server:
+        (folder / "main.py").write_text(source)
         server.process.send_signal(signal.SIGHUP)
-        wait_for_file(tmp_path / "begun", server)
+        wait_for_file(folder / "begun", server)
         assert server.stop() == 0
+        told = "ERROR worker 0 has not got to serving: it is waited for no more, and is"
+        assert told in server.log
+        assert where in server.log.partition(told)[2]
+        assert "_server/" not in server.log
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from atoll import _atoll
@@ -117,8 +118,13 @@ async def _serve(
     ready: Callable[[], None],
 ) -> str | None:
     lifespan = Lifespan(app, settings.lifespan)
+
+    def where(tell: Callable[[Iterable[FrameType]], None]) -> None:
+        loop.call_soon_threadsafe(lambda: tell(lifespan.frames()))
+
     try:
-        await lifespan.startup()
+        with witness.starting(where):
+            await lifespan.startup()
     except StartupFailedError as error:
         if error.cause is not None:
             return app_traceback(error.cause)

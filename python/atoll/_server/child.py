@@ -66,7 +66,8 @@ def serve(
 
     Args:
         orders: From the process above.
-        order: The first: settings, plan, name, sockets, and who is above.
+        order: The first: settings, plan, name, sockets, who is above, and whether other
+            processes serve already.
         app: The application, where it is imported already.
 
     Returns:
@@ -87,7 +88,14 @@ def serve(
         order["board"],
         order["name"],
     )
-    supervisor = Supervisor(settings, app, plan=plan_here, host=host, orders=orders)
+    supervisor = Supervisor(
+        settings,
+        app,
+        plan=plan_here,
+        host=host,
+        orders=orders,
+        beside_others=order["beside_others"],
+    )
     code = supervisor.run()
     if supervisor.left_some:
         # The orderly end of the process would wait for them.

@@ -37,6 +37,7 @@ class WorkerRecord:
         pending: Of a line that has not come whole.
         ready: It serves.
         drain_when_ready: It is to end, but has to serve first.
+        beside_others: Others serve while it starts.
         threads: Native ids of the threads that serve.
         started_at: `time.monotonic()`.
         requests_most: After so many requests it is replaced; 0: never.
@@ -55,6 +56,7 @@ class WorkerRecord:
     pending: bytes = b""
     ready: bool = False
     drain_when_ready: bool = False
+    beside_others: bool = False
     threads: list[int] = dataclasses.field(default_factory=list)
     started_at: float = 0.0
     requests_most: int = 0

@@ -6,7 +6,10 @@ See https://asgi.readthedocs.io/en/latest/specs/lifespan.html.
 import asyncio
 import logging
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
+
+from atoll._server import suspended
 
 logger = logging.getLogger("atoll.server")
 
@@ -76,6 +79,10 @@ class Lifespan:
             self._task = None
             return
         self.state = state
+
+    def frames(self) -> list[FrameType]:
+        """Where the application's lifespan is, outermost first; on the loop's thread."""
+        return [] if self._task is None else suspended.frames_of(self._task.get_coro())
 
     def _tell_why(self) -> None:
         if self._asked and self._error is not None:

@@ -116,6 +116,7 @@ class Processes:
             "passage": [end.fileno() for end in self._passage],
             "board": [self._boards, child.place] if child.place >= 0 else [],
             "parent": os.getpid(),
+            "beside_others": record.beside_others,
         }
         try:
             if self.settings.preload:

@@ -50,6 +50,8 @@ LEAVE_AFTER_S = 5.0
 LEAVE_STARTING_S = 0.5
 #: The same where others serve: theirs takes a while mostly, and the start may be over.
 LEAVE_SUCCESSOR_S = 3.0
+#: The same for a process, which does that by itself as long as it can.
+KILL_SUCCESSOR_S = 5.0
 
 
 class Supervisor:
@@ -64,6 +66,7 @@ class Supervisor:
         plan: What the settings amount to; None to find out.
         host: Where the workers run; None: what the plan says.
         orders: From the supervisor of the process above; None: this is the first one.
+        beside_others: Other processes serve already.
 
     Raises:
         ValueError: The settings contradict each other.
@@ -77,6 +80,7 @@ class Supervisor:
         plan: Plan | None = None,
         host: Host | None = None,
         orders: Orders | None = None,
+        beside_others: bool = False,
     ) -> None:
         self.settings = settings
         self.app = app
@@ -98,7 +102,8 @@ class Supervisor:
         self._lives = Lives(settings)
         self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
         self._signs = Signs(settings, self.host, self._replace_silent)
-        self._starts: Starts[WorkerRecord] = Starts(settings, self.host)
+        self._starts: Starts[WorkerRecord] = Starts(settings, self.host, self._let_go)
+        self._beside_others = beside_others
         self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
@@ -343,19 +348,29 @@ class Supervisor:
 
     def _hurry(self, worker: WorkerRecord) -> None:
         """It has nothing to finish, and may never get to where it is asked to end."""
-        patience = LEAVE_SUCCESSOR_S if self._served else LEAVE_STARTING_S
         if self.plan.processes and self._served and self.plan.workers > 1:
             return  # some of its workers may serve: it looks itself
+        patience = LEAVE_STARTING_S
+        if worker.beside_others:
+            patience = KILL_SUCCESSOR_S if self.plan.processes else LEAVE_SUCCESSOR_S
         worker.kill_at = time.monotonic() + patience
 
     def _force_end(self, worker: WorkerRecord) -> None:
-        if not self.plan.processes:  # a thread, still starting
-            logger.debug("worker %d still starts: it is left", worker.index)
-            self._vigil.left.append(worker)
-            return
-        if self._served and worker.ready:
+        if worker.ready:
             logger.error("worker %d does not end: killed", worker.index)
-        self.host.kill(worker)
+        if worker.beside_others and not worker.ready:
+            self._starts.give_up(worker)
+        else:
+            self._let_go(worker)
+
+    def _let_go(self, worker: WorkerRecord) -> None:
+        """It does not end by itself, and nobody waits for it any more."""
+        if self.plan.processes:
+            self.host.kill(worker)
+            return
+        self._vigil.left.append(worker)
+        if worker in self.workers and not self._stopping:
+            self._replace([worker.index], "does not start", "died")
 
     def _leave_the_rest(self) -> None:
         """The time is over, and a thread cannot be ended from outside."""
@@ -364,6 +379,7 @@ class Supervisor:
             if worker.running and self._served:
                 logger.error("worker %d does not end: it is left", worker.index)
             if worker.running:
+                self._starts.forget(worker)
                 self._vigil.left.append(worker)
 
     def _set_kill(self, worker: WorkerRecord) -> None:
@@ -473,6 +489,7 @@ class Supervisor:
         worker.starts()
         worker.requests_most = self._lives.requests_most()
         worker.lifetime = self._lives.lifetime()
+        worker.beside_others = self._served or self._beside_others
         try:
             self.host.start(worker)
         except (OSError, RuntimeError) as error:  # others may serve, and go on
@@ -528,7 +545,10 @@ class Supervisor:
         elif event == "lost":
             # One of its threads cannot be had: the others end, and it starts anew.
             worker.threads = report["threads"]
+            self._starts.forget(worker)
             self._finish(worker)
+        elif event == "late":
+            self._starts.give_up(worker)
         elif event == "born":
             self.host.born(worker, report["pid"])
             self._watch_death(worker)
@@ -543,6 +563,7 @@ class Supervisor:
 
     def _ready(self, worker: WorkerRecord) -> None:
         worker.ready, worker.kill_at = True, None
+        self._starts.forget(worker)
         if self._stopping:
             self._set_kill(worker)
         if worker.drain_when_ready:
@@ -595,6 +616,7 @@ class Supervisor:
             worker.death_fd = -1
         self._vigil.ended(worker)
         self._signs.ended(worker)
+        self._starts.forget(worker)
         how = self.host.reap(worker)
         worker.running, worker.ready, worker.kill_at = False, False, None
         self._take_leave(worker, worker.failure or how)

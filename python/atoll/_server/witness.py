@@ -9,9 +9,13 @@ The questions are JSON lines: {"ask": "stack" or "interrupt", "thread": native i
 `THE_FIRST` for the thread that imports the application. With "end" instead the worker
 is told that it is to end, whether there are threads that serve or not. The answers:
 {"event": "stack", "thread": the same, "text": the stack, most recent call last}, as
-`traceback` writes it, without the server's own frames.
+`traceback` writes it, without the server's own frames. `THE_FIRST` stands also for the
+threads on which an application's own start runs; one whose event loop waits meanwhile
+has its loop tell what for.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import socket
@@ -19,12 +23,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-#: Stands for the thread that made the witness, before any serves.
+#: Stands for the thread that made the witness, and for those that start.
 THE_FIRST = 0
 #: Seconds for an event loop to show that it gets on.
 GLANCE_S = 0.1
@@ -39,6 +43,10 @@ _LOOP_MODULES = frozenset(
         "threading",
     }
 )
+
+
+#: Has its argument called, on any thread, with the frames of what waits.
+Where = Callable[[Callable[[Iterable[FrameType]], None]], object]
 
 
 class _Serving(NamedTuple):
@@ -61,11 +69,29 @@ class Witness:
         self._report = report
         self._end: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        self._serving = {THE_FIRST: _Serving((threading.get_ident(),), None)}
+        self._serving: dict[int, _Serving] = {}
+        self._first = threading.get_ident()
+        self._starting: dict[int, Where] = {}  # by ident
         self._thread = threading.Thread(
             target=self._answer, name="atoll-witness", daemon=True
         )
         self._thread.start()
+
+    @contextlib.contextmanager
+    def starting(self, where: Where) -> Iterator[None]:
+        """Meanwhile the application's own start runs on the calling thread.
+
+        Args:
+            where: Asks the event loop what it waits for. It may raise RuntimeError.
+        """
+        ident = threading.get_ident()
+        with self._lock:
+            self._starting[ident] = where
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._starting[ident]
 
     def enter(
         self,
@@ -122,14 +148,22 @@ class Witness:
             return self._serving.get(native_id, _Serving((), None))
 
     def _tell_stack(self, native_id: int) -> None:
-        texts = []
-        for ident in self._who(native_id).idents:
-            summary = traceback.StackSummary.extract(
-                (frame, frame.f_lineno) for frame in _frames(ident)
-            )
-            if text := "".join(summary.format()):
-                texts.append(text)
-        self._report(event="stack", thread=native_id, text="\n".join(texts))
+        if native_id == THE_FIRST:
+            with self._lock:
+                starting = dict(self._starting)
+            idents: tuple[int, ...] = (self._first, *starting.keys() - {self._first})
+        else:
+            idents, starting = self._who(native_id).idents, {}
+        texts = [text for ident in idents if (text := _format(_frames(ident)))]
+        if texts or not starting:
+            self._report(event="stack", thread=native_id, text="\n".join(texts))
+            return
+        for where in starting.values():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                where(self._tell_frames)
+
+    def _tell_frames(self, frames: Iterable[FrameType]) -> None:
+        self._report(event="stack", thread=THE_FIRST, text=_format(_theirs(frames)))
 
     def _interrupt(self, native_id: int) -> None:
         serving = self._who(native_id)
@@ -163,9 +197,16 @@ def _frames(ident: int) -> list[FrameType]:
     while frame is not None:
         frames.append(frame)
         frame = frame.f_back
-    while frames and _is_own(frames[-1]):
-        frames.pop()
-    return frames[::-1]
+    return _theirs(reversed(frames))
+
+
+def _theirs(frames: Iterable[FrameType]) -> list[FrameType]:
+    return list(itertools.dropwhile(_is_own, frames))
+
+
+def _format(frames: Iterable[FrameType]) -> str:
+    lines = ((frame, frame.f_lineno) for frame in frames)
+    return "".join(traceback.StackSummary.extract(lines).format())
 
 
 def _is_own(frame: FrameType) -> bool:

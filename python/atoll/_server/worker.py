@@ -34,8 +34,10 @@ def run(
             reports, JSON lines: {"event": "ready", "threads": the native ids of those
             that serve}, {"event": "failed", "text": why, with a traceback where there
             is one}, {"event": "replaced", "threads": all that serve} where one of
-            several has ended by itself and another serves in its place, or
-            {"event": "lost"} where none does.
+            several has ended by itself and another serves in its place,
+            {"event": "lost", "threads": those that are to end} where none does, or the
+            worker is to end, and {"event": "late"} where all have ended then but one
+            that still starts.
         loops: Event loops, each on a thread; or the same of WSGI.
         app: The application; None to import it.
     """
