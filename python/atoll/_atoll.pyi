@@ -466,6 +466,29 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     def __iter__(self) -> Iterator[str | bytes | int]: ...
     def __len__(self) -> int: ...
     def get(self, key: str | bytes | int, default: Any = None, /) -> Any: ...
+    @overload
+    def pop(self, key: str | bytes | int, /) -> Any: ...
+    @overload
+    def pop(self, key: str | bytes | int, default: _T, /) -> Any | _T:
+        """Take key out and return its value: one step, so one caller gets it.
+
+        A value that cannot be unpacked here (its class cannot be imported, say) stays,
+        and the error is raised; `del` takes it out unseen.
+
+        Raises:
+            KeyError: It is not there, and there is no default.
+        """
+
+    def popitem(self) -> tuple[str | bytes | int, Any]:
+        """Take any item out and return (key, value): one step, so one caller gets it.
+
+        One that cannot be unpacked here stays, and the error is raised, with a note
+        that says its key; the next call looks at another one first.
+
+        Raises:
+            KeyError: There is none.
+        """
+
     def keys(self) -> list[str | bytes | int]:  # type: ignore[override]
         """A list of the keys: a snapshot, in no order."""
 

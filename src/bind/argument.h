@@ -19,8 +19,8 @@ int at_bind_int(PyObject *object, void *argument) AT_ATTACHED;
 
 /* The argument `name` of things that other processes find: a str, or None, into a
  * const char * that lives as long as the str.
- * errs: TypeError; ValueError where it is empty or has a null character: how long it may
- *       be is claim.h's */
+ * errs: TypeError; ValueError where it is empty or has a null character: how long it
+ * may be is claim.h's */
 int at_bind_name(PyObject *object, void *name) AT_ATTACHED;
 
 #endif

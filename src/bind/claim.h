@@ -9,7 +9,8 @@
 /* Have `module`.claim(`name`) keep others from making the name, until
  * at_bind_claim_end(). NULL is no name, and claims nothing.
  * ctx:  attached
- * errs: -1 with FileExistsError; ValueError for a name that is too long; or what looking for it raised */
+ * errs: -1 with FileExistsError; ValueError for a name that is too long; or what
+ * looking for it raised */
 int at_bind_claim(const char *module, const char *name, PyObject **claim) AT_ATTACHED;
 
 /* The memory is there, or failed with an exception set, which stays. `claim` goes.

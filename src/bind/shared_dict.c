@@ -20,11 +20,37 @@
 
 /* ---- entries ------------------------------------------------------------------- */
 
+/* Whose value could not be unpacked: a list of them does not say. Keeps the exception.
+ */
+static void name_key(const at_dict_entry *entry) AT_ATTACHED
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *key = at_dict_key_object(&entry->key);
+    PyObject *note =
+        key != NULL
+            ? PyUnicode_FromFormat(
+                  "The value of %R in the SharedDict could not be unpacked here; "
+                  "it is still there.",
+                  key)
+            : NULL;
+    PyObject *done =
+        note != NULL ? PyObject_CallMethod(error, "add_note", "O", note) : NULL;
+    PyErr_Clear();
+    Py_XDECREF(key);
+    Py_XDECREF(note);
+    Py_XDECREF(done);
+    PyErr_SetRaisedException(error);
+}
+
 /* The reference of our own that the message gets keeps its writable buffers from being
  * handed over to one reader. */
 PyObject *at_shared_dict_copy(const at_dict_entry *entry)
 {
-    return at_channel_unpack(at_message_share(entry->item));
+    PyObject *value = at_channel_unpack(at_message_share(entry->item));
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        name_key(entry);
+    }
+    return value;
 }
 
 PyObject *at_shared_dict_take(at_dict_entry *entry)
@@ -54,7 +80,7 @@ static int store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
     }
     int result;
     if (value == NULL) {
-        result = at_shared_dict_remove(object, &room.key, NULL);
+        result = at_shared_dict_remove(object, &room.key);
         if (result == 0) {
             PyErr_SetObject(PyExc_KeyError, key);
         }
@@ -258,7 +284,7 @@ static PyObject *key_of(const at_dict_entry *entry) AT_ATTACHED
     return at_dict_key_object(&entry->key);
 }
 
-static PyObject *pair_of(const at_dict_entry *entry) AT_ATTACHED
+PyObject *at_shared_dict_pair(const at_dict_entry *entry)
 {
     PyObject *key = key_of(entry);
     PyObject *value = key != NULL ? at_shared_dict_copy(entry) : NULL;
@@ -280,7 +306,7 @@ AT_UNCHECKED static PyObject *dict_values(PyObject *object, PyObject *unused)
 
 AT_UNCHECKED static PyObject *dict_items(PyObject *object, PyObject *unused)
 {
-    return at_shared_dict_list(object, pair_of, true);
+    return at_shared_dict_list(object, at_shared_dict_pair, true);
 }
 
 AT_UNCHECKED static PyObject *dict_iter(PyObject *object)
@@ -296,42 +322,6 @@ AT_UNCHECKED static PyObject *dict_iter(PyObject *object)
 AT_UNCHECKED static int dict_assign(PyObject *object, PyObject *key, PyObject *value)
 {
     return store(object, key, value);
-}
-
-AT_UNCHECKED static PyObject *dict_pop(PyObject *object, PyObject *const *arguments,
-                                       Py_ssize_t count)
-{
-    at_dict_key_room room;
-    if (at_bind_count("pop", count, 1, 2) < 0 ||
-        at_dict_key_init(&room, arguments[0]) < 0) {
-        return NULL;
-    }
-    at_dict_entry *old;
-    int result = at_shared_dict_remove(object, &room.key, &old);
-    at_dict_key_fini(&room);
-    if (result != 0) {
-        return result == 1 ? at_shared_dict_take(old) : NULL;
-    }
-    if (count == 2) {
-        return Py_NewRef(arguments[1]);
-    }
-    PyErr_SetObject(PyExc_KeyError, arguments[0]);
-    return NULL;
-}
-
-AT_UNCHECKED static PyObject *dict_popitem(PyObject *object, PyObject *unused)
-{
-    at_dict_entry *old;
-    int result = at_shared_dict_remove_any(object, &old);
-    if (result != 1) {
-        if (result == 0) {
-            PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
-        }
-        return NULL;
-    }
-    PyObject *pair = pair_of(old);
-    at_shared_dict_unref(old);
-    return pair;
 }
 
 AT_UNCHECKED static PyObject *dict_update(PyObject *object, PyObject *arguments,
@@ -401,19 +391,25 @@ static PyMethodDef dict_methods[] = {
      "--\n"
      "\n"
      "The value of key, which is set to default where there is none: one step."},
-    {"pop", FAST(dict_pop),
+    {"pop", FAST(at_shared_dict_pop),
      "pop($self, key, default=..., /)\n"
      "--\n"
      "\n"
      "Take key out and return its value: one step, so one caller gets it.\n"
      "\n"
+     "A value that cannot be unpacked here (its class cannot be imported, say) stays,\n"
+     "and the error is raised; del takes it out unseen.\n"
+     "\n"
      "Raises:\n"
      "    KeyError: It is not there, and there is no default."},
-    {"popitem", dict_popitem, METH_NOARGS,
+    {"popitem", at_shared_dict_popitem, METH_NOARGS,
      "popitem($self)\n"
      "--\n"
      "\n"
-     "Take any item out and return (key, value).\n"
+     "Take any item out and return (key, value): one step, so one caller gets it.\n"
+     "\n"
+     "One that cannot be unpacked here stays, and the error is raised, with a note\n"
+     "that says its key; the next call looks at another one first.\n"
      "\n"
      "Raises:\n"
      "    KeyError: There is none."},

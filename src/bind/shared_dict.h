@@ -32,7 +32,7 @@ enum { AT_SHARED_DICT_BYTES = 16 << 20 };
 /* An interpreter's handle, to a dict of this process or to one of several. */
 typedef struct at_shared_dict_object {
     PyObject_HEAD at_shared *thing; /* a reference; fixed after new */
-    atomic_size_t cursor;           /* where popitem() found the last; a hint */
+    atomic_size_t cursor;           /* where any() found the last; a hint */
 } at_shared_dict_object;
 
 static inline at_shared *at_shared_dict_thing(PyObject *object)
@@ -72,7 +72,8 @@ int at_shared_dict_lookup(PyObject *object, PyObject *key,
 at_dict_entry *at_shared_dict_entry(PyObject *object, const at_dict_key *key,
                                     PyObject *value) AT_ATTACHED;
 
-/* A copy of the value of `entry`; the second lets the entry go. ctx: attached */
+/* A copy of the value of `entry`; the second lets the entry go. Where it cannot be
+ * unpacked the exception has a note with its key. ctx: attached */
 PyObject *at_shared_dict_copy(const at_dict_entry *entry) AT_ATTACHED;
 PyObject *at_shared_dict_take(at_dict_entry *entry) AT_ATTACHED;
 
@@ -99,17 +100,19 @@ int at_shared_dict_put_new(PyObject *object, at_dict_entry *entry,
 int at_shared_dict_swap(PyObject *object, const at_dict_entry *expected,
                         at_dict_entry *entry) AT_ATTACHED;
 
-/* Take `key` out, and return its entry where `old` is not NULL: 1, or 0. */
-int at_shared_dict_remove(PyObject *object, const at_dict_key *key,
-                          at_dict_entry **old) AT_ATTACHED;
+/* Take `key` out: 1, or 0 where it is not there. */
+int at_shared_dict_remove(PyObject *object, const at_dict_key *key) AT_ATTACHED;
 
-/* Take any entry out: 1, or 0 where there is none. */
-int at_shared_dict_remove_any(PyObject *object, at_dict_entry **old) AT_ATTACHED;
+/* Any entry, which stays: 1, or 0 where there is none. The next call begins with it,
+ * but after pass(). */
+int at_shared_dict_any(PyObject *object, at_dict_entry **found) AT_ATTACHED;
+void at_shared_dict_pass(PyObject *object);
 int at_shared_dict_remove_all(PyObject *object) AT_ATTACHED;
 size_t at_shared_dict_count(PyObject *object);
 
 /* What one entry becomes; it stays the caller's. */
 typedef PyObject *at_shared_dict_make(const at_dict_entry *entry);
+PyObject *at_shared_dict_pair(const at_dict_entry *entry);
 
 /* A list of what `make` makes of each entry; without `values` those of a dict between
  * processes have none. NULL with an exception set. */
@@ -132,6 +135,9 @@ PyObject *at_shared_dict_compare_and_set(PyObject *object, PyObject *const *argu
                                          Py_ssize_t count);
 PyObject *at_shared_dict_change(PyObject *object, PyObject *const *arguments,
                                 Py_ssize_t count);
+PyObject *at_shared_dict_pop(PyObject *object, PyObject *const *arguments,
+                             Py_ssize_t count);
+PyObject *at_shared_dict_popitem(PyObject *object, PyObject *unused);
 PyObject *at_shared_dict_plain(PyObject *object, PyObject *unused);
 
 /* Slots: `|`, whose result is a plain dict, and `|=`. */

@@ -37,6 +37,70 @@ AT_UNCHECKED PyObject *at_shared_dict_setdefault(PyObject *object,
     return result == 0 ? at_shared_dict_take(found) : NULL;
 }
 
+/* ---- taking out ------------------------------------------------------------------ */
+
+/* What `make` makes of `found`, which it takes out, if it is still there then. What
+ * cannot be made stays: nobody else would get it. NULL with `*done` false and no
+ * exception where somebody else was faster. Lets `found` go. */
+static PyObject *take_out(PyObject *object, at_dict_entry *found,
+                          at_shared_dict_make *make, bool *done) AT_ATTACHED
+{
+    PyObject *made = make(found);
+    int status = made != NULL ? at_shared_dict_swap(object, found, NULL) : -1;
+    at_shared_dict_unref(found);
+    if (status != 1) {
+        *done = status < 0;
+        Py_CLEAR(made);
+    }
+    return made;
+}
+
+AT_UNCHECKED PyObject *at_shared_dict_pop(PyObject *object, PyObject *const *arguments,
+                                          Py_ssize_t count)
+{
+    if (at_bind_count("pop", count, 1, 2) < 0) {
+        return NULL;
+    }
+    for (;;) {
+        at_dict_entry *found;
+        int there = at_shared_dict_lookup(object, arguments[0], &found);
+        if (there == 0 && count == 2) {
+            return Py_NewRef(arguments[1]);
+        }
+        if (there == 0) {
+            PyErr_SetObject(PyExc_KeyError, arguments[0]);
+        }
+        bool done = true;
+        PyObject *value =
+            there == 1 ? take_out(object, found, at_shared_dict_copy, &done) : NULL;
+        if (done || PyErr_CheckSignals() < 0) { /* as in change() */
+            return value;
+        }
+    }
+}
+
+AT_UNCHECKED PyObject *at_shared_dict_popitem(PyObject *object, PyObject *unused)
+{
+    for (;;) {
+        at_dict_entry *found;
+        int there = at_shared_dict_any(object, &found);
+        if (there == 0) {
+            PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
+        }
+        bool done = true;
+        PyObject *pair =
+            there == 1 ? take_out(object, found, at_shared_dict_pair, &done) : NULL;
+        if (done && pair == NULL) {
+            at_shared_dict_pass(object);
+        }
+        if (done || PyErr_CheckSignals() < 0) { /* as in change() */
+            return pair;
+        }
+    }
+}
+
+/* ---- comparing and changing ------------------------------------------------------ */
+
 /* Exchange `old` for `value`, or say that it is there no more: 1, 0, or -1. */
 static int exchange(PyObject *object, at_dict_entry *old, PyObject *value) AT_ATTACHED
 {

@@ -229,45 +229,16 @@ int at_shared_dict_swap(PyObject *object, const at_dict_entry *expected,
     return done;
 }
 
-/* The value was read, and is taken out if it still is the one. */
-static int remove_found(PyObject *object, const at_dict_key *key,
-                        at_dict_entry **old) AT_ATTACHED
+int at_shared_dict_remove(PyObject *object, const at_dict_key *key)
 {
-    for (;;) {
-        int result = at_shared_dict_find(object, key, old);
-        if (result == 1) {
-            result = at_shared_dict_swap(object, *old, NULL);
-            if (result == 1) {
-                return 1;
-            }
-            at_shared_dict_unref(*old);
-            *old = NULL;
-            if (result == 0 && PyErr_CheckSignals() == 0) {
-                continue;
-            }
-            return -1;
-        }
-        return result;
+    if (at_shared_dict_common(object) != NULL) {
+        at_common_request request = request_for(AT_COMMON_REMOVE, key, NULL);
+        return ask(object, &request);
     }
-}
-
-int at_shared_dict_remove(PyObject *object, const at_dict_key *key, at_dict_entry **old)
-{
-    at_dict_entry *taken = NULL;
-    if (at_shared_dict_common(object) == NULL) {
-        int result = at_dict_remove(private_of(object), key, &taken);
-        if (old != NULL) {
-            *old = taken;
-        } else {
-            at_shared_dict_unref(taken);
-        }
-        return result == 0;
-    }
-    if (old != NULL) {
-        return remove_found(object, key, old);
-    }
-    at_common_request request = request_for(AT_COMMON_REMOVE, key, NULL);
-    return ask(object, &request);
+    at_dict_entry *old;
+    int result = at_dict_remove(private_of(object), key, &old);
+    at_shared_dict_unref(old);
+    return result == 0;
 }
 
 /* ---- all of them ----------------------------------------------------------------- */
@@ -280,55 +251,71 @@ static void unref_all(at_dict_entry **entries, size_t count)
     at_free((void *)entries);
 }
 
-/* One of these that is still there: 1, 0, or -1. */
-static int remove_one_of(PyObject *object, const at_common_request *seen,
-                         at_dict_entry **old) AT_ATTACHED
+/* A cursor is the number of a bucket and, below it, of an entry of its chain. */
+enum { STEP_MOST = AT_TABLE_CHAIN_MOST };
+
+/* The first from number `step` on of these that is still there: 1 with it and its
+ * number, 0, or -1. */
+static int find_one_of(PyObject *object, const at_common_request *seen, size_t *step,
+                       at_dict_entry **found) AT_ATTACHED
 {
-    int result = 0;
-    for (size_t i = 0; i < seen->entry_count && result == 0; i++) {
-        result = remove_found(object, &seen->entries[i]->key, old);
+    for (; *step < seen->entry_count; ++*step) {
+        int result = at_shared_dict_find(object, &seen->entries[*step]->key, found);
+        if (result != 0) {
+            return result;
+        }
     }
-    return result;
+    return 0;
 }
 
-/* From bucket `*bucket` on, to the end: 1, 0, or -1. */
-static int remove_from(PyObject *object, size_t *bucket,
-                       at_dict_entry **old) AT_ATTACHED
+/* From `*cursor` on, to the end: 1, 0, or -1. */
+static int find_from(PyObject *object, size_t *cursor,
+                     at_dict_entry **found) AT_ATTACHED
 {
-    for (;;) {
-        at_common_request request = {.kind = AT_COMMON_KEYS, .bucket = *bucket};
+    size_t first = *cursor / STEP_MOST;
+    size_t step = *cursor % STEP_MOST;
+    at_common_request request = {.kind = AT_COMMON_KEYS, .bucket = first};
+    for (;; request.bucket++, step = 0) {
         if (ask(object, &request) < 0) {
             return -1;
         }
         if (request.entry_count == 0) {
             return 0;
         }
-        int result = remove_one_of(object, &request, old);
+        step = request.bucket == first ? step : 0;
+        int result = find_one_of(object, &request, &step, found);
         unref_all(request.entries, request.entry_count);
         if (result != 0) {
-            *bucket = request.bucket;
+            *cursor = request.bucket * STEP_MOST + step;
             return result;
         }
-        *bucket = request.bucket + 1;
     }
 }
 
-int at_shared_dict_remove_any(PyObject *object, at_dict_entry **old)
+int at_shared_dict_any(PyObject *object, at_dict_entry **found)
 {
-    *old = NULL;
+    /* Where the last one was, so that who takes all out looks at each place once. */
+    atomic_size_t *hint = &((at_shared_dict_object *)object)->cursor;
+    size_t cursor = atomic_load_explicit(hint, memory_order_relaxed);
+    *found = NULL;
+    int result;
     if (at_shared_dict_common(object) == NULL) {
-        return at_dict_remove_any(private_of(object), old) == 0;
+        result = at_dict_any(private_of(object), &cursor, found) == 0;
+    } else {
+        result = find_from(object, &cursor, found);
+        if (result == 0) {
+            cursor = 0;
+            result = find_from(object, &cursor, found);
+        }
     }
-    /* Where the last one was, so that who takes all out looks at each bucket once. */
-    atomic_size_t *cursor = &((at_shared_dict_object *)object)->cursor;
-    size_t bucket = atomic_load_explicit(cursor, memory_order_relaxed);
-    int result = remove_from(object, &bucket, old);
-    if (result == 0) {
-        bucket = 0;
-        result = remove_from(object, &bucket, old);
-    }
-    atomic_store_explicit(cursor, bucket, memory_order_relaxed);
+    atomic_store_explicit(hint, cursor, memory_order_relaxed);
     return result;
+}
+
+void at_shared_dict_pass(PyObject *object)
+{
+    atomic_fetch_add_explicit(&((at_shared_dict_object *)object)->cursor, 1,
+                              memory_order_relaxed);
 }
 
 int at_shared_dict_remove_all(PyObject *object)

@@ -291,21 +291,39 @@ int at_dict_remove(at_dict *dict, const at_dict_key *key, at_dict_entry **old)
     return *old != NULL ? 0 : AT_ENOTFOUND;
 }
 
-int at_dict_remove_any(at_dict *dict, at_dict_entry **old)
+/* A cursor is the number of a shard and, below it, of a slot. */
+enum { PLACE_BITS = 48 };
+
+/* The entry in the first slot from `*place` on that has one, with a reference. */
+static at_dict_entry *first_from(shard *self, size_t *place)
 {
-    *old = NULL;
-    for (size_t i = 0; i < SHARDS && *old == NULL; i++) {
-        shard *self = &dict->shards[i];
-        lock(self);
-        for (size_t place = 0;
-             self->slots != NULL && place <= self->mask && *old == NULL; place++) {
-            if (self->slots[place].entry != NULL) {
-                *old = take_out(self, &self->slots[place]);
-            }
-        }
-        unlock(self);
+    at_dict_entry *found = NULL;
+    lock(self);
+    size_t end = self->slots != NULL ? self->mask + 1 : 0;
+    while (*place < end && self->slots[*place].entry == NULL) {
+        ++*place;
     }
-    return *old != NULL ? 0 : AT_ENOTFOUND;
+    if (*place < end) {
+        found = self->slots[*place].entry;
+        (void)at_shared_ref(&found->shared);
+    }
+    unlock(self);
+    return found;
+}
+
+int at_dict_any(at_dict *dict, size_t *cursor, at_dict_entry **found)
+{
+    size_t first = *cursor >> PLACE_BITS;
+    size_t place = *cursor & (((size_t)1 << PLACE_BITS) - 1);
+    for (size_t i = 0; i <= SHARDS; i++, place = 0) { /* and the first once more */
+        size_t number = (first + i) % SHARDS;
+        *found = first_from(&dict->shards[number], &place);
+        if (*found != NULL) {
+            *cursor = number << PLACE_BITS | place;
+            return 0;
+        }
+    }
+    return AT_ENOTFOUND;
 }
 
 void at_dict_clear(at_dict *dict)

@@ -80,10 +80,12 @@ bool at_dict_swap(at_dict *dict, const at_dict_entry *expected, at_dict_entry *e
  * errs: AT_ENOTFOUND */
 int at_dict_remove(at_dict *dict, const at_dict_key *key, at_dict_entry **old);
 
-/* Take any entry out.
+/* Any entry, which stays: the first from `*cursor` on (0 is a beginning), which is then
+ * its place, and around. Who takes out what it finds passes each place once; who does
+ * not adds one to the cursor.
  * ctx:  any
  * errs: AT_ENOTFOUND when it is empty */
-int at_dict_remove_any(at_dict *dict, at_dict_entry **old);
+int at_dict_any(at_dict *dict, size_t *cursor, at_dict_entry **found);
 
 void at_dict_clear(at_dict *dict);
 size_t at_dict_count(const at_dict *dict);

@@ -192,10 +192,47 @@ static void swaps(void)
     at_shared_unref(&found->shared);
     at_shared_unref(&first->shared);
     at_shared_unref(&third->shared);
-    CHECK(at_dict_remove_any(dict, &found) == AT_ENOTFOUND);
-    CHECK(put(dict, 8, word(8)) == 0);
-    CHECK(at_dict_remove_any(dict, &found) == 0 && number_of(found->item) == 8);
+    unref(dict);
+}
+
+/* Each is found once by who takes out what it finds, wherever the cursor was, and one
+ * that stays does not keep the others from being found. */
+static void any_of_them(void)
+{
+    enum { COUNT = 300 };
+    at_dict *dict;
+    CHECK(at_dict_new(&dict) == 0);
+    size_t cursor = 0;
+    at_dict_entry *found;
+    CHECK(at_dict_any(dict, &cursor, &found) == AT_ENOTFOUND && found == NULL);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        CHECK(put(dict, i, word(i)) == 0);
+    }
+    cursor = SIZE_MAX;
+    CHECK(at_dict_any(dict, &cursor, &found) == 0);
+    uint64_t kept = number_of(found->item);
     at_shared_unref(&found->shared);
+    cursor++;
+    bool seen[COUNT] = {false};
+    size_t again = 0;
+    while (at_dict_count(dict) != 1) {
+        CHECK(at_dict_any(dict, &cursor, &found) == 0);
+        uint64_t number = number_of(found->item);
+        CHECK(number < COUNT && !seen[number]);
+        if (number == kept) {
+            CHECK(again++ < COUNT);
+            cursor++;
+        } else {
+            seen[number] = true;
+            CHECK(at_dict_swap(dict, found, NULL));
+        }
+        at_shared_unref(&found->shared);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(at_dict_any(dict, &cursor, &found) == 0);
+        CHECK(number_of(found->item) == kept);
+        at_shared_unref(&found->shared);
+    }
     unref(dict);
 }
 
@@ -280,6 +317,7 @@ int main(void)
     RUN(as_a_dict);
     RUN(collisions);
     RUN(swaps);
+    RUN(any_of_them);
     RUN(races);
     return 0;
 }
