@@ -110,6 +110,49 @@ def test_check_finds(
     server.wait_for(told)
 
 
+WAITS = """
+import os, time
+def wait_for_what_comes_late():
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+wait_for_what_comes_late()
+app = print
+"""
+
+
+@pytest.mark.parametrize("model", ["interpreters", "processes"])
+def test_check_says_where_an_import_is_that_takes_long(
+    tmp_path: Path, model: str
+) -> None:
+    options = ("--check", "--model", model, "--stuck-after", "0.25")
+    server = start(tmp_path, WAITS, *options)
+    try:
+        server.wait_for("WARNING main:app has been imported for")
+        server.wait_for(r'main.py", line \d+, in wait_for_what_comes_late')
+        (tmp_path / "go").touch()
+        assert server.wait() == 0, server.log
+        assert "_server/" not in server.log
+    finally:
+        server.kill()
+
+
+def test_check_ends_an_import_that_takes_too_long(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(WAITS)
+    program = """
+from atoll._server.check import find_fault
+from atoll._server.plan import make_plan
+from atoll._server.settings import Settings
+settings = Settings("main:app")
+print(find_fault(settings, make_plan(settings), 2.0))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("importing main:app took more than 2 s")
+
+
 @pytest.mark.parametrize("model", ["interpreters", "processes"])
 def test_check_only_checks(tmp_path: Path, model: str) -> None:
     """As `nginx -t`: nothing is listened on, though the port is another's."""

@@ -19,11 +19,13 @@ from pathlib import Path
 
 #: One that nothing else uses: glibc has the first ones for itself.
 SIGNAL = signal.SIGRTMAX - 3
+#: What a main thread writes last that began with `python -c`.
+OUTERMOST = b'  File "<string>", line 1 in <module>\n'
 #: Seconds for the thread to write its stack: one in an uninterruptible wait cannot.
 PATIENCE_S = 0.3
 
-# The server's, and the importer's: a thread's outermost frames, which say nothing.
-_OWN = (str(Path(__file__).parent), importlib.__file__, "<")
+# Ours, and the importer's: a thread's outermost frames, which say nothing.
+_OWN = (str(Path(__file__).parent.parent), importlib.__file__, "<")
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 

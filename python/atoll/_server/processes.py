@@ -34,9 +34,8 @@ from atoll._server.settings import Settings
 
 logger = logging.getLogger("atoll.server")
 
-#: Seconds between two words of a template that tells its stack; the last are these.
+#: Seconds between two words of a template that tells its stack.
 _PATIENCE_S = 1.0
-_OUTERMOST = b'  File "<string>", line 1 in <module>\n'
 
 _CHILD = "from atoll._server.child import main; main()"
 
@@ -205,7 +204,7 @@ class Processes:
             return ""
         inquest.read(template.control, 0)
         template.process.send_signal(inquest.SIGNAL)
-        said = inquest.read(template.control, _PATIENCE_S, _OUTERMOST)
+        said = inquest.read(template.control, _PATIENCE_S, inquest.OUTERMOST)
         return inquest.frames_of(said)
 
     def kill(self, record: WorkerRecord) -> None:
