@@ -65,12 +65,12 @@ static size_t pack_words(source *from, void **messages, size_t limit) AT_ATTACHE
         return 0;
     }
     Py_ssize_t left = PySequence_Fast_GET_SIZE(from->objects) - from->next;
-    PyObject **objects = PySequence_Fast_ITEMS(from->objects) + from->next;
-    size_t packed = 0;
-    while (packed < limit && (Py_ssize_t)packed < left &&
-           at_parcel_word_pack(objects[packed], &messages[packed])) {
-        packed++;
+    if (left <= 0) {
+        return 0; /* it was shortened meanwhile */
     }
+    limit = (size_t)left < limit ? (size_t)left : limit;
+    PyObject **objects = PySequence_Fast_ITEMS(from->objects) + from->next;
+    size_t packed = at_parcel_words_pack(objects, limit, messages);
     from->next += (Py_ssize_t)packed;
     return packed;
 }

@@ -56,6 +56,22 @@ static inline const atomic_uint *at_compat_eval_breaker(const PyThreadState *sta
 #define AT_FREE_THREADED 0
 #endif
 
+/* Of each int from -5 to below this one there is one object alone. */
+#if PY_VERSION_HEX < 0x030f0000
+#define AT_SMALL_INTS_END 257
+#else
+#define AT_SMALL_INTS_END 1025
+#endif
+
+/* Forget the hash of a bytes object. The field is on its way out, and its name warns. */
+static inline void at_compat_bytes_forget_hash(PyObject *bytes)
+{
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)bytes)->ob_shash = -1;
+    _Py_COMP_DIAG_POP
+}
+
 /* Exported by libpython for its shared extension modules (_interpreters and
  * _testinternalcapi), so they stay; declared in internal headers only. Weak: where one
  * is missing the caller does without and says so. */

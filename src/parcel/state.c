@@ -43,6 +43,10 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     for (size_t i = 0; i < AT_PARCEL_SMALL_INTS; i++) {
         Py_XDECREF(state->small_ints[i]);
     }
+    at_spares_clear(&state->spare_ints);
+    at_spares_clear(&state->spare_floats);
+    at_spares_clear(&state->spare_bytes);
+    at_spares_clear(&state->spare_strs);
     Py_XDECREF(state->dispatch);
     Py_XDECREF(state->reducers);
     Py_XDECREF(state->reduce_type);

@@ -9,6 +9,7 @@
 #include "base/contexts.h"
 #include "base/shared.h"
 #include "parcel/parcel.h"
+#include "parcel/spare.h"
 
 enum {
     AT_PARCEL_HANDLES = 24,
@@ -44,6 +45,7 @@ typedef struct at_parcel_state {
     at_parcel_home *home;
     PyTypeObject *view_type; /* a block as a buffer: buffer.c */
     PyObject *small_ints[AT_PARCEL_SMALL_INTS];
+    at_spares spare_ints, spare_floats, spare_bytes, spare_strs;
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */
     PyObject *known_globals;

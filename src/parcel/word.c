@@ -3,9 +3,11 @@
 #include "parcel/word.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "chan/message.h"
 #include "parcel/state.h"
 
 enum {
@@ -61,43 +63,79 @@ static bool pack_float(double value, void **word)
     return (tag == TAG_FLOAT_SMALL || tag == TAG_FLOAT_LARGE) && finish(bits, word);
 }
 
-static bool pack_run(const void *data, Py_ssize_t size, uint64_t tag, void **word)
+/* The `size` bytes at `data`, at most seven, the first the lowest, without a loop. */
+static uint64_t load_run(const unsigned char *data, Py_ssize_t size)
 {
-    if (size > RUN_LIMIT) {
-        return false;
+    if (size >= 4) {
+        uint32_t first, last;
+        memcpy(&first, data, sizeof first);
+        memcpy(&last, data + size - sizeof last, sizeof last);
+        return le32toh(first) | (uint64_t)le32toh(last) << 8 * (size - 4);
     }
-    unsigned char bytes[8] = {(unsigned char)((uint64_t)size << TAG_BITS | tag)};
-    memcpy(bytes + 1, data, (size_t)size);
-    uint64_t bits = 0;
-    for (size_t i = 0; i < sizeof bytes; i++) { /* one load, whatever the byte order */
-        bits |= (uint64_t)bytes[i] << (8 * i);
+    if (size >= 2) {
+        return data[0] | (uint64_t)data[1] << 8 |
+               (uint64_t)data[size - 1] << 8 * (size - 1);
     }
-    return finish(bits, word);
+    return size == 1 ? data[0] : 0;
 }
 
-bool at_parcel_word_pack_other(PyObject *object, void **word)
+static bool pack_run(const void *data, Py_ssize_t size, uint64_t tag, void **word)
 {
-    PyTypeObject *type = Py_TYPE(object);
-    if (type == &PyLong_Type) {
-        return pack_int(object, word);
-    }
-    if (type == &PyFloat_Type) {
-        return pack_float(PyFloat_AS_DOUBLE(object), word);
-    }
-    if (type == &PyUnicode_Type) {
-        return PyUnicode_KIND(object) == PyUnicode_1BYTE_KIND &&
-               pack_run(PyUnicode_DATA(object), PyUnicode_GET_LENGTH(object), TAG_STR,
-                        word);
-    }
-    if (type == &PyBytes_Type) {
-        return pack_run(PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), TAG_BYTES,
-                        word);
-    }
+    return size <= RUN_LIMIT &&
+           finish(load_run(data, size) << 8 | (uint64_t)size << TAG_BITS | tag, word);
+}
+
+static bool pack_str(PyObject *object, void **word)
+{
+    return PyUnicode_KIND(object) == PyUnicode_1BYTE_KIND &&
+           pack_run(PyUnicode_DATA(object), PyUnicode_GET_LENGTH(object), TAG_STR,
+                    word);
+}
+
+static bool pack_constant(PyObject *object, void **word)
+{
     return object == Py_None       ? constant(CONSTANT_NONE, word)
            : object == Py_True     ? constant(CONSTANT_TRUE, word)
            : object == Py_False    ? constant(CONSTANT_FALSE, word)
            : object == Py_Ellipsis ? constant(CONSTANT_ELLIPSIS, word)
                                    : false;
+}
+
+/* In one piece, for the loop. */
+static inline __attribute__((always_inline)) bool pack(PyObject *object,
+                                                       void **word) AT_ATTACHED
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == &PyLong_Type) {
+        return PyUnstable_Long_IsCompact((PyLongObject *)object)
+                   ? at_parcel_word_pack_int(object, word)
+                   : pack_int(object, word);
+    }
+    if (type == &PyFloat_Type) {
+        return pack_float(PyFloat_AS_DOUBLE(object), word);
+    }
+    if (type == &PyUnicode_Type) {
+        return pack_str(object, word);
+    }
+    if (type == &PyBytes_Type) {
+        return pack_run(PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), TAG_BYTES,
+                        word);
+    }
+    return pack_constant(object, word);
+}
+
+bool at_parcel_word_pack_other(PyObject *object, void **word)
+{
+    return pack(object, word);
+}
+
+size_t at_parcel_words_pack(PyObject *const *objects, size_t count, void **words)
+{
+    size_t done = 0;
+    while (done < count && pack(objects[done], &words[done])) {
+        done++;
+    }
+    return done;
 }
 
 static int read_run(uint64_t bits, char *data)
@@ -114,21 +152,40 @@ int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES])
     return (bits & TAG_MASK) == TAG_BYTES ? read_run(bits, data) : -1;
 }
 
-static PyObject *unpack_run(uint64_t bits)
+static PyObject *unpack_run(at_parcel_state *state, uint64_t bits) AT_ATTACHED
 {
+    static const uint64_t not_ascii = 0x8080808080808080;
+    Py_ssize_t size = (Py_ssize_t)(bits >> TAG_BITS & TAG_MASK);
+    bool is_bytes = (bits & TAG_MASK) == TAG_BYTES;
+    uint64_t run = bits >> 8;
+    if (size >= AT_SPARE_RUN_LEAST && is_bytes) {
+        return at_spare_bytes(&state->spare_bytes, run, size);
+    }
+    if (size >= AT_SPARE_RUN_LEAST && (run & not_ascii) == 0) {
+        return at_spare_ascii(&state->spare_strs, run, size);
+    }
     char bytes[RUN_LIMIT];
-    Py_ssize_t size = read_run(bits, bytes);
-    return (bits & TAG_MASK) == TAG_BYTES
-               ? PyBytes_FromStringAndSize(bytes, size)
-               : PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, bytes, size);
+    (void)read_run(bits, bytes);
+    return is_bytes ? PyBytes_FromStringAndSize(bytes, size)
+                    : PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, bytes, size);
 }
 
-static PyObject *unpack_float(uint64_t bits)
+static PyObject *unpack_float(at_parcel_state *state, uint64_t bits) AT_ATTACHED
 {
     bits = bits >> FLOAT_ROTATION | bits << (64 - FLOAT_ROTATION);
     double value;
     memcpy(&value, &bits, sizeof value);
-    return PyFloat_FromDouble(value);
+    return at_spare_float(&state->spare_floats, value);
+}
+
+static PyObject *unpack_int(at_parcel_state *state, int64_t value) AT_ATTACHED
+{
+    if (value >= 0 && value < AT_PARCEL_SMALL_INTS) {
+        return Py_NewRef(state->small_ints[value]);
+    }
+    return value >= AT_SMALL_INTS_END && value < (int64_t)PyLong_BASE
+               ? at_spare_int(&state->spare_ints, (digit)value)
+               : PyLong_FromLongLong(value);
 }
 
 static PyObject *unpack_constant(uint64_t which)
@@ -148,43 +205,45 @@ static PyObject *unpack_constant(uint64_t which)
     }
 }
 
-PyObject *at_parcel_word_unpack_other(const void *word)
+/* The object of a word; in one piece, for the loop. */
+static inline __attribute__((always_inline)) PyObject *unpack(at_parcel_state *state,
+                                                              uint64_t bits) AT_ATTACHED
 {
-    uint64_t bits = (uint64_t)(uintptr_t)word;
     switch (bits & TAG_MASK) {
+    case TAG_INT:
+        return unpack_int(state, (int64_t)bits >> TAG_BITS);
     case TAG_CONSTANT:
         return unpack_constant(bits >> TAG_BITS);
     case TAG_FLOAT_SMALL:
     case TAG_FLOAT_LARGE:
-        return unpack_float(bits);
+        return unpack_float(state, bits);
     default:
-        return unpack_run(bits);
+        return unpack_run(state, bits);
     }
+}
+
+PyObject *at_parcel_word_unpack_other(const void *word)
+{
+    at_parcel_state *state = at_parcel_state_get();
+    return state != NULL ? unpack(state, (uint64_t)(uintptr_t)word) : NULL;
 }
 
 size_t at_parcel_words_unpack(void *const *words, size_t count, PyObject **objects)
 {
-    const at_parcel_state *state = at_parcel_state_get();
+    at_parcel_state *state = at_parcel_state_get();
     if (state == NULL) {
         PyErr_Clear();
         return 0;
     }
-    size_t done = 0;
-    for (; done < count; done++) {
-        uint64_t bits = (uint64_t)(uintptr_t)words[done];
-        uint64_t value = bits >> TAG_BITS;
-        if ((bits & TAG_MASK) == TAG_INT && value < AT_PARCEL_SMALL_INTS) {
-            objects[done] = Py_NewRef(state->small_ints[value]);
-            continue;
+    for (size_t done = 0; done < count; done++) {
+        if (!at_message_is_word(words[done])) {
+            return done;
         }
-        if ((bits & TAG_MASK) == 0) {
-            break; /* a message */
-        }
-        objects[done] = at_parcel_word_unpack(words[done]);
+        objects[done] = unpack(state, (uint64_t)(uintptr_t)words[done]);
         if (objects[done] == NULL) {
             PyErr_Clear();
-            break;
+            return done;
         }
     }
-    return done;
+    return count;
 }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/contexts.h"
+#include "interp/compat.h"
 
 enum { AT_PARCEL_WORD_RUN_BYTES = 7 };
 
@@ -51,25 +52,37 @@ static inline bool at_parcel_word_is_valid(const void *word)
 bool at_parcel_word_pack_other(PyObject *object, void **word) AT_ATTACHED;
 PyObject *at_parcel_word_unpack_other(const void *word) AT_ATTACHED;
 
-/* `object` as a word; false where it must be a message. Never fails, runs no code. */
-static inline bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED
+/* That of a small int, which is "compact". */
+static inline bool at_parcel_word_pack_int(PyObject *object, void **word) AT_ATTACHED
 {
-    if (!PyLong_CheckExact(object) ||
-        !PyUnstable_Long_IsCompact((PyLongObject *)object)) {
-        return at_parcel_word_pack_other(object, word);
-    }
     Py_ssize_t value = PyUnstable_Long_CompactValue((PyLongObject *)object);
     uint64_t bits = (uint64_t)value << AT_PARCEL_WORD_TAG_BITS | AT_PARCEL_WORD_INT;
     *word = (void *)(uintptr_t)bits; /* NOLINT(performance-no-int-to-ptr): a word */
     return true;
 }
 
+/* `object` as a word; false where it must be a message. Never fails, runs no code. */
+static inline bool at_parcel_word_pack(PyObject *object, void **word) AT_ATTACHED
+{
+    return PyLong_CheckExact(object) &&
+                   PyUnstable_Long_IsCompact((PyLongObject *)object)
+               ? at_parcel_word_pack_int(object, word)
+               : at_parcel_word_pack_other(object, word);
+}
+
+/* The words of `objects`, as many as follow each other, up to `count`: how many there
+ * are now at `words`. The next must be a message. Never fails, runs no code. */
+size_t at_parcel_words_pack(PyObject *const *objects, size_t count,
+                            void **words) AT_ATTACHED;
+
 /* The object of a word: a new reference, or NULL with MemoryError. */
 static inline PyObject *at_parcel_word_unpack(const void *word) AT_ATTACHED
 {
     uint64_t bits = (uint64_t)(uintptr_t)word;
-    return (bits & AT_PARCEL_WORD_TAG) == AT_PARCEL_WORD_INT
-               ? PyLong_FromLongLong((int64_t)bits >> AT_PARCEL_WORD_TAG_BITS)
+    uint64_t value = bits >> AT_PARCEL_WORD_TAG_BITS;
+    return (bits & AT_PARCEL_WORD_TAG) == AT_PARCEL_WORD_INT &&
+                   value < AT_SMALL_INTS_END
+               ? PyLong_FromLong((long)value)
                : at_parcel_word_unpack_other(word);
 }
 
