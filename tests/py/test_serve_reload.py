@@ -184,10 +184,10 @@ async def app(scope, receive, send):
 #: However slow the machine is, who is asked where it is has the time to say so.
 PATIENT = """
 import sys
-from atoll._server import processes, starting, supervisor
+from atoll._server import ending, processes, starting
 starting.ANSWER_S = processes._PATIENCE_S = 3600.0
 if "--preload" not in sys.orig_argv:
-    supervisor.KILL_SUCCESSOR_S = 3600.0
+    ending.KILL_SUCCESSOR_S = 3600.0
 """
 
 

@@ -8,7 +8,6 @@ being asked to is replaced, ever more slowly while it keeps ending.
 """
 
 import contextlib
-import json
 import logging
 import os
 import selectors
@@ -22,15 +21,16 @@ from atoll import top
 from atoll._errors import AtollError
 from atoll._server import listening, logs
 from atoll._server.announcing import announce
+from atoll._server.ending import Endings
 from atoll._server.hosts import RESTART_FIRST_S, Host, Inside, WorkerRecord
 from atoll._server.orders import Orders
 from atoll._server.plan import Plan, is_free_threaded, make_plan
 from atoll._server.processes import Processes
 from atoll._server.replacing import Lives, Replacing
+from atoll._server.reports import Reports
 from atoll._server.settings import Settings
 from atoll._server.signalling import signals_into
 from atoll._server.signs import Signs
-from atoll._server.starting import Starts
 from atoll._server.stats import ServerStats, collect
 from atoll._server.vigil import Vigil
 from atoll._server.watching import Watcher
@@ -42,16 +42,6 @@ logger = logging.getLogger("atoll.server")
 RESTART_MOST_S = 30.0
 #: A worker that lived this long starts again without a penalty.
 RESTART_FORGIVEN_S = 60.0
-#: Seconds beyond `timeout_drain` after which the end of a process is forced.
-KILL_AFTER_S = 10.0
-#: The same for a thread, which is only left: its lifespan and interpreter have so long.
-LEAVE_AFTER_S = 5.0
-#: Seconds for workers to end that are still starting: they have nothing to finish.
-LEAVE_STARTING_S = 0.5
-#: The same where others serve: theirs takes a while mostly, and the start may be over.
-LEAVE_SUCCESSOR_S = 3.0
-#: The same for a process, which does that by itself as long as it can.
-KILL_SUCCESSOR_S = 5.0
 
 
 class Supervisor:
@@ -102,9 +92,12 @@ class Supervisor:
         self._lives = Lives(settings)
         self._vigil: Vigil[WorkerRecord] = Vigil(settings, self._replace_stuck)
         self._signs = Signs(settings, self.host, self._replace_silent)
-        self._starts: Starts[WorkerRecord] = Starts(settings, self.host, self._let_go)
+        self._endings = Endings(
+            settings, self.plan, self.host, self._vigil.left, self._replace_left
+        )
+        self._starts = self._endings.starts
+        self._reports = Reports(self._selector, self._take_report, self._ended)
         self._beside_others = beside_others
-        self._leave_at: float | None = None
         self._served = self._all_served = False
         self._stopping = False
         self._exit_code = 0
@@ -228,18 +221,12 @@ class Supervisor:
 
     def _turn(self) -> None:
         """Wait for something to happen, and see to it."""
-        moments = [
-            moment
-            for w in self._everyone()
-            for moment in (w.restart_at, w.kill_at)
-            if moment is not None
-        ]
+        moments = [w.restart_at for w in self._everyone() if w.restart_at is not None]
         for moment in (
             self._lives.next_look(self.workers),
             self._vigil.next_look(),
-            self._starts.next_look(self._everyone()),
+            self._endings.next_look(self._everyone()),
             self._signs.next_look() if self.plan.processes else None,
-            self._leave_at,
         ):
             if moment is not None:
                 moments.append(moment)
@@ -252,15 +239,10 @@ class Supervisor:
         for worker in self._everyone():
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
-            if worker.kill_at is not None and worker.kill_at <= now:
-                worker.kill_at = None
-                self._force_end(worker)
         if self.plan.processes:
             self._signs.look(self._everyone())
         self._vigil.look(self._everyone())
-        self._starts.look(self._everyone())
-        if self._leave_at is not None and self._leave_at <= now:
-            self._leave_the_rest()
+        self._endings.look(self._everyone(), self._served)
         if not self._stopping and self._lives.is_due(self.workers):
             self._see_who_is_spent()
 
@@ -334,59 +316,14 @@ class Supervisor:
         running = [w for w in self._everyone() if w.running]
         self.host.drain_all(running, others)
         for worker in self._everyone():
-            self._set_kill(worker)
+            self._endings.give_time(worker)
             if self._vigil.is_stuck(worker):
                 self._vigil.give_up(worker)
             if worker.running and not worker.ready:
-                self._hurry(worker)
-        if self.settings.timeout_drain and not self.plan.processes:
-            self._leave_at = (
-                time.monotonic() + self.settings.timeout_drain + LEAVE_AFTER_S
-            )
+                self._endings.hurry(worker)
+        self._endings.give_all_time()
         if not self._served and self.failure is None and self.orders is None:
             logger.info("%s had not started yet", self.settings.app)
-
-    def _hurry(self, worker: WorkerRecord) -> None:
-        """It has nothing to finish, and may never get to where it is asked to end."""
-        if self.plan.processes and self._served and self.plan.workers > 1:
-            return  # some of its workers may serve: it looks itself
-        patience = LEAVE_STARTING_S
-        if worker.beside_others:
-            patience = KILL_SUCCESSOR_S if self.plan.processes else LEAVE_SUCCESSOR_S
-        worker.kill_at = time.monotonic() + patience
-
-    def _force_end(self, worker: WorkerRecord) -> None:
-        if worker.ready:
-            logger.error("worker %d does not end: killed", worker.index)
-        if worker.beside_others and not worker.ready:
-            self._starts.give_up(worker)
-        else:
-            self._let_go(worker)
-
-    def _let_go(self, worker: WorkerRecord) -> None:
-        """It does not end by itself, and nobody waits for it any more."""
-        if self.plan.processes:
-            self.host.kill(worker)
-            return
-        self._vigil.left.append(worker)
-        if worker in self.workers and not self._stopping:
-            self._replace([worker.index], "does not start", "died")
-
-    def _leave_the_rest(self) -> None:
-        """The time is over, and a thread cannot be ended from outside."""
-        self._leave_at = None
-        for worker in self._everyone():
-            if worker.running and self._served:
-                logger.error("worker %d does not end: it is left", worker.index)
-            if worker.running:
-                self._starts.forget(worker)
-                self._vigil.left.append(worker)
-
-    def _set_kill(self, worker: WorkerRecord) -> None:
-        """A process gets this long to end, once it was asked to."""
-        if self.plan.processes and worker.running and self.settings.timeout_drain:
-            patience = self.settings.timeout_drain + KILL_AFTER_S
-            worker.kill_at = time.monotonic() + patience
 
     def _reload_certificates(self) -> None:
         try:
@@ -439,6 +376,10 @@ class Supervisor:
         else:
             self._replace([worker.index], "is stuck", "stuck")
 
+    def _replace_left(self, worker: WorkerRecord) -> None:
+        if worker in self.workers and not self._stopping:
+            self._replace([worker.index], "does not start", "died")
+
     def _start_successor(self) -> None:
         """One at a time: the next starts when this one serves."""
         index = self._replacing.next()
@@ -481,7 +422,7 @@ class Supervisor:
 
     def _finish(self, worker: WorkerRecord) -> None:
         self.host.drain(worker)
-        self._set_kill(worker)
+        self._endings.give_time(worker)
 
     # ---- workers ----
 
@@ -496,28 +437,7 @@ class Supervisor:
             worker.running = False
             self._take_leave(worker, f"it cannot be started: {error}")
             return
-        self._watch(worker.reader, lambda: self._take_reports(worker))
-        self._watch_death(worker)
-
-    def _watch_death(self, worker: WorkerRecord) -> None:
-        if worker.death_fd >= 0:
-            self._watch(worker.death_fd, lambda: self._ended(worker))
-
-    def _take_reports(self, worker: WorkerRecord) -> None:
-        try:
-            data = os.read(worker.reader, 65536)
-        except BlockingIOError:
-            return
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self._forget_reader(worker)
-            if worker.death_fd < 0:
-                self._ended(worker)
-            return
-        *lines, worker.pending = (worker.pending + data).split(b"\n")
-        for line in lines:
-            self._take_report(worker, json.loads(line))
+        self._reports.open(worker)
 
     def _take_report(self, worker: WorkerRecord, report: dict[str, Any]) -> None:
         event = report["event"]
@@ -551,21 +471,15 @@ class Supervisor:
             self._starts.give_up(worker)
         elif event == "born":
             self.host.born(worker, report["pid"])
-            self._watch_death(worker)
+            self._reports.watch_death(worker)
         elif event == "spent" and not self._stopping:
             self._replace([worker.index], "has had its time", "spent")
-
-    def _forget_reader(self, worker: WorkerRecord) -> None:
-        if worker.reader >= 0:
-            self._selector.unregister(worker.reader)
-            os.close(worker.reader)
-            worker.reader = -1
 
     def _ready(self, worker: WorkerRecord) -> None:
         worker.ready, worker.kill_at = True, None
         self._starts.forget(worker)
         if self._stopping:
-            self._set_kill(worker)
+            self._endings.give_time(worker)
         if worker.drain_when_ready:
             self._finish(worker)
             return
@@ -604,16 +518,6 @@ class Supervisor:
             self.on_ready(self.host.addresses())
 
     def _ended(self, worker: WorkerRecord) -> None:
-        while worker.reader >= 0 and worker.death_fd >= 0:
-            before = worker.pending, worker.reader
-            self._take_reports(worker)  # what it said last
-            if (worker.pending, worker.reader) == before:
-                break
-        self._forget_reader(worker)
-        if worker.death_fd >= 0:
-            self._selector.unregister(worker.death_fd)
-            os.close(worker.death_fd)
-            worker.death_fd = -1
         self._vigil.ended(worker)
         self._signs.ended(worker)
         self._starts.forget(worker)
