@@ -489,6 +489,13 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
             KeyError: There is none.
         """
 
+    def clear(self) -> None:
+        """Take everything out, a part after the other.
+
+        Where processes share it, what was more than a little memory (256 KiB) is the
+        system's again, and memory that other programs wrote over is made whole.
+        """
+
     def keys(self) -> list[str | bytes | int]:  # type: ignore[override]
         """A list of the keys: a snapshot, in no order."""
 

@@ -424,7 +424,10 @@ static PyMethodDef dict_methods[] = {
      "clear($self)\n"
      "--\n"
      "\n"
-     "Take everything out, a part after the other."},
+     "Take everything out, a part after the other.\n"
+     "\n"
+     "Where processes share it, what was more than a little memory (256 KiB) is the\n"
+     "system's again, and memory that other programs wrote over is made whole."},
     {"keys", dict_keys, METH_NOARGS,
      "keys($self)\n"
      "--\n"

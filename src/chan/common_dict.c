@@ -6,6 +6,7 @@
 #include "chan/message.h"
 #include "sys/clock.h"
 #include "sys/entropy.h"
+#include "sys/map.h"
 #include "sys/park.h"
 
 enum {
@@ -40,8 +41,7 @@ static void common_dict_free(at_shared *thing)
 
 const at_shared_kind at_common_dict_kind = {"dict between processes", common_dict_free};
 
-/* The table in the words of `page`, which is new or came from elsewhere. */
-static int open_table(at_common_dict *dict, const at_page *page, bool is_new,
+static int find_table(at_common_dict *dict, const at_page *page, bool is_new,
                       at_fault *fault)
 {
     void *memory = (char *)at_place_words_of(page) + LOCK_BYTES;
@@ -56,6 +56,17 @@ static int open_table(at_common_dict *dict, const at_page *page, bool is_new,
     uint64_t seed[2];
     int result = at_entropy_fill(seed, sizeof seed, fault);
     return result == 0 ? at_table_make(&dict->table, memory, size_bytes, seed) : result;
+}
+
+/* The table in the words of `page`, which is new or came from elsewhere. */
+static int open_table(at_common_dict *dict, const at_page *page, bool is_new,
+                      at_fault *fault)
+{
+    int result = find_table(dict, page, is_new, fault);
+    if (result == 0) {
+        dict->table.empty = at_map_empty;
+    }
+    return result;
 }
 
 /* In a place of its own. A page from elsewhere is looked at before it is taken. */
@@ -151,7 +162,7 @@ static int make_whole(at_common_dict *dict, const at_common_request *request)
         return result;
     }
     if (request->kind == AT_COMMON_CLEAR) {
-        at_table_clear(&dict->table);
+        at_table_clear(&dict->table, false);
     }
     return at_lock_mark_consistent(dict->lock);
 }
@@ -416,7 +427,7 @@ static int change(at_common_dict *dict, const at_common_request *request,
     case AT_COMMON_REMOVE:
         return at_table_remove(&dict->table, key, request->rule, request->expected);
     default:
-        at_table_clear(&dict->table);
+        at_table_clear(&dict->table, true);
         return 0;
     }
 }

@@ -48,6 +48,7 @@ static int lay_out(at_table *table, void *memory, size_t size_bytes)
     size_t units = (size_bytes - ends) * 8 / each;
     size_t buckets = power_of_two(units / UNITS_PER_BUCKET);
     char *at = memory;
+    table->empty = NULL;
     table->head = memory;
     at += HEAD_BYTES;
     table->buckets = (at_word *)(void *)at;

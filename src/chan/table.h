@@ -43,8 +43,13 @@ enum {
  * and its value, each rounded up to 8, and the whole rounded up to a unit. */
 enum { AT_TABLE_UNIT_BYTES = 64, AT_TABLE_ENTRY_BYTES = 40 };
 
+/* Make whole pages zeros without writing them: 0, or a negative code where that cannot
+ * be (at_map_empty()). */
+typedef int at_table_empty(void *address, size_t size_bytes);
+
 /* One process's view of a table: fixed after make or open. */
 typedef struct at_table {
+    at_table_empty *empty; /* NULL until the caller of make or open sets it */
     struct at_table_head *head;
     _Atomic(uint64_t) *buckets; /* links */
     _Atomic(uint64_t) *groups;  /* a bit for a page of buckets that was ever used */
@@ -134,8 +139,10 @@ int at_table_remove(at_table *table, const at_dict_key *key, at_table_rule rule,
                     uint64_t link);
 
 /* Take everything out, a bucket after the other. The table is whole after it, whatever
- * it was before. */
-void at_table_clear(at_table *table);
+ * it was before; `is_whole` says that no writer has died in it since it last was. With
+ * an `empty` it costs what is there, and not the size, and what was more than a little
+ * memory is the system's again. */
+void at_table_clear(at_table *table, bool is_whole);
 
 /* A writer died: make whole what is not an entry.
  * errs: AT_EFORMAT: the chains themselves are damaged, which no writer's death does */

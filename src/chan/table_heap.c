@@ -11,11 +11,6 @@ static size_t class_of(size_t count)
     return (size_t)(63 - __builtin_clzll(count));
 }
 
-static size_t map_words(const at_table *table)
-{
-    return (table->unit_count + WORD_BITS - 1) / WORD_BITS;
-}
-
 bool at_table_heap_is_used(const at_table *table, size_t unit)
 {
     return (at_table_load(&table->map[unit / WORD_BITS]) >> unit % WORD_BITS & 1) != 0;
@@ -148,11 +143,6 @@ void at_table_heap_begin(at_table *table)
 
 void at_table_heap_clear(at_table *table)
 {
-    for (size_t i = 0; i < map_words(table); i++) {
-        uint64_t wanted = i == 0 ? 1 : 0;
-        if (at_table_load(&table->map[i]) != wanted) {
-            at_table_store(&table->map[i], wanted);
-        }
-    }
-    at_table_heap_forget(table);
+    at_table_zero(table, table->map, (at_word *)(void *)table->stamps);
+    at_table_heap_begin(table);
 }

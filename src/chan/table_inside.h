@@ -136,6 +136,11 @@ static inline bool at_table_has_group(const at_table *table, size_t bucket)
             1) != 0;
 }
 
+/* ---- table_repair.c -------------------------------------------------------------- */
+
+/* The words from `first` up to `end` become zeros, a page after the other. */
+void at_table_zero(at_table *table, at_word *first, at_word *end);
+
 /* ---- table_heap.c: which units are in use; one at a time, as writers ------------- */
 
 /* The first of `count` units (not 0) in a row, which are in use now, or 0. */

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "chan/table.h"
 #include "chan/table_inside.h"
+#include "sys/map.h"
 
 /* Called for each entry; false ends the walk. */
 typedef bool at_visit(void *context, const at_table_spot *spot);
@@ -95,20 +96,130 @@ int at_table_recover(at_table *table)
     return 0;
 }
 
-/* All of them: the groups may be damaged too. */
-void at_table_clear(at_table *table)
+/* ---- clearing -------------------------------------------------------------------- */
+
+/* The memory of so many units (256 KiB) is as well kept as given back and fetched again
+ * by the next writes. */
+enum { KEPT_UNITS = (256 << 10) / AT_TABLE_UNIT_BYTES };
+
+static void store_zeros(at_word *first, const at_word *end)
 {
-    for (size_t bucket = 0; bucket <= table->bucket_mask; bucket++) {
-        if (at_table_load(&table->buckets[bucket]) != 0) {
-            at_table_store(&table->buckets[bucket], 0);
+    for (; first < end; first++) {
+        if (at_table_load(first) != 0) {
+            at_table_store(first, 0);
         }
     }
-    for (size_t i = 0; i <= table->bucket_mask / AT_TABLE_GROUP / WORD_BITS; i++) {
-        if (at_table_load(&table->groups[i]) != 0) {
-            at_table_store(&table->groups[i], 0);
-        }
+}
+
+/* The whole pages between two places: false where there are none, or they cannot be
+ * emptied. */
+static bool empty_pages(const at_table *table, const void *first, const void *end,
+                        at_word **begun, at_word **ended)
+{
+    uintptr_t page = at_page_bytes();
+    uintptr_t up = -(uintptr_t)first & (page - 1);
+    size_t bytes = (size_t)((const char *)end - (const char *)first);
+    if (table->empty == NULL || bytes < up + page) {
+        return false;
     }
-    (void)at_table_recover(table); /* of a table without entries: nothing can fail */
+    bytes = (bytes - up) & ~(page - 1);
+    *begun = (at_word *)(void *)((char *)first + up);
+    *ended = *begun + bytes / sizeof(at_word);
+    at_table_stored();
+    return table->empty(*begun, bytes) == 0;
+}
+
+void at_table_zero(at_table *table, at_word *first, at_word *end)
+{
+    at_word *begun;
+    at_word *ended;
+    if (empty_pages(table, first, end, &begun, &ended)) {
+        store_zeros(first, begun);
+        store_zeros(ended, end);
+    } else {
+        store_zeros(first, end);
+    }
+}
+
+/* Take all entries of `bucket` out, as retire() does with one, and count them: false
+ * where the chain is damaged. */
+static bool take_out_chain(at_table *table, size_t bucket, size_t *count)
+{
+    uint64_t links[AT_TABLE_CHAIN_MOST];
+    size_t found = 0;
+    uint64_t link = at_table_load(&table->buckets[bucket]);
+    while (link != 0 && found < AT_TABLE_CHAIN_MOST) {
+        at_table_spot spot;
+        uint64_t hash;
+        if (at_table_look(table, link, &spot, &hash) < 0) {
+            break;
+        }
+        links[found++] = link;
+        link = at_table_load(&at_table_words(table, link)[WORD_NEXT]);
+    }
+    at_table_store(&table->buckets[bucket], 0);
+    for (size_t i = 0; i < found; i++) {
+        at_table_stored();
+        atomic_store_explicit(&table->stamps[at_table_unit_of(links[i])],
+                              (uint32_t)links[i] + 1, memory_order_release);
+    }
+    *count += found;
+    return link == 0;
+}
+
+/* False where chains were damaged, or some may be in groups that nobody looked at. */
+static bool take_out_chains(at_table *table)
+{
+    size_t end = at_table_bucket_count(table);
+    size_t count = 0;
+    bool good = true;
+    for (size_t bucket = at_table_occupied(table, 0); bucket < end;
+         bucket = at_table_occupied(table, bucket + 1)) {
+        good = take_out_chain(table, bucket, &count) && good;
+    }
+    return good && count == at_table_load(&table->head->count);
+}
+
+/* The index of a table that held little, whose buckets are zeros by now: of the map,
+ * what lies behind was never used, but for who wrote there by other means. */
+static void clear_little(at_table *table, size_t high)
+{
+    at_word *rest = table->map + (high + WORD_BITS - 1) / WORD_BITS;
+    store_zeros(table->groups, rest);
+    at_table_zero(table, rest, (at_word *)(void *)table->stamps);
+    at_table_heap_begin(table);
+}
+
+/* Nobody is led there any more. */
+static void give_units_back(const at_table *table)
+{
+    at_word *begun;
+    at_word *ended;
+    (void)empty_pages(table, table->units,
+                      table->units + table->unit_count * AT_TABLE_UNIT_BYTES, &begun,
+                      &ended);
+}
+
+/* While any entry is linked its units are as they were: who dies before the last is out
+ * leaves the others. */
+void at_table_clear(at_table *table, bool is_whole)
+{
+    bool good = take_out_chains(table) && is_whole;
+    struct at_table_head *head = table->head;
+    size_t high = (size_t)at_table_load(&head->high_unit);
+    if (good && high < KEPT_UNITS && high < table->unit_count) {
+        clear_little(table, high);
+    } else {
+        at_table_zero(table, table->buckets, table->map);
+        at_table_heap_clear(table);
+        if (!good) {
+            retire_others(table, 1);
+        }
+        give_units_back(table);
+    }
+    at_table_store(&head->high_unit, 1);
+    at_table_store(&head->used_units, 0);
+    at_table_store(&head->count, 0);
 }
 
 #ifdef AT_DEBUG

@@ -50,6 +50,12 @@ int at_map_protect(void *address, size_t size_bytes, int access)
                : at_error_from_errno(errno);
 }
 
+int at_map_empty(void *address, size_t size_bytes)
+{
+    return madvise(address, size_bytes, MADV_REMOVE) == 0 ? 0
+                                                          : at_error_from_errno(errno);
+}
+
 void at_map_expect(void *address, size_t size_bytes)
 {
     const uintptr_t page = at_page_bytes();

@@ -40,6 +40,11 @@ void at_map_expect(void *address, size_t size_bytes);
 int at_map_over(void *address, size_t size_bytes, int access, int descriptor,
                 uint64_t offset);
 
+/* Pages of a shared mapping of a memfd become zeros, for all who have it mapped, and
+ * are the system's again until somebody writes to them. Whoever reads meanwhile sees of
+ * each page what was there or zeros. ctx:  any errs: AT_E*; nothing was changed */
+int at_map_empty(void *address, size_t size_bytes);
+
 /* errs: AT_E* */
 int at_map_protect(void *address, size_t size_bytes, int access);
 

@@ -288,6 +288,10 @@ static void change_and_read(void *context)
             (void)take(running->dict, i % KEYS);
             CHECK(count_keys(running->dict) <= KEYS);
         }
+        if (i % 500 == 0) {
+            at_common_request clear = {.kind = AT_COMMON_CLEAR};
+            CHECK(ask(running->dict, &clear) == 0);
+        }
     }
 }
 
@@ -319,7 +323,7 @@ static void kill_at_store(void)
     }
 }
 
-typedef enum doing { SET_NEW, REPLACE, TAKE_OUT } doing;
+typedef enum doing { SET_NEW, REPLACE, TAKE_OUT, CLEAR } doing;
 
 static int act(at_common_dict *dict, doing what)
 {
@@ -328,8 +332,12 @@ static int act(at_common_dict *dict, doing what)
         return put(dict, 5, 500);
     case REPLACE:
         return put(dict, 2, 900);
-    default:
+    case TAKE_OUT:
         return take(dict, 2);
+    default: {
+        at_common_request request = {.kind = AT_COMMON_CLEAR};
+        return ask(dict, &request) == 0;
+    }
     }
 }
 
@@ -376,6 +384,49 @@ static void killed_at_each_store(void)
         CHECK(most > 5);
         (void)printf("   %ld stores\n", most - 1);
     }
+}
+
+enum { LARGE_BYTES = 4 << 20, MUCH_BYTES = 1 << 20 };
+
+/* Once it held much, so that its pages are given back. */
+static at_common_dict *make_large(void)
+{
+    at_common_dict *dict = make(LARGE_BYTES);
+    char *value = at_calloc(1, MUCH_BYTES);
+    at_dict_key named = {.data = "much", .size_bytes = 4};
+    at_common_request request = {
+        .kind = AT_COMMON_PUT, .key = &named, .data = value, .size_bytes = MUCH_BYTES};
+    CHECK(ask(dict, &request) == 1);
+    request.kind = AT_COMMON_REMOVE;
+    CHECK(ask(dict, &request) == 1);
+    at_free(value);
+    return dict;
+}
+
+/* In memory of the kernel's, where each key is there or gone, and all can be set. */
+static void killed_while_it_clears(void)
+{
+    bool killed = true;
+    long most = 0;
+    for (; killed; most++) {
+        at_common_dict *dict = make_large();
+        for (uint64_t key = 0; key < KEYS; key++) {
+            CHECK(put(dict, key, key + 10) == 1);
+        }
+        killed = killed_at(dict, CLEAR, most);
+        size_t there = 0;
+        for (uint64_t key = 0; key < KEYS; key++) {
+            uint64_t found = get(dict, key);
+            CHECK(found == 0 || (killed && found == key + 10));
+            there += found != 0;
+        }
+        CHECK(put(dict, KEYS, 77) == 1); /* which makes it whole first */
+        CHECK(at_table_count(table_of(dict)) == there + 1);
+        CHECK(count_keys(dict) == there + 1 && at_table_check(table_of(dict)));
+        unref(dict);
+    }
+    CHECK(most > KEYS);
+    (void)printf("   %ld stores\n", most - 1);
 }
 
 /* ---- killed at any moment -------------------------------------------------------- */
@@ -515,6 +566,7 @@ int main(void)
     RUN(threads);
 #if HAS_FORKS
     RUN(killed_at_each_store);
+    RUN(killed_while_it_clears);
     RUN(killed_at_any_moment);
 #endif
     return 0;

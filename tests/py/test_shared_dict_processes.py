@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import gc
-import mmap
 import multiprocessing
 import os
 import pickle
-import random
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import script, tell, told
 
 from atoll import (
-    AtomicInt,
     Channel,
-    Full,
     Interpreter,
     Lock,
-    NotShareableError,
     Pool,
-    SharedBuffer,
     SharedDict,
 )
 
@@ -39,40 +29,6 @@ SIZE = 1 << 18
 
 def name_for(what: str) -> str:
     return f"test-{os.getpid()}-{what}"
-
-
-@contextmanager
-def script(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `code`; it has printed "ready", and is killed after."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import sys, atoll\n" + code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait(DEADLINE)
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                stream.close()
-
-
-def told(child: subprocess.Popen[str]) -> str:
-    """The next line that it prints."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
-
-
-def tell(child: subprocess.Popen[str], line: str) -> None:
-    assert child.stdin is not None
-    child.stdin.write(line + "\n")
-    child.stdin.flush()
 
 
 def mapped(label: str) -> int:
@@ -206,145 +162,6 @@ def test_it_is_freed_with_its_last_user() -> None:
     del shared, other
     gc.collect()
     assert mapped(f"atoll-sync:{name}") == 0
-
-
-# ---- what it holds ----------------------------------------------------------------------
-
-
-class Point:
-    def __init__(self, x: float) -> None:
-        self.x = x
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Point) and self.x == other.x
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-VALUES: list[Any] = [
-    None, True, -1, 2**100, 1.5, 2j, "größe \udc80", b"\0" * 100_000,
-    bytearray(b"abc"), [1, [2, (3, {4})]], {"a": frozenset([1])}, Point(2.5), range(3),
-    Path("/tmp"), len, Point, memoryview(b"view").tobytes(),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_values(value: Any) -> None:
-    shared = SharedDict(shared=True)
-    shared["a"] = value
-    assert shared["a"] == value and type(shared["a"]) is type(value)
-
-
-def test_values_keep_their_shape_and_functions_come_along() -> None:
-    shared = SharedDict(shared=True)
-    inner: list[Any] = [1]
-    inner.append(inner)
-    shared["shape"] = [inner, inner]
-    first, second = shared["shape"]
-    assert first is second and first[1] is first
-    three = 3
-    shared["function"] = lambda n: n + three
-    code = """
-d = atoll.SharedDict.open(sys.argv[1])
-print("ready", flush=True)
-print(d["function"](4), flush=True)
-"""
-    named = SharedDict(name=name_for("functions"), function=shared["function"])
-    with script(code, name_for("functions")) as child:
-        assert told(child) == "7"
-    assert named["function"](1) == 4
-
-
-def test_what_cannot_last_is_refused() -> None:
-    shared = SharedDict(shared=True, a=1)
-    things = [
-        Lock(shared=True),
-        AtomicInt(),
-        SharedBuffer(8),
-        SharedDict(shared=True),
-        SharedDict(),
-        Channel(),
-        shared,
-    ]
-    for thing in things:
-        with pytest.raises(NotShareableError, match=r"object\['deep'\]\[1\]"):
-            shared["b"] = {"deep": [0, thing]}
-        with pytest.raises(NotShareableError):
-            shared.setdefault("b", thing)
-        with pytest.raises(NotShareableError):
-            shared.change("a", lambda _, thing=thing: thing)
-    with pytest.raises(NotShareableError):
-        shared["a"] = threading.Lock()
-    assert shared.copy() == {"a": 1}
-
-
-def test_full() -> None:
-    shared = SharedDict(shared=True, size=8192)
-    shared["kept"] = "old"
-    with pytest.raises(Full, match=r"size= of more than 8192"):
-        shared["kept"] = "x" * 8000
-    assert shared["kept"] == "old"
-    with pytest.raises(Full):
-        SharedDict({"a": bytes(10_000)}, shared=True, size=8192)
-    count = 0
-    with pytest.raises(Full):
-        for count in range(1000):
-            shared[count] = "x" * 100
-    assert 20 < count < 50 and len(shared) == count + 1
-    with pytest.raises(Full):
-        shared.setdefault("one more", "x" * 200)
-    del shared[0], shared[1], shared[2]
-    shared[3] = "y" * 100
-    assert shared[3] == "y" * 100 and shared["kept"] == "old"
-    shared.clear()
-    shared["large"] = "x" * 6000
-    assert len(shared["large"]) == 6000
-
-
-def test_memory_is_used_again() -> None:
-    shared = SharedDict(shared=True, size=1 << 16)
-    chance = random.Random(5)
-    values = [bytes(chance.randrange(3000)) for _ in range(50)]
-    for i in range(100_000):
-        shared[i % 5] = values[i % 50]
-        if i % 3 == 0:
-            shared.pop(i % 5)
-    shared.clear()
-    assert " 0 of " in repr(shared)
-
-
-def test_only_what_is_used_takes_memory() -> None:
-    name = name_for("sparse")
-    shared = SharedDict(name=name, size=1 << 32)
-    for i in range(1000):
-        shared[i % 10] = i
-    descriptor = shared._describe()
-    assert descriptor is not None
-    blocks = os.fstat(descriptor[0]).st_blocks
-    assert blocks * 512 < 1 << 20
-
-
-def test_many_keys() -> None:
-    shared = SharedDict(shared=True, size=4 << 20)
-    plain = {f"key {i}" if i % 2 else i: (i, str(i)) for i in range(10_000)}
-    shared.update(plain)
-    assert len(shared) == 10_000 and shared.copy() == plain
-    assert set(shared) == set(plain) == set(shared.keys())
-    while shared:
-        key, value = shared.popitem()
-        assert plain.pop(key) == value
-    assert plain == {}
-    with pytest.raises(KeyError):
-        shared.popitem()
-
-
-def test_keys_with_one_hash_in_python() -> None:
-    """Python's hash is another in each process, or chosen; the dict has its own."""
-    shared = SharedDict(shared=True)
-    keys = [i * (2**61 - 1) for i in range(1, 300)]
-    for key in keys:
-        shared[key] = key
-    assert sorted(shared) == keys and all(shared[key] == key for key in keys)
 
 
 # ---- many at once ----------------------------------------------------------------------
@@ -481,131 +298,3 @@ def test_the_close_of_an_interpreter_ends_its_wait_for_the_lock() -> None:
         kind, value = told(child).split()
         assert kind != "TimeoutError" and value == "1"
         assert told(child) == "3"
-
-
-# ---- memory that somebody wrote over ----------------------------------------------------
-
-
-def test_what_is_no_dict_is_refused() -> None:
-    def adopt(content: bytes) -> None:
-        from atoll import _atoll
-
-        descriptor = os.memfd_create("foreign", os.MFD_ALLOW_SEALING)
-        os.write(descriptor, content)
-        fcntl_seal(descriptor)
-        try:
-            _atoll.sync_adopt(descriptor, None)
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    shared = SharedDict(shared=True, size=8192, a=1)
-    described = shared._describe()
-    assert described is not None
-    good = os.pread(described[0], 8192, 0)
-    adopt(good)
-    for content in (bytes(8192), b"x" * 8192, good[:4096], good + bytes(4096)):
-        with pytest.raises(ValueError, match="the shared memory holds no"):
-            adopt(content)
-    with pytest.raises(ValueError):
-        adopt(good[:5000])
-    for place in (*range(8), *range(128, 168)):
-        wrong = bytearray(good)
-        wrong[place] ^= 0x40
-        with pytest.raises(ValueError, match="the shared memory holds no"):
-            adopt(bytes(wrong))
-
-
-def test_one_that_is_being_made_is_waited_for() -> None:
-    """Its maker has the claim of the name, and its memory is found before it is whole."""
-    from atoll import _sync
-
-    name = name_for("making")
-    whole = SharedDict(shared=True, size=8192, a=1)
-    model = whole._describe()
-    assert model is not None
-    claim = _sync.claim(name)
-    descriptor = os.memfd_create(f"atoll-sync:{name}", os.MFD_ALLOW_SEALING)
-    os.truncate(descriptor, 8192)
-    fcntl_seal(descriptor)
-    opened: list[Any] = []
-    thread = threading.Thread(target=lambda: opened.append(SharedDict.open(name)))
-    thread.start()
-    thread.join(0.2)  # or it comes later, and finds it whole
-    os.pwrite(descriptor, os.pread(model[0], 8192, 0), 0)
-    claim.close()
-    thread.join(DEADLINE)
-    os.close(descriptor)
-    assert opened[0].copy() == {"a": 1}
-
-
-def fcntl_seal(descriptor: int) -> None:
-    import fcntl
-
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-
-
-SCRIBBLER = """
-import mmap, random
-chance = random.Random(int(sys.argv[1]))
-print("ready", flush=True)
-told = done = 0
-for turn in range(150):
-    shared = atoll.SharedDict(shared=True, size=16384)
-    wanted = {i if i % 2 else str(i): [i] * (i % 30) for i in range(60)}
-    wanted["function"] = 1
-    shared.update(wanted)
-    shared["function"] = lambda n: n + turn
-    with mmap.mmap(shared._describe()[0], 16384) as memory:
-        for _ in range(chance.choice([1, 5, 100])):
-            place = chance.randrange(128, 16384 - 8) & -chance.choice([1, 8])
-            memory[place : place + 8] = chance.choice(
-                [chance.randbytes(8), bytes(8), memory[place - 8 : place]]
-            )
-    for key in wanted:
-        try:
-            value = shared[key]
-            assert value == wanted[key] or value(1) == turn + 1, (key, value)
-            done += 1
-        except (KeyError, ValueError):
-            told += 1
-    for use in (
-        shared.items, shared.keys, shared.values, shared.popitem, shared.copy,
-        lambda: shared.change(3, lambda value: value), lambda: shared.pop("2"),
-        lambda: shared.update(wanted), lambda: shared.setdefault("new", 1),
-        lambda: len(shared) >= 0 and repr(shared),
-    ):
-        try:
-            use()
-        except (KeyError, ValueError, atoll.Full):
-            told += 1
-    shared.clear()
-    shared.update(wanted)
-    assert shared.copy() == wanted
-print(told > 10 and done > 10, flush=True)
-"""
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_memory_that_somebody_wrote_over(seed: int) -> None:
-    """It is told of, or what is read is right; nothing crashes or goes on for ever."""
-    with script(SCRIBBLER, str(seed)) as child:
-        assert told(child) == "True"
-        child.wait(DEADLINE)
-        assert child.returncode == 0
-
-
-def test_a_damaged_value_is_told_of_and_clear_helps() -> None:
-    shared = SharedDict(shared=True, size=8192, a="text that is there", b=2)
-    described = shared._describe()
-    assert described is not None
-    with mmap.mmap(described[0], 8192) as memory:
-        place = memory.find(b"text that")
-        memory[place] ^= 1
-    with pytest.raises(ValueError, match="clear\\(\\) makes it whole"):
-        shared["a"]
-    assert shared["b"] == 2 and "a" in shared
-    shared["a"] = "new"
-    assert shared.copy() == {"a": "new", "b": 2}
-    shared.clear()
-    assert len(shared) == 0

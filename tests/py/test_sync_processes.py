@@ -9,14 +9,14 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from children import script
 
 import atoll
 from atoll import (
@@ -51,28 +51,6 @@ ALL: list[Callable[..., Any]] = [
 
 def name_for(what: str) -> str:
     return f"test-{os.getpid()}-{what}"
-
-
-@contextmanager
-def script(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `code`; it has printed its first line, and is killed after."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import sys, atoll, threading\n" + code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait(DEADLINE)
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                stream.close()
 
 
 def ended(child: subprocess.Popen[str]) -> str:
