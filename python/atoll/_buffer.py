@@ -118,5 +118,5 @@ def reduce(buffer: SharedBuffer | SharedArray) -> tuple[Any, ...]:
     """For pickle: the other process maps the same memory."""
     kept = buffer.__copy__()  # or the descriptor may be closed, and another's, below
     descriptor, *layout = kept._describe()
-    passed = _descriptor.passed(descriptor)
+    passed = _descriptor.passed(descriptor, kept)
     return _rebuild, (type(buffer).__name__, passed, *layout)

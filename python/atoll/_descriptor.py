@@ -1,9 +1,10 @@
 """Descriptors of shared memory, on their way to other processes.
 
 A descriptor goes to a process that `multiprocessing` starts the way that package passes
-descriptors, and stays open on its way. To any other process it goes as a place in
-`/proc`, which the receiver opens while the sender has it: so the sender keeps what it
-has sent until it has arrived, as with multiprocessing's own locks.
+descriptors, and stays open on its way. So it does to a worker of a pool, and back: the
+pool sends it beside the bytes (`atoll._pool.handles`). To any other process it goes as a
+place in `/proc`, which the receiver opens while the sender has it: so the sender keeps
+what it has sent until it has arrived, as with multiprocessing's own locks.
 """
 
 from __future__ import annotations
@@ -11,21 +12,39 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Passed", "claim", "find", "passed"]
+__all__ = ["Identity", "Passed", "claim", "find", "identity", "passed", "under_way"]
+
+type Identity = tuple[int, int]
 
 # The kernel cuts the label of the memory, of which the name is a part.
 NAME_BYTES = 180
 
 
+class _UnderWay(threading.local):
+    """What goes beside the bytes that this thread packs or unpacks.
+
+    Attributes:
+        leaving: Where `passed` notes descriptors, each with what keeps it open.
+        arrived: Those that have come for the bytes.
+    """
+
+    leaving: dict[Identity, tuple[int, object]] | None = None
+    arrived: dict[Identity, int] | None = None
+
+
+under_way = _UnderWay()
+
+
 class Passed:
     """A descriptor of another process, by its place in `/proc`."""
 
-    def __init__(self, process: int, number: int, identity: tuple[int, int]) -> None:
+    def __init__(self, process: int, number: int, identity: Identity) -> None:
         self._place = process, number, identity
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -37,7 +56,9 @@ class Passed:
         Raises:
             FileNotFoundError: The sender has ended, or has let go of it.
         """
-        process, number, identity = self._place
+        process, number, wanted = self._place
+        if under_way.arrived is not None and wanted in under_way.arrived:
+            return os.dup(under_way.arrived[wanted])
         gone = (
             f"process {process} has let go of the shared memory that it sent: it must "
             f"keep it until it has arrived"
@@ -48,26 +69,36 @@ class Passed:
             )
         except FileNotFoundError as error:
             raise FileNotFoundError(gone) from error
-        if _identity(descriptor) != identity:
+        if identity(descriptor) != wanted:
             os.close(descriptor)
             raise FileNotFoundError(gone)
         return descriptor
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
+def identity(descriptor: int) -> Identity:
+    """What is the same for all descriptors of one memory, and for no other's."""
     facts = os.fstat(descriptor)
     return facts.st_dev, facts.st_ino
 
 
-def passed(descriptor: int) -> Any:
-    """What stands for `descriptor` in a pickle; its `detach()` gives one there."""
+def passed(descriptor: int, owner: object) -> Any:
+    """What stands for `descriptor` in a pickle; its `detach()` gives one there.
+
+    Args:
+        descriptor: Of shared memory.
+        owner: What keeps it open.
+    """
+    known = identity(descriptor)
+    if under_way.leaving is not None:
+        under_way.leaving[known] = descriptor, owner
+        return Passed(os.getpid(), descriptor, known)
     from multiprocessing import context  # slow to import, and rarely needed
 
     if context.get_spawning_popen() is not None:
         from multiprocessing import reduction
 
         return reduction.DupFd(descriptor)
-    return Passed(os.getpid(), descriptor, _identity(descriptor))
+    return Passed(os.getpid(), descriptor, known)
 
 
 def find(prefix: str, name: str) -> int | None:

@@ -43,7 +43,7 @@ def reduce(thing: Any) -> tuple[Any, ...]:
             + (", or send the Struct that it is a field of" if field else "")
         )
     descriptor, lock = described
-    return _rebuild, (_descriptor.passed(descriptor), lock)
+    return _rebuild, (_descriptor.passed(descriptor, thing), lock)
 
 
 def claim(name: str) -> socket.socket:

@@ -468,7 +468,7 @@ static PyMethodDef scheduler_methods[] = {
     {"submit_number", (PyCFunction)(void (*)(void))submit_number, METH_FASTCALL,
      "submit_number(id, worker)"},
     {"submit_bytes", at_pool_submit_bytes, METH_VARARGS,
-     "submit_bytes(id, data, worker, regions=0)"},
+     "submit_bytes(id, data, worker, beside=False): whether more goes beside them"},
     {"work", work, METH_VARARGS,
      "work(worker, limit, runner, report, settle, heap_limit=0)"},
     {"feed", at_pool_feed, METH_VARARGS,

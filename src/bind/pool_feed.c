@@ -95,13 +95,13 @@ AT_UNCHECKED PyObject *at_pool_submit_bytes(PyObject *self, PyObject *arguments)
 {
     unsigned long long id;
     Py_buffer data;
-    int worker, region_count = 0;
-    if (!PyArg_ParseTuple(arguments, "Ky*i|i:submit_bytes", &id, &data, &worker,
-                          &region_count)) {
+    int worker, beside = 0;
+    if (!PyArg_ParseTuple(arguments, "Ky*i|p:submit_bytes", &id, &data, &worker,
+                          &beside)) {
         return NULL;
     }
-    head call = {.size_bytes = (uint64_t)data.len,
-                 .region_count = (uint32_t)region_count};
+    /* Whoever sends it then says how many regions there are. */
+    head call = {.size_bytes = (uint64_t)data.len, .region_count = beside != 0};
     char start[HEAD_BYTES];
     head_write(call, start);
     at_message_writer writer;

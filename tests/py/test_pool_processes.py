@@ -272,9 +272,9 @@ def test_more_buffers_than_sixteen_bits_count(monkeypatch):
         memory.APART_BYTES, memory._PAGE = 64, 64
 
     def dump_and_count(*args):
-        data, made = memory.dump(*args)
+        data, made, things = memory.dump(*args)
         counts.append(len(made.regions))
-        return data, made
+        return data, made, things
 
     counts = []
     data = [n.to_bytes(64) for n in range(1 << 16)]

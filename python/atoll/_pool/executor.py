@@ -50,7 +50,6 @@ MODELS: dict[str, type[Model]] = {
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_START = "initializer", "initargs"
 
 _made = itertools.count(1)
 
@@ -158,13 +157,8 @@ class Pool(Executor):
         self._delivery = Delivery(core)
         self._limits = Limits(core, _atoll.seconds(replace_stuck))
         self._in_place = self._model_name == "threads"
-        if self._in_place:
-            self._start_objects()
-        else:
-            # What cannot be sent is told now. And packing may import, which other
-            # threads cannot while this one imports the module that makes the pool.
-            self._start = _atoll.dumps((initializer, self._initargs), _START)
         self._model = MODELS[self._model_name](core)
+        self._model.pack_start((initializer, self._initargs))
         self._desk = _atoll.Desk(
             self._scheduler, core, PoolFuture, self._model.values, PENDING, FINISHED
         )
@@ -486,14 +480,12 @@ class Pool(Executor):
     # ---- start and end ---------------------------------------------------------------
 
     def _start_objects(self) -> tuple[Any, ...]:
-        with self._lock:
-            return self._initializer, self._initargs, list(self._broadcasts.items())
+        return self._initializer, self._initargs, self._kept()
 
-    def _start_data(self) -> bytes:
+    def _kept(self) -> list[tuple[str, Any]]:
+        """What was broadcast, by token, for a worker that starts."""
         with self._lock:
-            keeps = list(self._broadcasts.items())
-        data: bytes = _atoll.dumps((self._start, keeps), ("initializer", "broadcasts"))
-        return data
+            return list(self._broadcasts.items())
 
     def shutdown(
         self,

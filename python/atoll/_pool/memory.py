@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from atoll import _atoll
+from atoll._pool.handles import Things, collecting
 
 __all__ = ["Memory", "dump", "views"]
 
@@ -46,8 +47,8 @@ class Memory:
 
 def dump(
     value: Any, name: str | tuple[str, ...], apart: bool = True
-) -> tuple[bytes, Memory | None]:
-    """The parcel of `value`, and its large buffers.
+) -> tuple[bytes, Memory | None, Things]:
+    """The parcel of `value`, its large buffers, and the shared things in it.
 
     Args:
         value: What is sent.
@@ -57,14 +58,17 @@ def dump(
     """
     buffers: list[Any] = []
     if apart:
-        data = _atoll.dumps(value, name, apart=buffers, apart_bytes=APART_BYTES)
+        with collecting() as things:
+            data = _atoll.dumps(value, name, apart=buffers, apart_bytes=APART_BYTES)
         if not buffers:
-            return data, None
+            return data, None, things
         try:
-            return data, Memory(b if isinstance(b, bytes) else b.raw() for b in buffers)
+            views = (b if isinstance(b, bytes) else b.raw() for b in buffers)
+            return data, Memory(views), things
         except OSError:
             pass
-    return _atoll.dumps(value, name), None
+    with collecting() as things:
+        return _atoll.dumps(value, name), None, things
 
 
 def views(descriptor: int, regions: list[Region]) -> list[memoryview]:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll, _wire
+from atoll._atoll import SharedDict
 from atoll._errors import ClosedError
 from atoll._interpreter import Interpreter
 from atoll._pool import worker as _worker
@@ -26,6 +27,10 @@ def join(thread: threading.Thread) -> None:
         pass
 
 
+# What a worker begins with is called in the path to what cannot be sent.
+START = "initializer", "initargs"
+
+
 class Model:
     """A model; its methods are called with a worker's number."""
 
@@ -39,6 +44,16 @@ class Model:
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
+
+    def pack_start(self, start: tuple[Any, Any]) -> None:
+        """Keep the initializer and its arguments for every worker that starts.
+
+        What cannot be sent is told now. And packing may import, which other threads
+        cannot while this one imports the module that makes the pool.
+
+        Raises:
+            NotShareableError: A worker cannot have them.
+        """
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         """Queue a call (function, args, kwargs)."""
@@ -100,6 +115,10 @@ class InterpreterModel(Model):
         super().__init__(pool)
         self._running: dict[int, tuple[Interpreter, Any]] = {}
 
+    def pack_start(self, start: tuple[Any, Any]) -> None:
+        _wire.pack(start, START)  # what cannot be sent is told by these names
+        self._start = SharedDict(start=start)  # packed once, for any number
+
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         self.pool._scheduler.submit(task_id, *call, worker)
 
@@ -122,7 +141,8 @@ class InterpreterModel(Model):
             turn,
             self.pool._limit,
             heap_limit,
-            self.pool._start_data(),
+            self._start,
+            SharedDict(broadcasts=self.pool._kept()),
         )
         job = _atoll.interpreter_post(
             interpreter.id,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
+from atoll._pool.handles import Arrived, Bundle, Things, collecting
 from atoll._pool.memory import Memory, dump
-from atoll._pool.models import Model, join
-from atoll._pool.results import ERROR, REFUSED, VALUE
+from atoll._pool.models import START, Model, join
+from atoll._pool.results import ERROR, REFUSED, VALUE, rebuilt
 from atoll._pool.worker import Report, describe
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ __all__ = ["ProcessModel"]
 _OVER, _LIMIT, _SETTLE, _CALL, _ANSWER, _UNREAD, _GONE, _FAULT = range(8)
 
 _ANSWERS = VALUE, ERROR, REFUSED
+
+# What a process begins with is called in the path to what cannot be sent.
+_FIRST = "initializer", "broadcasts"
 
 # How many calls with memory of their own may wait: each has a file open.
 _MEMORIES = 200
@@ -50,28 +54,38 @@ class ProcessModel(Model):
         super().__init__(pool)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._threads: dict[int, threading.Thread] = {}
-        # What calls and results have beside their bytes, by task.
+        # What calls have beside their bytes, by task.
         self._memories: dict[int, Memory] = {}
+        self._things: dict[int, Things] = {}
         self.values: dict[int, tuple[Any, BaseException | None]] = {}
         self._start_errors: dict[int, OSError] = {}
         self._lost: dict[int, int] = {}  # worker -> the task that `kill` was to end
 
+    def pack_start(self, start: tuple[Any, Any]) -> None:
+        with collecting() as self._start_things:
+            self._start = _atoll.dumps(start, START)
+
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
-        data, memory = dump(call, _wire.CALL, len(self._memories) < _MEMORIES)
+        apart = len(self._memories) < _MEMORIES
+        data, memory, things = dump(call, _wire.CALL, apart)
         if memory is not None:
             self._memories[task_id] = memory
+        if things:
+            self._things[task_id] = things
         try:
-            regions = len(memory.regions) if memory is not None else 0
-            self.pool._scheduler.submit_bytes(task_id, data, worker, regions)
+            beside = memory is not None or bool(things)
+            self.pool._scheduler.submit_bytes(task_id, data, worker, beside)
         except BaseException:
             self.forget(task_id)
             raise
 
     def start(self, worker: int, turn: int) -> None:
-        start = self.pool._start_data()
+        with collecting() as things:
+            start = _atoll.dumps((self._start, self.pool._kept()), _FIRST)
+        things.update(self._start_things)
         thread = threading.Thread(
             target=self._feed,
-            args=(worker, turn, start),
+            args=(worker, turn, start, things),
             name=f"{self.pool._name}-{worker}",
             daemon=True,
         )
@@ -103,13 +117,14 @@ class ProcessModel(Model):
             raise
         return ours
 
-    def _greet(self, worker: int, ours: socket.socket, start: bytes) -> Report | None:
+    def _greet(
+        self, worker: int, ours: socket.socket, start: bytes, things: Things
+    ) -> Report | None:
         """Tell a new process what to begin with; why it failed."""
         try:
-            _there.send_block(
-                ours, _there.CALL, _atoll.dumps((self.pool._limit, start))
-            )
-            _, answer, _ = _there.receive_block(ours)
+            data, bundle = _atoll.dumps((self.pool._limit, start)), Bundle.of(things)
+            _there.send_block(ours, _there.CALL, data, None, bundle)
+            _, answer, _, _ = _there.receive_block(ours)
             failure: Report | None = _atoll.loads(answer, trusted=True)
             return failure
         except (EOFError, OSError):
@@ -118,7 +133,7 @@ class ProcessModel(Model):
                 RuntimeError(f"a worker process ended with code {code} as it started")
             )
 
-    def _feed(self, worker: int, turn: int, start: bytes) -> None:
+    def _feed(self, worker: int, turn: int, start: bytes, things: Things) -> None:
         failure: Report | None = None
         try:
             try:
@@ -127,7 +142,7 @@ class ProcessModel(Model):
                 self._start_errors[worker] = error
                 return
             with sock:
-                failure = self._greet(worker, sock, start)
+                failure = self._greet(worker, sock, start, things)
                 if failure is None:
                     self._feed_process(worker, sock)
         except BaseException as exception:
@@ -187,6 +202,7 @@ class ProcessModel(Model):
             answer = self._crash(worker)  # it is not to be tried again
         if answer is not None:
             self._memories.pop(task_id, None)
+            self._things.pop(task_id, None)
             return scheduler.finish_bytes(task, *answer)
         with self.pool._limits.moving:  # nobody looks for the task meanwhile
             settled = scheduler.put_back(task)
@@ -211,15 +227,19 @@ class ProcessModel(Model):
             return self._crash(worker)
         if state == _FAULT:
             return self._misread(worker, data.decode(errors="replace"))
+        memory = bundle = None
+        if state == _CALL:
+            memory = self._memories.get(task_id)
+            try:
+                bundle = Bundle.of(self._things.get(task_id, {}), memory)
+            except OSError as error:  # nothing was said yet
+                return ERROR, _atoll.dumps(describe(error))
         try:
             if state == _CALL:
-                memory = self._memories.get(task_id)
-                _there.send_block(sock, _there.CALL, data, memory)
-                outcome, answer, buffers = _there.receive_block(sock, _ANSWERS)
+                _there.send_block(sock, _there.CALL, data, memory, bundle)
+                came = _there.receive_block(sock, _ANSWERS)
             else:
-                outcome, answer, buffers = _there.receive_rest(
-                    sock, data, descriptor, _ANSWERS
-                )
+                came = _there.receive_rest(sock, data, descriptor, _ANSWERS)
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is there to send to; or, as Linux tells it, the other end closed
             # with bytes that it had not read, and those of the call are the last ones.
@@ -229,11 +249,24 @@ class ProcessModel(Model):
             return self._crash(worker)
         except (OSError, ValueError, OverflowError) as error:
             return self._misread(worker, str(error))
-        if outcome != VALUE:
+        return self._take(task_id, *came)
+
+    def _take(
+        self,
+        task_id: int,
+        outcome: int,
+        answer: Any,
+        buffers: list[memoryview],
+        arrived: Arrived,
+    ) -> tuple[int, bytes]:
+        """The outcome and answer, of which what came beside it has become objects."""
+        if outcome != VALUE and not arrived:
             return outcome, answer
         try:
-            (value,) = _atoll.loads(answer, trusted=True, apart=buffers)
-            self.values[task_id] = value, None
+            with arrived:
+                said = _atoll.loads(answer, trusted=True, apart=buffers)
+                error = None if outcome == VALUE else rebuilt(said)
+            self.values[task_id] = (said[0], None) if error is None else (None, error)
         except BaseException as error:
             self.values[task_id] = None, error
         return VALUE, b""
@@ -273,6 +306,7 @@ class ProcessModel(Model):
 
     def forget(self, task_id: int) -> None:
         self._memories.pop(task_id, None)
+        self._things.pop(task_id, None)
         self.values.pop(task_id, None)
 
     def _too_large(self, worker: int) -> bool:

@@ -10,9 +10,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll, _remote, _wire
+from atoll._atoll import SharedDict
+
+if TYPE_CHECKING:
+    from atoll._pool.handles import Arrived
 
 __all__ = [
     "Broadcast",
@@ -154,11 +158,12 @@ def begin(
     return None
 
 
-def begin_packed(start: bytes) -> Report | None:
-    """`begin` with what `Pool._start_data` packed."""
+def begin_packed(start: bytes, arrived: "Arrived") -> Report | None:
+    """`begin` with what a process is sent; its shared things have arrived."""
     try:
-        first, keeps = _atoll.loads(start, trusted=True)
-        initializer, initargs = _atoll.loads(first, trusted=True)
+        with arrived:
+            first, keeps = _atoll.loads(start, trusted=True)
+            initializer, initargs = _atoll.loads(first, trusted=True)
     except BaseException as exception:
         return describe(exception)
     return begin(initializer, initargs, keeps)
@@ -171,7 +176,8 @@ def work_in_interpreter(
     turn: int,
     limit: int,
     heap_limit: int,
-    start: bytes,
+    start: SharedDict,
+    keeps: SharedDict,
 ) -> None:
     """Run tasks until the scheduler is closed, or a limit is reached (0: none).
 
@@ -182,12 +188,14 @@ def work_in_interpreter(
         turn: Which one of that number.
         limit: How many tasks it runs.
         heap_limit: Bytes above which it takes no other task.
-        start: The initializer and what was broadcast, packed.
+        start: The initializer and its arguments, packed.
+        keeps: What was broadcast, packed.
     """
     scheduler = _atoll.Scheduler(workers, address)
     failure = None
     try:
-        failure = begin_packed(start)
+        initializer, initargs = start["start"]
+        failure = begin(initializer, initargs, keeps["broadcasts"])
         if failure is None:
             scheduler.work(worker, limit, None, report, settle, heap_limit)
     except BaseException as exception:

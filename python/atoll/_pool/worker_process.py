@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Collection
 from typing import Any
 
-from atoll import _atoll
+from atoll import _atoll, _descriptor
 from atoll._pool import worker
+from atoll._pool.handles import Arrived, Bundle, collecting
 from atoll._pool.memory import Memory, dump, views
 
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
@@ -26,30 +27,50 @@ HEAD_BYTES = len(_atoll.block_head(0, 0, 0))
 REGION = struct.Struct("<QQ?")
 CALL, SETTLE, STOP = 0, 1, 2
 _MEMFD_BYTES = 1 << 20
+# In the count of regions: the descriptor is that of a bundle, in which the memory's
+# comes first.
+_BUNDLE = 1 << 31
 
 
 def send_block(
-    sock: socket.socket, kind: int, data: bytes, memory: Memory | None = None
+    sock: socket.socket,
+    kind: int,
+    data: bytes,
+    memory: Memory | None = None,
+    bundle: Bundle | None = None,
 ) -> None:
-    """Send bytes, and buffers that were written to memory.
+    """Send bytes, buffers that were written to memory, and descriptors.
 
     Many bytes go as a memfd too, so that they are not pushed through, where one is to
     be had.
+
+    Args:
+        sock: Where to.
+        kind: Of the block.
+        data: The bytes.
+        memory: Where the buffers are.
+        bundle: Of the descriptors, and that of memory before them; it is closed.
     """
     size, regions = len(data), []
     if memory is not None:
         regions = memory.regions
-    elif size >= _MEMFD_BYTES:
+    elif size >= _MEMFD_BYTES and bundle is None:
         try:
             memory, data = Memory([data]), b""
         except OSError:
             pass
-    if memory is None:
+    if bundle is not None:
+        count, descriptor = len(regions) | _BUNDLE, bundle.fileno()
+    elif memory is not None:
+        count, descriptor = len(regions), memory.descriptor
+    else:
         _atoll.block_send(sock.fileno(), kind, data)
         return
-    head = _atoll.block_head(kind, size, len(regions))
+    head = _atoll.block_head(kind, size, count)
     block = head + b"".join(REGION.pack(*region) for region in regions) + data
-    sent = socket.send_fds(sock, [block], [memory.descriptor])
+    sent = socket.send_fds(sock, [block], [descriptor])
+    if bundle is not None:
+        bundle.close()
     sock.sendall(block[sent:])
 
 
@@ -70,8 +91,8 @@ def _known(kind: int, kinds: Collection[int]) -> int:
 
 def receive_block(
     sock: socket.socket, kinds: Collection[int] = range(256)
-) -> tuple[int, Any, list[memoryview]]:
-    """Receive what `send_block` sent: kind, bytes, buffers.
+) -> tuple[int, Any, list[memoryview], Arrived]:
+    """Receive what `send_block` sent: kind, bytes, buffers, descriptors.
 
     Each side sends when the other waits: what comes is of one block.
 
@@ -87,7 +108,7 @@ def receive_block(
     """
     kind, data, descriptor = _atoll.block_receive(sock.fileno())
     if kind >= 0:
-        return _known(kind, kinds), data, []
+        return _known(kind, kinds), data, [], Arrived()
     return receive_rest(sock, data, descriptor, kinds)
 
 
@@ -96,7 +117,7 @@ def receive_rest(
     first: bytes,
     descriptor: int,
     kinds: Collection[int] = range(256),
-) -> tuple[int, Any, list[memoryview]]:
+) -> tuple[int, Any, list[memoryview], Arrived]:
     """`receive_block` for a block whose first bytes have come, all of a short one.
 
     Args:
@@ -116,20 +137,38 @@ def receive_rest(
         kind, size, count = _atoll.block_head_read(block)
         _known(kind, kinds)
         if count and descriptor < 0:
-            raise ValueError(f"its {count} buffers did not come")
+            raise ValueError("its buffers and descriptors did not come")
         if descriptor >= 0 and not count:
             whole = mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
-            return kind, whole, []
-        start = HEAD_BYTES + count * REGION.size
+            return kind, whole, [], Arrived()
+        start = HEAD_BYTES + (count & ~_BUNDLE) * REGION.size
         _receive_up_to(sock, block, start + size)
         data = bytes(memoryview(block)[start:])
-        if descriptor < 0:
-            return kind, data, []
         regions = list(REGION.iter_unpack(memoryview(block)[HEAD_BYTES:start]))
-        return kind, data, views(descriptor, regions)
+        arrived = Arrived()
+        if count & _BUNDLE:
+            bundle, descriptor = descriptor, -1
+            arrived = Arrived(bundle)
+            descriptor = arrived.first() if regions else -1
+        return (
+            kind,
+            data,
+            views(descriptor, regions) if descriptor >= 0 else [],
+            arrived,
+        )
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def report(exception: BaseException) -> tuple[bytes, None, Bundle | None]:
+    """What is answered when a task raised it."""
+    with collecting() as things:
+        data = _atoll.dumps(worker.report(exception))
+    try:
+        return data, None, Bundle.of(things)
+    except OSError:  # then the exception arrives as its text
+        return data, None, None
 
 
 class _Process:
@@ -148,12 +187,13 @@ class _Process:
         self.early = True
 
     def call(
-        self, data: Any, buffers: list[memoryview]
-    ) -> tuple[int, bytes, Memory | None]:
+        self, data: Any, buffers: list[memoryview], arrived: Arrived
+    ) -> tuple[int, bytes, Memory | None, Bundle | None]:
         outcome = 1
         try:
             # Not in the imports that this may need: they would stay half made.
-            function, args, kwargs = _atoll.loads(data, trusted=True, apart=buffers)
+            with arrived:
+                function, args, kwargs = _atoll.loads(data, trusted=True, apart=buffers)
             buffers.clear()  # what is not wanted any more goes with the task
             self.in_task = True
             if self.early:
@@ -161,17 +201,19 @@ class _Process:
                 raise worker.TaskInterrupted
             result = function(*args, **kwargs)
             outcome = 4
-            answer = 0, *dump((result,), ("result",))
+            answer, memory, things = dump((result,), ("result",))
+            bundle = Bundle.of(things, memory)
             self.in_task = False
-            return answer
+            return 0, answer, memory, bundle
         except BaseException as exception:
             self.in_task = False
-            return outcome, _atoll.dumps(worker.report(exception)), None
+            _descriptor.under_way.leaving = None  # it may have come in dump()
+            return outcome, *report(exception)
 
     def run(self, limit: int) -> None:
         done = 0
         while not limit or done < limit:
-            kind, data, buffers = receive_block(self.sock)
+            kind, data, buffers, arrived = receive_block(self.sock)
             if kind == STOP:
                 return
             if kind == SETTLE:
@@ -180,12 +222,13 @@ class _Process:
                 send_block(self.sock, SETTLE, b"")
                 continue
             try:
-                answer = self.call(data, buffers)
+                answer = self.call(data, buffers, arrived)
             except worker.TaskInterrupted:  # it came in the few steps around the call
                 self.in_task = False
-                answer = 1, _atoll.dumps(None), None
+                _descriptor.under_way.leaving = None
+                answer = 1, _atoll.dumps(None), None, None
             send_block(self.sock, *answer)
-            del data, buffers, answer
+            del data, buffers, arrived, answer
             done += 1
 
 
@@ -194,10 +237,10 @@ def main(descriptor: int) -> None:
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)  # a child that outlives this process would hide its end
     try:
-        _, start, _ = receive_block(sock)
+        _, start, _, arrived = receive_block(sock)
         limit, initial = _atoll.loads(start, trusted=True)
         process = _Process(sock)
-        failure = worker.begin_packed(initial)
+        failure = worker.begin_packed(initial, arrived)
         send_block(sock, 0, _atoll.dumps(failure))
         if failure is None:
             process.run(limit)
