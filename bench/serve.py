@@ -16,6 +16,7 @@ what is shared (PSS).
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -268,7 +269,8 @@ def measure(
 CASES = ["hello", "fastapi", "static", "h2", "websocket"]
 
 
-def main() -> None:
+def options_given() -> argparse.Namespace:
+    """The command line's, with lists where it has commas."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", choices=CASES, default="hello")
     parser.add_argument("--servers", default="atoll,uvicorn,granian")
@@ -277,61 +279,55 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    names = options.servers.split(",")
-    if unknown := [name for name in names if name not in SERVERS]:
+    options.servers = options.servers.split(",")
+    options.workers = list(map(int, options.workers.split(",")))
+    if unknown := [name for name in options.servers if name not in SERVERS]:
         parser.error(f"no server {unknown[0]!r}; there are {', '.join(SERVERS)}")
-    programs = {"h2": ["h2load"], "websocket": list[str]()}.get(options.case, ["wrk"])
-    need(modules_of(names) + MODULES.get(options.case, []), programs)
+    return options
+
+
+def write_case(case: str, folder: Path) -> tuple[Path, str, Path | None]:
+    """Write what is served: the application's folder, the path to ask for, wrk's script."""
+    if case == "fastapi":
+        script = folder / "post.lua"
+        script.write_text(POST)
+        return EXAMPLE, "/items", script
+    sources = {"websocket": ECHO, "static": FILES}
+    (folder / "main.py").write_text(sources.get(case, HELLO))
+    if case == "static":
+        _loads.write_file(folder, FILE_BYTES)
+        return folder, "/static/file.bin", None
+    if case != "websocket":
+        build_limit(folder)
+    return folder, "/", None
+
+
+def measure_all(options: argparse.Namespace) -> dict[tuple[str, int], Figures]:
+    """The medians of each server with each number of workers."""
+    rows: dict[tuple[str, int], list[Figures]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder, script, target = Path(temporary), None, "/"
-        if options.case in ("hello", "h2"):
-            (folder / "main.py").write_text(HELLO)
-            build_limit(folder)
-        elif options.case == "websocket":
-            (folder / "main.py").write_text(ECHO)
-        elif options.case == "static":
-            (folder / "main.py").write_text(FILES)
-            _loads.write_file(folder, FILE_BYTES)
-            target = "/static/file.bin"
-        else:
-            script, target = folder / "post.lua", "/items"
-            script.write_text(POST)
-            folder = EXAMPLE
-        rows: dict[tuple[str, int], list[Figures]] = {}
+        folder, target, script = write_case(options.case, Path(temporary))
         for _ in range(options.rounds):
-            for name in options.servers.split(","):
-                for workers in map(int, options.workers.split(",")):
-                    figures = measure(
-                        name,
-                        workers,
-                        folder,
-                        target,
-                        script,
-                        options.seconds,
-                        options.case,
-                    )
-                    rows.setdefault((name, workers), []).append(figures)
-    medians = {
-        key: Figures(
-            *(
-                statistics.median(getattr(figures, field.name) for figures in all_)
-                for field in dataclasses.fields(Figures)
-            )
+            for name, workers in itertools.product(options.servers, options.workers):
+                figures = measure(
+                    name, workers, folder, target, script, options.seconds, options.case
+                )
+                rows.setdefault((name, workers), []).append(figures)
+    return {key: median_of(all_) for key, all_ in rows.items()}
+
+
+def median_of(rounds: list[Figures]) -> Figures:
+    """Of each figure by itself."""
+    return Figures(
+        *(
+            statistics.median(getattr(figures, field.name) for figures in rounds)
+            for field in dataclasses.fields(Figures)
         )
-        for key, all_ in rows.items()
-    }
-    if options.json:
-        print(
-            json.dumps(
-                [
-                    {"server": name, "workers": n, **dataclasses.asdict(figures)}
-                    for (name, n), figures in medians.items()
-                ],
-                indent=2,
-            )
-        )
-        return
-    print(f"{options.case}: medians of {options.rounds} rounds of {options.seconds} s")
+    )
+
+
+def show(medians: dict[tuple[str, int], Figures]) -> None:
+    """As a table."""
     print(
         "server               requests/s  per CPU-s  p50 ms  p99 ms  private MB  PSS MB"
         "  errors"
@@ -342,6 +338,22 @@ def main() -> None:
             f" {f.p50_ms:7.2f} {f.p99_ms:7.2f} {f.private_mb:11.1f}"
             f" {f.proportional_mb:7.1f} {f.errors:7.0f}"
         )
+
+
+def main() -> None:
+    options = options_given()
+    programs = {"h2": ["h2load"], "websocket": list[str]()}.get(options.case, ["wrk"])
+    need(modules_of(options.servers) + MODULES.get(options.case, []), programs)
+    medians = measure_all(options)
+    if options.json:
+        rows = [
+            {"server": name, "workers": n, **dataclasses.asdict(figures)}
+            for (name, n), figures in medians.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{options.case}: medians of {options.rounds} rounds of {options.seconds} s")
+    show(medians)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,48 @@ static int64_t seconds_to_ns(double seconds)
     return seconds > 0 && seconds < 9e9 ? (int64_t)(seconds * 1e9) : 0;
 }
 
-static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+/* What Service() takes, as Python has it. */
+typedef struct asked_limits {
+    Py_ssize_t line_bytes, head_bytes, header_count, ws_bytes;
+    unsigned long long body_bytes;
+    double head_s, body_s, idle_s, write_s, linger_s, handshake_s;
+    double ws_ping_s, ws_pong_s;
+    unsigned ws_queue;
+    int ws_deflate, proxy_headers, proxy_protocol;
+    const char *allow; /* borrowed of the arguments */
+    Py_ssize_t allow_size;
+} asked_limits;
+
+static double ns_to_seconds(int64_t ns)
+{
+    return (double)ns / 1e9;
+}
+
+/* What is asked for where nothing is said. */
+static asked_limits usual_limits(const at_service_limits *usual)
+{
+    return (asked_limits){
+        .line_bytes = (Py_ssize_t)usual->head.request_line_bytes,
+        .head_bytes = (Py_ssize_t)usual->head.head_bytes,
+        .header_count = (Py_ssize_t)usual->head.header_count,
+        .body_bytes = usual->body_bytes,
+        .head_s = ns_to_seconds(usual->head_timeout_ns),
+        .body_s = ns_to_seconds(usual->body_timeout_ns),
+        .idle_s = ns_to_seconds(usual->idle_timeout_ns),
+        .write_s = ns_to_seconds(usual->write_timeout_ns),
+        .linger_s = ns_to_seconds(usual->linger_timeout_ns),
+        .handshake_s = ns_to_seconds(usual->handshake_timeout_ns),
+        .ws_bytes = (Py_ssize_t)usual->websocket.message_bytes,
+        .ws_queue = usual->websocket.queue_count,
+        .ws_ping_s = ns_to_seconds(usual->websocket.ping_interval_ns),
+        .ws_pong_s = ns_to_seconds(usual->websocket.ping_timeout_ns),
+        .ws_deflate = usual->websocket.deflate,
+        .allow = "",
+    };
+}
+
+/* False with an exception set. */
+static bool parse_limits(PyObject *arguments, PyObject *names, asked_limits *asked)
 {
     static char *keywords[] = {"request_line_bytes",
                                "head_bytes",
@@ -51,59 +92,59 @@ static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *
                                "proxy_headers",
                                "proxy_protocol",
                                NULL};
+    return PyArg_ParseTupleAndKeywords(
+               arguments, names, "|$nnnKdddddnIddpds#pp:Service", keywords,
+               &asked->line_bytes, &asked->head_bytes, &asked->header_count,
+               &asked->body_bytes, &asked->head_s, &asked->body_s, &asked->idle_s,
+               &asked->write_s, &asked->linger_s, &asked->ws_bytes, &asked->ws_queue,
+               &asked->ws_ping_s, &asked->ws_pong_s, &asked->ws_deflate,
+               &asked->handshake_s, &asked->allow, &asked->allow_size,
+               &asked->proxy_headers, &asked->proxy_protocol) != 0;
+}
+
+/* False with an exception set: they make no sense. */
+static bool take_limits(const asked_limits *asked, at_service_limits *limits)
+{
+    if (asked->line_bytes <= 0 || asked->ws_bytes <= 0 || asked->ws_queue == 0 ||
+        asked->head_bytes <= 0 || asked->header_count <= 0 ||
+        asked->header_count > AT_H1_HEADERS_MAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "limits must be positive, and of headers at most %d",
+                     (int)AT_H1_HEADERS_MAX);
+        return false;
+    }
+    limits->head = (at_h1_limits){(size_t)asked->line_bytes, (size_t)asked->head_bytes,
+                                  (size_t)asked->header_count};
+    limits->body_bytes = asked->body_bytes;
+    limits->head_timeout_ns = seconds_to_ns(asked->head_s);
+    limits->body_timeout_ns = seconds_to_ns(asked->body_s);
+    limits->idle_timeout_ns = seconds_to_ns(asked->idle_s);
+    limits->write_timeout_ns = seconds_to_ns(asked->write_s);
+    limits->linger_timeout_ns = seconds_to_ns(asked->linger_s);
+    limits->handshake_timeout_ns = seconds_to_ns(asked->handshake_s);
+    limits->websocket.message_bytes = (size_t)asked->ws_bytes;
+    limits->websocket.queue_count = asked->ws_queue;
+    limits->websocket.ping_interval_ns = seconds_to_ns(asked->ws_ping_s);
+    limits->websocket.ping_timeout_ns = seconds_to_ns(asked->ws_pong_s);
+    limits->websocket.deflate = asked->ws_deflate != 0;
+    limits->proxy_protocol = asked->proxy_protocol != 0;
+    limits->forwarded_headers = asked->proxy_headers != 0;
+    at_span allow = {asked->allow, (size_t)asked->allow_size};
+    if (allow.size != 0 && at_trust_parse(&limits->forwarded, allow) < 0) {
+        PyErr_Format(PyExc_ValueError, "not a list of addresses: %s", asked->allow);
+        return false;
+    }
+    return true;
+}
+
+static PyObject *service_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
     at_service_limits limits;
     at_service_limits_init(&limits);
-    Py_ssize_t line = (Py_ssize_t)limits.head.request_line_bytes;
-    Py_ssize_t head = (Py_ssize_t)limits.head.head_bytes;
-    Py_ssize_t count = (Py_ssize_t)limits.head.header_count;
-    unsigned long long body = limits.body_bytes;
-    double head_s = (double)limits.head_timeout_ns / 1e9;
-    double body_s = (double)limits.body_timeout_ns / 1e9;
-    double idle_s = (double)limits.idle_timeout_ns / 1e9;
-    double write_s = (double)limits.write_timeout_ns / 1e9;
-    Py_ssize_t ws_bytes = (Py_ssize_t)limits.websocket.message_bytes;
-    unsigned ws_queue = limits.websocket.queue_count;
-    double ws_ping_s = (double)limits.websocket.ping_interval_ns / 1e9;
-    double ws_pong_s = (double)limits.websocket.ping_timeout_ns / 1e9;
-    const char *allow = "";
-    Py_ssize_t allow_size = 0;
-    int proxy_headers = 0;
-    int proxy_protocol = 0;
-    double handshake_s = (double)limits.handshake_timeout_ns / 1e9;
-    int ws_deflate = limits.websocket.deflate;
-    double linger_s = (double)limits.linger_timeout_ns / 1e9;
-    if (!PyArg_ParseTupleAndKeywords(
-            arguments, names, "|$nnnKdddddnIddpds#pp:Service", keywords, &line, &head,
-            &count, &body, &head_s, &body_s, &idle_s, &write_s, &linger_s, &ws_bytes,
-            &ws_queue, &ws_ping_s, &ws_pong_s, &ws_deflate, &handshake_s, &allow,
-            &allow_size, &proxy_headers, &proxy_protocol)) {
+    asked_limits asked = usual_limits(&limits);
+    if (!parse_limits(arguments, names, &asked) || !take_limits(&asked, &limits)) {
         return NULL;
     }
-    if (line <= 0 || ws_bytes <= 0 || ws_queue == 0 || head <= 0 || count <= 0 ||
-        count > AT_H1_HEADERS_MAX) {
-        return PyErr_Format(PyExc_ValueError,
-                            "limits must be positive, and of headers at most %d",
-                            (int)AT_H1_HEADERS_MAX);
-    }
-    limits.head = (at_h1_limits){(size_t)line, (size_t)head, (size_t)count};
-    limits.body_bytes = body;
-    limits.head_timeout_ns = seconds_to_ns(head_s);
-    limits.body_timeout_ns = seconds_to_ns(body_s);
-    limits.idle_timeout_ns = seconds_to_ns(idle_s);
-    limits.write_timeout_ns = seconds_to_ns(write_s);
-    limits.linger_timeout_ns = seconds_to_ns(linger_s);
-    limits.proxy_protocol = proxy_protocol != 0;
-    limits.forwarded_headers = proxy_headers != 0;
-    if (allow_size != 0 &&
-        at_trust_parse(&limits.forwarded, (at_span){allow, (size_t)allow_size}) < 0) {
-        return PyErr_Format(PyExc_ValueError, "not a list of addresses: %s", allow);
-    }
-    limits.handshake_timeout_ns = seconds_to_ns(handshake_s);
-    limits.websocket.message_bytes = (size_t)ws_bytes;
-    limits.websocket.queue_count = ws_queue;
-    limits.websocket.ping_interval_ns = seconds_to_ns(ws_ping_s);
-    limits.websocket.ping_timeout_ns = seconds_to_ns(ws_pong_s);
-    limits.websocket.deflate = ws_deflate != 0;
     service_object *self = (service_object *)type->tp_alloc(type, 0);
     if (self != NULL && (self->service = at_service_new(&limits)) == NULL) {
         Py_DECREF(self);

@@ -172,27 +172,20 @@ def reduce_type(found: type) -> Reduced:
         if hasattr(found, "_length_"):
             return operator.mul, (found._type_, found._length_)  # type: ignore[attr-defined]
         raise PicklingError("ctypes makes it, and it has no name to find it by")
+    return _reduce_by_value(found)
+
+
+def _reduce_by_value(found: type) -> Reduced:
+    """What the class statement said, and what was set since."""
     version = _version(found)
-    slots = vars(found).get("__slots__")
-    slot_names = (slots,) if isinstance(slots, str) else tuple(slots or ())
-    attributes = {
-        name: value
-        for name, value in vars(found).items()
-        if name not in _NOT_SENT
-        and not isinstance(
-            value, types.MemberDescriptorType | types.GetSetDescriptorType
-        )
-        and type(value).__name__ != "CField"  # ctypes makes them of _fields_
-    }
-    attributes.pop("__slots__", None)
-    if sys.version_info >= (3, 14) and not attributes.get("__annotations__"):
-        attributes["__annotate__"] = found.__annotate__
+    attributes = _attributes_of(found)
     head: dict[str, Any] = {
         "__module__": found.__module__,
         "__qualname__": found.__qualname__,
     }
+    slots = vars(found).get("__slots__")
     if slots is not None:
-        head["__slots__"] = slot_names
+        head["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
     if isinstance(found, _TypedDictMeta) and typing.Generic not in found.__bases__:
         named_as = found.__name__, found.__module__, found.__qualname__
         keys = dict(found.__annotations__), found.__total__
@@ -205,6 +198,23 @@ def reduce_type(found: type) -> Reduced:
     parts = (_metatype_of(found), found.__name__, bases, head, _token(found))
     state = version, (found.__name__, found.__qualname__), attributes
     return _make_type, parts, state, None, None, _complete_type
+
+
+def _attributes_of(found: type) -> dict[str, Any]:
+    """What is in its namespace that making the type does not put there."""
+    attributes = {
+        name: value
+        for name, value in vars(found).items()
+        if name not in _NOT_SENT
+        and not isinstance(
+            value, types.MemberDescriptorType | types.GetSetDescriptorType
+        )
+        and type(value).__name__ != "CField"  # ctypes makes them of _fields_
+    }
+    attributes.pop("__slots__", None)
+    if sys.version_info >= (3, 14) and not attributes.get("__annotations__"):
+        attributes["__annotate__"] = found.__annotate__
+    return attributes
 
 
 def _make_type(

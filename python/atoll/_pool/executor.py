@@ -69,6 +69,23 @@ def _chosen(model: str) -> tuple[str, str]:
     return "interpreters", "this Python has a GIL, and interpreters have one each"
 
 
+def _check_choices(when_full: str, initializer: object) -> None:
+    if when_full not in ("wait", "raise"):
+        raise ValueError("when_full must be 'wait' or 'raise'")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be callable")
+
+
+def _most_memory(size_bytes: int | None, model: str) -> int | None:
+    most = count_of("max_memory_per_worker", size_bytes)
+    if most is not None and model == "threads":
+        raise ValueError(
+            "max_memory_per_worker needs interpreters or processes: threads share "
+            "the memory of this process"
+        )
+    return most
+
+
 class Pool(Executor):
     """Workers that stay warm, and run what is submitted to them in parallel.
 
@@ -123,25 +140,16 @@ class Pool(Executor):
     ) -> None:
         workers = count_of("workers", workers) or os.process_cpu_count() or 1
         limit = count_of("max_tasks_per_worker", max_tasks_per_worker)
-        max_memory = count_of("max_memory_per_worker", max_memory_per_worker)
         max_queued = count_of("max_queued", max_queued)
-        if when_full not in ("wait", "raise"):
-            raise ValueError("when_full must be 'wait' or 'raise'")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be callable")
+        _check_choices(when_full, initializer)
         core = _Core.of(self)
         self._model_name, self._reason = _chosen(model)
-        if max_memory is not None and self._model_name == "threads":
-            raise ValueError(
-                "max_memory_per_worker needs interpreters or processes: threads share "
-                "the memory of this process"
-            )
+        self._max_memory = _most_memory(max_memory_per_worker, self._model_name)
         self._scheduler = _atoll.Scheduler(workers)
         self._number = next(_made)
         self._workers = workers
         self._name = name
         self._limit = limit or 0
-        self._max_memory = max_memory
         self._max_queued = max_queued
         self._when_full = when_full
         self._timeout = _atoll.seconds(timeout)
@@ -169,7 +177,11 @@ class Pool(Executor):
         )
         self._closing = threading.Event()  # it is, or has broken
         self._crew = Crew(core, self._model)
-        self._crew.start(workers)
+        self._open(core)
+
+    def _open(self, core: "_Core") -> None:
+        """Start the threads: the last step of making it, which takes all back."""
+        self._crew.start(self._workers)
         try:
             ending.remember(core)
             if "ATOLL_TOP" in os.environ:
@@ -183,7 +195,7 @@ class Pool(Executor):
                 self._close(False, True, False, True)
             else:
                 ending.forget(core)
-                self._crew.end(workers)
+                self._crew.end(self._workers)
             raise
 
     # ---- what it is ------------------------------------------------------------------
