@@ -4,6 +4,7 @@
 
 #include "bind/bind.h"
 #include "bind/error.h"
+#include "bind/numbers.h"
 #include "elf/image.h"
 #include "elf/rebind.h"
 #include "interp/extension.h"
@@ -150,11 +151,10 @@ static PyObject *set_image_policy(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(
-    spare_children_doc,
-    "spare_children(path, /)\n--\n\n"
-    "Keep the children that the loaded extension at `path` forks from crashing "
-    "while interpreters live; see interp/fork.h.");
+PyDoc_STRVAR(spare_children_doc,
+             "spare_children(path, /)\n--\n\n"
+             "Keep the children that the loaded extension at `path` forks from "
+             "crashing while interpreters live; see interp/fork.h.");
 
 AT_UNCHECKED static PyObject *spare_children(PyObject *module, PyObject *path)
 {
@@ -178,10 +178,13 @@ PyDoc_STRVAR(image_stats_doc, "image_stats()\n--\n\n"
 static PyObject *image_stats(PyObject *module, PyObject *unused)
 {
     at_image_stats stats = at_image_get_stats();
-    return Py_BuildValue(
-        "{sn sn sn sn}", "loaded_count", (Py_ssize_t)stats.loaded_count,
-        "unmapped_count", (Py_ssize_t)stats.unmapped_count, "bytes_copied",
-        (Py_ssize_t)stats.bytes_copied, "bytes_shared", (Py_ssize_t)stats.bytes_shared);
+    const at_named_number numbers[] = {
+        {"loaded_count", (int64_t)stats.loaded_count},
+        {"unmapped_count", (int64_t)stats.unmapped_count},
+        {"bytes_copied", (int64_t)stats.bytes_copied},
+        {"bytes_shared", (int64_t)stats.bytes_shared},
+    };
+    return AT_NUMBERS_DICT(numbers);
 }
 
 static PyMethodDef functions[] = {

@@ -4,21 +4,11 @@
 
 #include <math.h>
 
+#include "bind/numbers.h"
 #include "interp/heap.h"
 #include "net/board.h"
 
 static const char *const RESTARTS[AT_RESTARTS] = {"reload", "spent", "stuck", "died"};
-
-/* Set a key to a value whose reference is taken, NULL being an error made before. */
-static int put(PyObject *dict, const char *key, PyObject *value)
-{
-    if (value == NULL) {
-        return -1;
-    }
-    int result = PyDict_SetItemString(dict, key, value);
-    Py_DECREF(value);
-    return result;
-}
 
 static PyObject *number(uint64_t value)
 {
@@ -37,13 +27,16 @@ PyObject *at_server_reactors(PyObject *self, PyObject *unused)
         const uint64_t *words = stats.tally.words;
         int64_t memory =
             stats.interpreter_id >= 0 ? at_heap_bytes(stats.interpreter_id) : 0;
-        PyObject *entry = Py_BuildValue(
-            "{sLsisisKsKsKsK}", "memory_bytes", (long long)(memory > 0 ? memory : 0),
-            "worker", stats.worker, "thread", stats.thread, "accepted",
-            (unsigned long long)words[AT_COUNT_ACCEPTED], "connections",
-            (unsigned long long)stats.connections, "running",
-            (unsigned long long)stats.running, "requests",
-            (unsigned long long)words[AT_COUNT_REQUESTS]);
+        const at_named_number numbers[] = {
+            {"memory_bytes", memory > 0 ? memory : 0},
+            {"worker", stats.worker},
+            {"thread", stats.thread},
+            {"accepted", (int64_t)words[AT_COUNT_ACCEPTED]},
+            {"connections", (int64_t)stats.connections},
+            {"running", (int64_t)stats.running},
+            {"requests", (int64_t)words[AT_COUNT_REQUESTS]},
+        };
+        PyObject *entry = AT_NUMBERS_DICT(numbers);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
             Py_CLEAR(list);
         }
@@ -79,28 +72,31 @@ static PyObject *histogram_dict(const uint64_t *histogram)
 static PyObject *responses_dict(const at_tally *tally)
 {
     const uint64_t *classes = tally->words + AT_COUNT_CLASS;
-    return Py_BuildValue(
-        "{sKsKsKsKsK}", "1xx", (unsigned long long)classes[0], "2xx",
-        (unsigned long long)classes[1], "3xx", (unsigned long long)classes[2], "4xx",
-        (unsigned long long)classes[3], "5xx", (unsigned long long)classes[4]);
+    const at_named_number numbers[] = {
+        {"1xx", (int64_t)classes[0]}, {"2xx", (int64_t)classes[1]},
+        {"3xx", (int64_t)classes[2]}, {"4xx", (int64_t)classes[3]},
+        {"5xx", (int64_t)classes[4]},
+    };
+    return AT_NUMBERS_DICT(numbers);
 }
 
 static int put_tally(PyObject *entry, const at_tally *tally)
 {
 #define AT_PUT_COUNT(name, key, help)                                                  \
-    if (put(entry, key, number(tally->words[AT_COUNT_##name])) < 0) {                  \
+    if (at_numbers_put(entry, key, number(tally->words[AT_COUNT_##name])) < 0) {       \
         return -1;                                                                     \
     }
     AT_COUNTS(AT_PUT_COUNT)
 #undef AT_PUT_COUNT
 #define AT_PUT_HISTOGRAM(name, key, help)                                              \
-    if (put(entry, key,                                                                \
+    if (at_numbers_put(                                                                \
+            entry, key,                                                                \
             histogram_dict(at_tally_histogram(tally, AT_HISTOGRAM_##name))) < 0) {     \
         return -1;                                                                     \
     }
     AT_HISTOGRAMS(AT_PUT_HISTOGRAM)
 #undef AT_PUT_HISTOGRAM
-    return put(entry, "responses", responses_dict(tally));
+    return at_numbers_put(entry, "responses", responses_dict(tally));
 }
 
 static PyObject *worker_dict(const at_worker_stats *stats, int number)
@@ -110,13 +106,23 @@ static PyObject *worker_dict(const at_worker_stats *stats, int number)
                                              : "drains";
     int64_t memory = stats->interpreter_id >= 0 ? at_heap_bytes(stats->interpreter_id)
                                                 : stats->heap_bytes;
-    PyObject *entry = Py_BuildValue(
-        "{sisisisssdsKsKsN}", "worker", number, "process", stats->process, "thread",
-        stats->thread, "state", state, "stuck", (double)stats->stuck_ns / 1e9,
-        "connections", (unsigned long long)stats->connections, "running",
-        (unsigned long long)stats->running, "memory_bytes",
-        memory >= 0 ? PyLong_FromLongLong(memory) : Py_NewRef(Py_None));
-    if (entry != NULL && put_tally(entry, &stats->tally) < 0) {
+    const at_named_number numbers[] = {
+        {"worker", number},
+        {"process", stats->process},
+        {"thread", stats->thread},
+        {"connections", (int64_t)stats->connections},
+        {"running", (int64_t)stats->running},
+    };
+    PyObject *entry = AT_NUMBERS_DICT(numbers);
+    if (entry == NULL) {
+        return NULL;
+    }
+    double stuck_s = (double)stats->stuck_ns / 1e9;
+    PyObject *bytes = memory >= 0 ? PyLong_FromLongLong(memory) : Py_NewRef(Py_None);
+    if (at_numbers_put(entry, "memory_bytes", bytes) < 0 ||
+        at_numbers_put(entry, "state", PyUnicode_FromString(state)) < 0 ||
+        at_numbers_put(entry, "stuck", PyFloat_FromDouble(stuck_s)) < 0 ||
+        put_tally(entry, &stats->tally) < 0) {
         Py_CLEAR(entry);
     }
     return entry;
@@ -150,7 +156,7 @@ PyObject *at_server_restarts(PyObject *self, PyObject *unused)
     at_service_restarts(service, counts);
     PyObject *dict = PyDict_New();
     for (int i = 0; dict != NULL && i < AT_RESTARTS; i++) {
-        if (put(dict, RESTARTS[i], number(counts[i])) < 0) {
+        if (at_numbers_put(dict, RESTARTS[i], number(counts[i])) < 0) {
             Py_CLEAR(dict);
         }
     }
