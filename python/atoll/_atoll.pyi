@@ -527,7 +527,6 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
         key: str | bytes | int,
         function: Callable[[Any], _T],
         default: Any = ...,
-        /,
     ) -> _T:
         """Set key to function(its value): one step, for `d[key] += 1` is not.
 

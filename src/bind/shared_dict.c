@@ -29,7 +29,7 @@ static void name_key(const at_dict_entry *entry) AT_ATTACHED
     PyObject *note =
         key != NULL
             ? PyUnicode_FromFormat(
-                  "The value of %R in the SharedDict could not be unpacked here; "
+                  "The value of %.100R in the SharedDict could not be unpacked here; "
                   "it is still there.",
                   key)
             : NULL;
@@ -451,8 +451,9 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Returns:\n"
      "    Whether it did. False where key is not there: see setdefault()."},
-    {"change", FAST(at_shared_dict_change),
-     "change($self, key, function, default=..., /)\n"
+    {"change", (PyCFunction)(void (*)(void))at_shared_dict_change,
+     METH_FASTCALL | METH_KEYWORDS,
+     "change($self, key, function, default=...)\n"
      "--\n"
      "\n"
      "Set key to function(its value): one step, for d[key] += 1 is not.\n"

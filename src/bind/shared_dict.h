@@ -134,7 +134,7 @@ PyObject *at_shared_dict_setdefault(PyObject *object, PyObject *const *arguments
 PyObject *at_shared_dict_compare_and_set(PyObject *object, PyObject *const *arguments,
                                          Py_ssize_t count);
 PyObject *at_shared_dict_change(PyObject *object, PyObject *const *arguments,
-                                Py_ssize_t count);
+                                Py_ssize_t count, PyObject *keyword_names);
 PyObject *at_shared_dict_pop(PyObject *object, PyObject *const *arguments,
                              Py_ssize_t count);
 PyObject *at_shared_dict_popitem(PyObject *object, PyObject *unused);

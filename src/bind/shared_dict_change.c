@@ -166,10 +166,10 @@ static int add(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
     return result;
 }
 
-/* change(key, function, default): the new value, by one attempt; NULL with `*done`
- * false and no exception where somebody else was faster. */
-static PyObject *change_once(PyObject *object, PyObject *const *arguments,
-                             Py_ssize_t count, bool *done) AT_ATTACHED
+/* change(key, function, default or NULL): the new value, by one attempt; NULL with
+ * `*done` false and no exception where somebody else was faster. */
+static PyObject *change_once(PyObject *object, PyObject *const arguments[3],
+                             bool *done) AT_ATTACHED
 {
     *done = true;
     at_dict_entry *old = NULL;
@@ -177,7 +177,7 @@ static PyObject *change_once(PyObject *object, PyObject *const *arguments,
     PyObject *current = NULL;
     if (there == 1) {
         current = at_shared_dict_copy(old);
-    } else if (there == 0 && count == 3) {
+    } else if (there == 0 && arguments[2] != NULL) {
         current = Py_NewRef(arguments[2]);
     } else if (there == 0) {
         PyErr_SetObject(PyExc_KeyError, arguments[0]);
@@ -200,15 +200,19 @@ static PyObject *change_once(PyObject *object, PyObject *const *arguments,
     return wanted;
 }
 
-AT_UNCHECKED PyObject *
-at_shared_dict_change(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+AT_UNCHECKED PyObject *at_shared_dict_change(PyObject *object,
+                                             PyObject *const *arguments,
+                                             Py_ssize_t count, PyObject *keyword_names)
 {
-    if (at_bind_count("change", count, 2, 3) < 0) {
+    static const char *const names[] = {"key", "function", "default"};
+    PyObject *values[3] = {NULL};
+    if (at_bind_arguments("change", names, 2, 3, arguments, count, keyword_names,
+                          values) < 0) {
         return NULL;
     }
     for (;;) {
         bool done;
-        PyObject *value = change_once(object, arguments, count, &done);
+        PyObject *value = change_once(object, values, &done);
         if (done) {
             return value;
         }

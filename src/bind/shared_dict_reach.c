@@ -40,20 +40,36 @@ static int run(PyObject *object, at_common_request *request) AT_ATTACHED
     return result;
 }
 
-static void raise_for(PyObject *object, const at_common_request *request,
-                      int result) AT_ATTACHED
+/* What was asked for, what there is, and what to do. The size that is said has room for
+ * what is there and the item, wherever in it the free pieces are. */
+static void raise_full(PyObject *object, const at_common_request *request) AT_ATTACHED
 {
     const at_common_dict *dict = at_shared_dict_common(object);
     const at_table *table = at_common_dict_table(dict);
-    if (result == AT_EFULL) {
+    size_t needed = at_table_item_bytes(request->key->size_bytes, request->size_bytes);
+    size_t all = at_table_capacity_bytes(table);
+    size_t used = at_table_used_bytes(table);
+    size_t free_bytes = all - used;
+    PyObject *key = at_dict_key_object(request->key);
+    if (key != NULL) {
         (void)at_raise_format(
             AT_EFULL,
-            "the SharedDict is full: an item of %zu bytes needs as much in one piece, "
-            "beside what it is to replace, and %zu of %zu bytes are used; make it with "
-            "a size= of more than %zu",
-            AT_TABLE_ENTRY_BYTES + request->key->size_bytes + request->size_bytes,
-            at_table_used_bytes(table), at_table_capacity_bytes(table),
-            at_common_dict_bytes(dict));
+            "the SharedDict is full: the item of key %.100R needs %zu bytes in one "
+            "piece, beside what it replaces; of %zu bytes %zu are free, the largest "
+            "piece has %zu. Make it with size=%zu or more%s",
+            key, needed, all, free_bytes, at_table_longest_free_bytes(table),
+            at_common_dict_bytes_for(dict, free_bytes < needed ? used + needed
+                                                               : all + needed),
+            needed <= all ? ", or take items out" : "");
+    }
+    Py_XDECREF(key);
+}
+
+static void raise_for(PyObject *object, const at_common_request *request,
+                      int result) AT_ATTACHED
+{
+    if (result == AT_EFULL) {
+        raise_full(object, request);
     } else if (result == AT_EFORMAT) {
         (void)at_raise_format(
             AT_EFORMAT, "the memory of the SharedDict is damaged: somebody wrote to it "

@@ -128,6 +128,14 @@ size_t at_common_dict_bytes(const at_common_dict *dict)
     return dict->placed.place.page.memory.size_bytes;
 }
 
+size_t at_common_dict_bytes_for(const at_common_dict *dict, size_t capacity_bytes)
+{
+    const at_page *page = &dict->placed.place.page;
+    size_t before = page->memory.size_bytes - at_place_words_bytes(page) + LOCK_BYTES;
+    size_t bytes = before + at_table_memory_bytes(capacity_bytes);
+    return (bytes + at_page_bytes() - 1) & ~(at_page_bytes() - 1);
+}
+
 /* ---- the lock -------------------------------------------------------------------- */
 
 /* Whose death it was need not be asked: at_lock_release() knows a lock by its process.

@@ -39,8 +39,10 @@ int at_common_dict_new(size_t size_bytes, const at_origin *origin,
 /* To look at, and for tests. */
 const at_table *at_common_dict_table(const at_common_dict *dict);
 
-/* The memory as a whole. */
+/* The memory as a whole; and of another dict, whose table has at least this capacity.
+ */
 size_t at_common_dict_bytes(const at_common_dict *dict);
+size_t at_common_dict_bytes_for(const at_common_dict *dict, size_t capacity_bytes);
 
 typedef enum at_common_kind {
     AT_COMMON_GET,    /* the entry of `key` */

@@ -35,17 +35,20 @@ static size_t power_of_two(size_t limit)
     return (size_t)1 << (63 - __builtin_clzll(limit));
 }
 
+/* Of what a unit needs, in bits: itself, its stamp, its own, its part of the buckets
+ * and their groups. */
+enum {
+    UNIT_BITS = (AT_TABLE_UNIT_BYTES + sizeof(uint32_t)) * 8 + 1 +
+                sizeof(uint64_t) * 8 / UNITS_PER_BUCKET + 1,
+    ENDS_BYTES = HEAD_BYTES + REGIONS * AT_TABLE_ALIGNMENT,
+};
+
 static int lay_out(at_table *table, void *memory, size_t size_bytes)
 {
     if (size_bytes < AT_TABLE_LEAST_BYTES || size_bytes > (size_t)1 << 38) {
         return AT_EINVALID;
     }
-    /* In bits: the unit, its stamp, its own, its part of the buckets and their groups.
-     */
-    size_t each = (AT_TABLE_UNIT_BYTES + sizeof(uint32_t)) * 8 + 1 +
-                  sizeof(uint64_t) * 8 / UNITS_PER_BUCKET + 1;
-    size_t ends = HEAD_BYTES + (size_t)REGIONS * AT_TABLE_ALIGNMENT;
-    size_t units = (size_bytes - ends) * 8 / each;
+    size_t units = (size_bytes - ENDS_BYTES) * 8 / UNIT_BITS;
     size_t buckets = power_of_two(units / UNITS_PER_BUCKET);
     char *at = memory;
     table->empty = NULL;
@@ -63,6 +66,13 @@ static int lay_out(at_table *table, void *memory, size_t size_bytes)
     table->bucket_mask = buckets - 1;
     table->unit_count = units;
     return 0;
+}
+
+size_t at_table_memory_bytes(size_t capacity_bytes)
+{
+    size_t units = capacity_bytes / AT_TABLE_UNIT_BYTES + 2; /* one is nobody's */
+    size_t bytes = ENDS_BYTES + (units * UNIT_BITS + 7) / 8;
+    return bytes > AT_TABLE_LEAST_BYTES ? bytes : AT_TABLE_LEAST_BYTES;
 }
 
 /* Of what is fixed in the head. */
@@ -125,6 +135,11 @@ size_t at_table_used_bytes(const at_table *table)
 size_t at_table_capacity_bytes(const at_table *table)
 {
     return (table->unit_count - 1) * AT_TABLE_UNIT_BYTES;
+}
+
+size_t at_table_item_bytes(size_t key_bytes, size_t value_bytes)
+{
+    return at_table_unit_count(key_bytes, value_bytes) * AT_TABLE_UNIT_BYTES;
 }
 
 /* ---- entries --------------------------------------------------------------------- */

@@ -78,9 +78,17 @@ uint64_t at_table_hash(const at_table *table, const at_dict_key *key);
 
 size_t at_table_count(const at_table *table);
 
-/* How much of the units' memory is used, and how much there is. ctx: any */
+/* How much of the units' memory is used, how much there is, and how much is free in one
+ * piece; while others write, as they were at some moment. ctx: any */
 size_t at_table_used_bytes(const at_table *table);
 size_t at_table_capacity_bytes(const at_table *table);
+size_t at_table_longest_free_bytes(const at_table *table);
+
+/* How much of that an item takes. ctx: any */
+size_t at_table_item_bytes(size_t key_bytes, size_t value_bytes);
+
+/* The memory of a table with a capacity of at least so much. ctx: any */
+size_t at_table_memory_bytes(size_t capacity_bytes);
 
 /* ---- reading: any number of threads and processes, while others write -------------
  *

@@ -82,6 +82,25 @@ static size_t find(const at_table *table, size_t count, size_t *hint)
     return 0;
 }
 
+size_t at_table_longest_free_bytes(const at_table *table)
+{
+    uint64_t high = at_table_load(&table->head->high_unit);
+    size_t end = high < table->unit_count ? (size_t)high : table->unit_count;
+    size_t longest = 0; /* but for the last row, which reaches to the end of all */
+    size_t row = 0;
+    size_t unit = 1;
+    while (unit < end) {
+        size_t used;
+        size_t zeros = free_from(table, unit, &used);
+        longest = row > longest ? row : longest;
+        row = zeros != 0 ? row + zeros : 0;
+        unit += zeros != 0 ? zeros : used;
+    }
+    size_t begin = unit - row;
+    size_t last = begin < table->unit_count ? table->unit_count - begin : 0;
+    return (last > longest ? last : longest) * AT_TABLE_UNIT_BYTES;
+}
+
 size_t at_table_heap_take(at_table *table, size_t count)
 {
     at_word *word = &table->head->hints[class_of(count)];

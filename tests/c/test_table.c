@@ -118,6 +118,46 @@ static void used_again(void)
     free_table(&made);
 }
 
+/* The longest free piece takes an item of its size, and none that is larger. */
+static void longest_free(void)
+{
+    chance_state = 3;
+    for (size_t size = AT_TABLE_LEAST_BYTES; size < 12000; size += 64) {
+        fixture made = make_table(size);
+        at_table *table = &made.table;
+        for (size_t i = 0; put(table, i, chance(200), AT_TABLE_ALWAYS, 0) == 1; i++) {
+        }
+        for (size_t i = 0; i < KEYS; i++) {
+            (void)(chance(3) == 0 && removed(table, i));
+        }
+        size_t longest = at_table_longest_free_bytes(table);
+        char *value = at_calloc(1, longest + 1);
+        at_dict_key key = {.kind = -1};
+        key.hash = at_table_hash(table, &key);
+        size_t most = longest - (longest != 0 ? AT_TABLE_ENTRY_BYTES : 0);
+        CHECK(at_table_put(table, &key, value, most + 1, AT_TABLE_ALWAYS, 0) ==
+              AT_EFULL);
+        CHECK(longest == 0 || at_table_item_bytes(0, most) == longest);
+        CHECK(longest == 0 ||
+              at_table_put(table, &key, value, most, AT_TABLE_ALWAYS, 0) == 1);
+        at_free(value);
+        free_table(&made);
+    }
+}
+
+/* So much memory is enough for such a capacity, and not much too much. */
+static void memory_for_a_capacity(void)
+{
+    for (size_t capacity = 0; capacity < 100000; capacity += 64) {
+        size_t bytes = at_table_memory_bytes(capacity);
+        fixture made = make_table(bytes);
+        size_t found = at_table_capacity_bytes(&made.table);
+        CHECK(found >= capacity);
+        CHECK(found < capacity + 512 || bytes == AT_TABLE_LEAST_BYTES);
+        free_table(&made);
+    }
+}
+
 static void what_is_no_table(void)
 {
     fixture made = make_table(SMALL_BYTES);
@@ -202,6 +242,8 @@ int main(void)
     RUN(sizes);
     RUN(against_a_model);
     RUN(used_again);
+    RUN(longest_free);
+    RUN(memory_for_a_capacity);
     RUN(what_is_no_table);
     RUN(read_while_written);
     RUN(read_while_chains_change);

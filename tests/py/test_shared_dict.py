@@ -145,8 +145,20 @@ def test_change(make: Make) -> None:
     shared = make()
     assert shared.change("n", lambda n: n + 1, 0) == 1
     assert shared.change("n", lambda n: n + 1) == 2
+    assert shared.change("k", lambda n: n + 1, default=5) == 6
+    assert shared.change(function=str, default=0, key="k") == "6"
+    assert shared.change("none", repr, default=None) == "None"
+    del shared["k"], shared["none"]
     with pytest.raises(KeyError):
         shared.change("m", lambda n: n)
+    for wrong in (
+        lambda: shared.change("n"),  # type: ignore[call-arg]
+        lambda: shared.change("n", str, 0, 0),  # type: ignore[call-arg]
+        lambda: shared.change("n", str, 0, default=0),  # type: ignore[misc]
+        lambda: shared.change("n", str, start=0),  # type: ignore[call-arg]
+    ):
+        with pytest.raises(TypeError, match=r"change\(\)"):
+            wrong()
     with pytest.raises(ZeroDivisionError):
         shared.change("n", lambda n: 1 // 0)
     assert dict(shared) == {"n": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import random
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_what_cannot_last_is_refused() -> None:
 def test_full() -> None:
     shared = SharedDict(shared=True, size=8192)
     shared["kept"] = "old"
-    with pytest.raises(Full, match=r"size= of more than 8192"):
+    with pytest.raises(Full, match=r"key 'kept' needs \d+ bytes.* size=\d+ or more$"):
         shared["kept"] = "x" * 8000
     assert shared["kept"] == "old"
     with pytest.raises(Full):
@@ -120,6 +121,55 @@ def test_full() -> None:
     shared.clear()
     shared["large"] = "x" * 6000
     assert len(shared["large"]) == 6000
+
+
+def numbers_of(error: Full) -> tuple[int, int, int, int, int]:
+    """What it says: needed, all, free, the largest piece, and the size to use."""
+    found = re.search(
+        r"needs (\d+) bytes .* of (\d+) bytes (\d+) are free, the largest piece has "
+        r"(\d+)\. Make it with size=(\d+) or more(, or take items out)?$",
+        str(error),
+    )
+    assert found is not None, str(error)
+    needed, total, free, largest, size = map(int, found.groups()[:5])
+    assert needed > largest and total >= free >= largest
+    assert (found[6] is not None) == (needed <= total)
+    return needed, total, free, largest, size
+
+
+@pytest.mark.parametrize("length", [10, 100, 1000, 5000, 7000, 60_000, 300_000])
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_the_size_that_full_says_is_enough(length: int, step: int) -> None:
+    """For what is there and the item; with gaps where others were taken out."""
+    shared = SharedDict(shared=True, size=8192)
+    for number in range(1000):
+        try:
+            shared[number] = bytes(min(length, 500))
+        except Full as error:
+            needed, total, free, largest, size = numbers_of(error)
+            assert free == largest, "there is one free piece, at the end"
+            break
+    for number in range(0, len(shared) if step else 0, max(step, 1)):
+        del shared[number]
+    item = bytes(max(length, 600))
+    with pytest.raises(Full) as caught:
+        shared["item"] = item
+    needed, total, free, largest, size = numbers_of(caught.value)
+    assert length < needed and f", {free} of" not in str(caught.value)
+    assert f"{total - free} of {total} bytes used" in repr(shared)
+    wider = SharedDict(shared.copy(), shared=True, size=size)
+    wider["item"] = item
+    assert wider.pop("item") == item and wider.copy() == shared.copy()
+    assert size < 2 * (8192 + len(item))
+
+
+def test_full_says_a_key_that_is_long_and_many_items_at_once() -> None:
+    shared = SharedDict(shared=True, size=8192)
+    with pytest.raises(Full, match=r"key 'k{10,99} needs"):
+        shared["k" * 100_000] = 1
+    with pytest.raises(Full, match="key 2 needs"):
+        shared.update({1: 1, 2: bytes(10_000), 3: 3})
+    assert shared.copy() == {1: 1}
 
 
 def test_memory_is_used_again() -> None:
