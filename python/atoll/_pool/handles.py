@@ -12,6 +12,7 @@ import array
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from atoll import _descriptor
@@ -19,7 +20,7 @@ from atoll import _descriptor
 if TYPE_CHECKING:
     from atoll._pool.memory import Memory
 
-__all__ = ["Arrived", "Bundle", "Things", "collecting"]
+__all__ = ["NOTHING", "Arrived", "Bundle", "Things", "collect"]
 
 # In one message; the kernel takes 253 (SCM_MAX_FD).
 _AT_ONCE = 250
@@ -29,17 +30,15 @@ _AT_ONCE = 250
 type Things = dict[_descriptor.Identity, tuple[int, object]]
 
 
-class collecting:
-    """What is packed in the body: the shared things of it."""
-
-    def __enter__(self) -> Things:
-        self._before = _descriptor.under_way.leaving
-        things: Things = {}
-        _descriptor.under_way.leaving = things
-        return things
-
-    def __exit__(self, *exception: object) -> None:
-        _descriptor.under_way.leaving = self._before
+def collect(pack: Callable[[], bytes]) -> tuple[bytes, Things]:
+    """What `pack` packs, and the shared things of it."""
+    under_way = _descriptor.under_way
+    things: Things = {}
+    before, under_way.leaving = under_way.leaving, things
+    try:
+        return pack(), things
+    finally:
+        under_way.leaving = before
 
 
 class Bundle:
@@ -155,3 +154,6 @@ class Arrived:
 
     def __del__(self) -> None:
         self.close()
+
+
+NOTHING = Arrived()  # what comes beside most blocks

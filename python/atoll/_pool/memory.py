@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from atoll import _atoll
-from atoll._pool.handles import Things, collecting
+from atoll._pool.handles import Things, collect
 
 __all__ = ["Memory", "dump", "views"]
 
@@ -58,8 +58,9 @@ def dump(
     """
     buffers: list[Any] = []
     if apart:
-        with collecting() as things:
-            data = _atoll.dumps(value, name, apart=buffers, apart_bytes=APART_BYTES)
+        data, things = collect(
+            lambda: _atoll.dumps(value, name, apart=buffers, apart_bytes=APART_BYTES)
+        )
         if not buffers:
             return data, None, things
         try:
@@ -67,8 +68,8 @@ def dump(
             return data, Memory(views), things
         except OSError:
             pass
-    with collecting() as things:
-        return _atoll.dumps(value, name), None, things
+    data, things = collect(lambda: _atoll.dumps(value, name))
+    return data, None, things
 
 
 def views(descriptor: int, regions: list[Region]) -> list[memoryview]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll import _atoll, _wire
 from atoll._pool import worker_process as _there
-from atoll._pool.handles import Arrived, Bundle, Things, collecting
+from atoll._pool.handles import Arrived, Bundle, Things, collect
 from atoll._pool.memory import Memory, dump
 from atoll._pool.models import START, Model, join
 from atoll._pool.results import ERROR, REFUSED, VALUE, rebuilt
@@ -62,8 +62,7 @@ class ProcessModel(Model):
         self._lost: dict[int, int] = {}  # worker -> the task that `kill` was to end
 
     def pack_start(self, start: tuple[Any, Any]) -> None:
-        with collecting() as self._start_things:
-            self._start = _atoll.dumps(start, START)
+        self._start, self._start_things = collect(lambda: _atoll.dumps(start, START))
 
     def submit(self, task_id: int, call: tuple[Any, Any, Any], worker: int) -> None:
         apart = len(self._memories) < _MEMORIES
@@ -80,8 +79,9 @@ class ProcessModel(Model):
             raise
 
     def start(self, worker: int, turn: int) -> None:
-        with collecting() as things:
-            start = _atoll.dumps((self._start, self.pool._kept()), _FIRST)
+        start, things = collect(
+            lambda: _atoll.dumps((self._start, self.pool._kept()), _FIRST)
+        )
         things.update(self._start_things)
         thread = threading.Thread(
             target=self._feed,

@@ -16,7 +16,7 @@ from typing import Any
 
 from atoll import _atoll, _descriptor
 from atoll._pool import worker
-from atoll._pool.handles import Arrived, Bundle, collecting
+from atoll._pool.handles import NOTHING, Arrived, Bundle, collect
 from atoll._pool.memory import Memory, dump, views
 
 __all__ = ["CALL", "SETTLE", "STOP", "main", "receive_block", "send_block"]
@@ -108,7 +108,7 @@ def receive_block(
     """
     kind, data, descriptor = _atoll.block_receive(sock.fileno())
     if kind >= 0:
-        return _known(kind, kinds), data, [], Arrived()
+        return _known(kind, kinds), data, [], NOTHING
     return receive_rest(sock, data, descriptor, kinds)
 
 
@@ -140,12 +140,12 @@ def receive_rest(
             raise ValueError("its buffers and descriptors did not come")
         if descriptor >= 0 and not count:
             whole = mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
-            return kind, whole, [], Arrived()
+            return kind, whole, [], NOTHING
         start = HEAD_BYTES + (count & ~_BUNDLE) * REGION.size
         _receive_up_to(sock, block, start + size)
         data = bytes(memoryview(block)[start:])
         regions = list(REGION.iter_unpack(memoryview(block)[HEAD_BYTES:start]))
-        arrived = Arrived()
+        arrived = NOTHING
         if count & _BUNDLE:
             bundle, descriptor = descriptor, -1
             arrived = Arrived(bundle)
@@ -163,8 +163,7 @@ def receive_rest(
 
 def report(exception: BaseException) -> tuple[bytes, None, Bundle | None]:
     """What is answered when a task raised it."""
-    with collecting() as things:
-        data = _atoll.dumps(worker.report(exception))
+    data, things = collect(lambda: _atoll.dumps(worker.report(exception)))
     try:
         return data, None, Bundle.of(things)
     except OSError:  # then the exception arrives as its text
