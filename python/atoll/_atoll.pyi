@@ -7,7 +7,6 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
-    Mapping,
     MutableMapping,
     Sequence,
 )
@@ -401,9 +400,11 @@ class Broadcast:
 class SharedDict(MutableMapping[str | bytes | int, Any]):
     """A dict that interpreters and threads share, and with `shared=True` processes.
 
-    Keys are str, bytes or int; any other is a TypeError, also for `in` and `get`. A
-    value is anything that a `Channel` can carry; what is read is a copy, and changing
-    it changes nothing here. No lock is held while a value is packed or unpacked.
+    Keys are str, bytes or int; any other is a TypeError, also for `in` and `get`. Those
+    of subclasses stand for what they equal: True for 1, an `IntEnum` or `StrEnum` for
+    its value. A value is anything that a `Channel` can carry; what is read is a copy,
+    and changing it changes nothing here. No lock is held while a value is packed or
+    unpacked.
 
     What concerns one key (a read, a write, `setdefault`, `pop`, `compare_and_set`,
     `change`) is one step, and all see such steps in one order. What concerns several
@@ -421,7 +422,8 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     time for its bytes.
 
     It can be sent. One of this process that holds itself is never freed. Any thread of
-    any interpreter that has it may call the methods.
+    any interpreter that has it may call the methods. Two are equal when they are handles
+    to one dict, so that it can be a key; `d.copy() == {...}` compares what is in it.
 
     Args:
         *args, **kwargs: Its first items, as for `dict`.
@@ -510,8 +512,8 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     def copy(self) -> dict[str | bytes | int, Any]:
         """A plain dict with copies of the values: a snapshot."""
 
-    def __or__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
-    def __ror__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
+    def __or__(self, other: dict[Any, Any] | SharedDict, /) -> dict[Any, Any]: ...
+    def __ror__(self, other: dict[Any, Any], /) -> dict[Any, Any]: ...
     def __ior__(self, other: Any, /) -> Self: ...  # type: ignore[misc]
     def compare_and_set(
         self, key: str | bytes | int, expected: object, new: object, /
@@ -530,7 +532,8 @@ class SharedDict(MutableMapping[str | bytes | int, Any]):
     ) -> _T:
         """Set key to function(its value): one step, for `d[key] += 1` is not.
 
-        The function is called again where another change came between.
+        The function is called again where another change came between, so it must not
+        change key itself.
 
         Args:
             key: A str, bytes or int.

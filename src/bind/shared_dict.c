@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "bind/argument.h"
 #include "bind/bind.h"
 #include "bind/channel.h"
 #include "bind/error.h"
@@ -71,8 +70,7 @@ int at_shared_dict_lookup(PyObject *object, PyObject *key, at_dict_entry **found
     return result;
 }
 
-/* Set, or with a NULL `value` delete. */
-static int store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED
+int at_shared_dict_store(PyObject *object, PyObject *key, PyObject *value)
 {
     at_dict_key_room room;
     if (at_dict_key_init(&room, key) < 0) {
@@ -102,131 +100,6 @@ PyObject *at_shared_dict_wrap(PyTypeObject *type, at_shared *thing)
         self->thing = at_shared_ref(thing);
     }
     return (PyObject *)self;
-}
-
-/* dict(*arguments, **keywords), which asks a SharedDict for each key again, when
- * another may have taken it: for that one its snapshot. */
-static PyObject *plain_of(PyObject *arguments, PyObject *keywords) AT_ATTACHED
-{
-    PyObject *first =
-        PyTuple_GET_SIZE(arguments) == 1 ? PyTuple_GET_ITEM(arguments, 0) : NULL;
-    if (first == NULL || Py_TYPE(first)->tp_dealloc != at_shared_dict_free) {
-        return PyObject_Call((PyObject *)&PyDict_Type, arguments, keywords);
-    }
-    PyObject *plain = at_shared_dict_plain(first, NULL);
-    if (plain != NULL && keywords != NULL && PyDict_Update(plain, keywords) < 0) {
-        Py_CLEAR(plain);
-    }
-    return plain;
-}
-
-/* Set what dict(*arguments, **keywords) would have. */
-static int fill(PyObject *object, PyObject *arguments, PyObject *keywords) AT_ATTACHED
-{
-    PyObject *plain = plain_of(arguments, keywords);
-    int status = plain != NULL ? 0 : -1;
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
-    while (status == 0 && PyDict_Next(plain, &position, &key, &value)) {
-        Py_INCREF(key); /* packing runs code */
-        Py_INCREF(value);
-        status = store(object, key, value);
-        Py_DECREF(key);
-        Py_DECREF(value);
-    }
-    Py_XDECREF(plain);
-    return status;
-}
-
-static PyObject *new_private(PyTypeObject *type) AT_ATTACHED
-{
-    at_dict *dict;
-    int result = at_dict_new(&dict);
-    if (result < 0) {
-        return at_raise(result);
-    }
-    PyObject *self = at_shared_dict_wrap(type, (at_shared *)dict);
-    at_shared_unref((at_shared *)dict);
-    return self;
-}
-
-/* What SharedDict() is given beside items: taken out of `keywords`. */
-typedef struct options {
-    PyObject *shared; /* references, or NULL, as all of these */
-    PyObject *name;
-    PyObject *size;
-} options;
-
-static int take_options(PyObject *keywords, options *given) AT_ATTACHED
-{
-    *given = (options){0};
-    return PyDict_PopString(keywords, "shared", &given->shared) < 0 ||
-                   PyDict_PopString(keywords, "name", &given->name) < 0 ||
-                   PyDict_PopString(keywords, "size", &given->size) < 0
-               ? -1
-               : 0;
-}
-
-/* The bytes of a `name`, or NULL with an exception set. */
-static const char *name_of(PyObject *name) AT_ATTACHED
-{
-    if (!PyUnicode_Check(name)) {
-        PyErr_Format(PyExc_TypeError,
-                     "name must be a str, not %.100s; an item of that key goes into a "
-                     "dict: SharedDict({'name': ...})",
-                     Py_TYPE(name)->tp_name);
-        return NULL;
-    }
-    const char *text = NULL;
-    return at_bind_name(name, &text) ? text : NULL;
-}
-
-static PyObject *new_as(PyTypeObject *type, const options *given) AT_ATTACHED
-{
-    const char *name = NULL;
-    if (given->name != NULL && given->name != Py_None) {
-        name = name_of(given->name);
-        if (name == NULL) {
-            return NULL;
-        }
-    }
-    int shared = given->shared != NULL ? PyObject_IsTrue(given->shared) : 0;
-    PyObject *size = given->size != Py_None ? given->size : NULL;
-    if (shared < 0) {
-        return NULL;
-    }
-    if (name != NULL || shared) {
-        return at_shared_dict_new_common(type, size, name);
-    }
-    if (size != NULL) {
-        PyErr_SetString(PyExc_TypeError,
-                        "size is of a dict between processes, which is made with "
-                        "shared=True or name=; an item of that key goes into a dict: "
-                        "SharedDict({'size': ...})");
-        return NULL;
-    }
-    return new_private(type);
-}
-
-AT_UNCHECKED static PyObject *dict_new(PyTypeObject *type, PyObject *arguments,
-                                       PyObject *keywords)
-{
-    PyObject *items = keywords != NULL ? PyDict_Copy(keywords) : PyDict_New();
-    options given;
-    PyObject *self = NULL;
-    if (items != NULL && take_options(items, &given) == 0) {
-        self = new_as(type, &given);
-    }
-    if (items != NULL) {
-        Py_XDECREF(given.shared);
-        Py_XDECREF(given.name);
-        Py_XDECREF(given.size);
-    }
-    if (self != NULL && fill(self, arguments, items) < 0) {
-        Py_CLEAR(self);
-    }
-    Py_XDECREF(items);
-    return self;
 }
 
 void at_shared_dict_free(PyObject *object)
@@ -321,16 +194,7 @@ AT_UNCHECKED static PyObject *dict_iter(PyObject *object)
 
 AT_UNCHECKED static int dict_assign(PyObject *object, PyObject *key, PyObject *value)
 {
-    return store(object, key, value);
-}
-
-AT_UNCHECKED static PyObject *dict_update(PyObject *object, PyObject *arguments,
-                                          PyObject *keywords)
-{
-    if (fill(object, arguments, keywords) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return at_shared_dict_store(object, key, value);
 }
 
 AT_UNCHECKED static PyObject *dict_clear(PyObject *object, PyObject *unused)
@@ -353,13 +217,15 @@ AT_UNCHECKED static PyObject *dict_repr(PyObject *object)
     void *thing = at_shared_dict_thing(object);
     size_t count = at_shared_dict_count(object);
     const at_common_dict *common = at_shared_dict_common(object);
+    const char *plural = count == 1 ? "" : "s";
     if (common == NULL) {
-        return PyUnicode_FromFormat("<atoll.SharedDict %p: %zu items>", thing, count);
+        return PyUnicode_FromFormat("<atoll.SharedDict %p: %zu item%s>", thing, count,
+                                    plural);
     }
     const at_table *table = at_common_dict_table(common);
     return PyUnicode_FromFormat(
-        "<atoll.SharedDict shared at %p: %zu items, %zu of %zu bytes used>", thing,
-        count, at_table_used_bytes(table), at_table_capacity_bytes(table));
+        "<atoll.SharedDict shared at %p: %zu item%s, %zu of %zu bytes used>", thing,
+        count, plural, at_table_used_bytes(table), at_table_capacity_bytes(table));
 }
 
 static const void *dict_of(PyObject *object)
@@ -415,11 +281,15 @@ static PyMethodDef dict_methods[] = {
      "    KeyError: There is none."},
     {"copy", at_shared_dict_plain, METH_NOARGS,
      "copy($self)\n--\n\nA plain dict with copies of the values: a snapshot."},
-    {"update", (PyCFunction)(void (*)(void))dict_update, METH_VARARGS | METH_KEYWORDS,
+    {"update", (PyCFunction)(void (*)(void))at_shared_dict_update,
+     METH_VARARGS | METH_KEYWORDS,
      "update($self, /, *args, **kwargs)\n"
      "--\n"
      "\n"
-     "Set what dict(*args, **kwargs) has, one item after the other."},
+     "Set what dict(*args, **kwargs) has, one item after the other.\n"
+     "\n"
+     "Where one cannot be set, those before it are, and a note on the error says its\n"
+     "key."},
     {"clear", dict_clear, METH_NOARGS,
      "clear($self)\n"
      "--\n"
@@ -458,7 +328,8 @@ static PyMethodDef dict_methods[] = {
      "\n"
      "Set key to function(its value): one step, for d[key] += 1 is not.\n"
      "\n"
-     "The function is called again where another change came between.\n"
+     "The function is called again where another change came between, so it must not\n"
+     "change key itself.\n"
      "\n"
      "Args:\n"
      "    key (str | bytes | int): Which.\n"
@@ -500,6 +371,9 @@ static PyType_Slot dict_slots[] = {
      "processes.\n"
      "\n"
      "Keys are str, bytes or int; any other is a TypeError, also for `in` and get().\n"
+     "Those of subclasses stand for what they equal: True for 1, an IntEnum or "
+     "StrEnum\n"
+     "for its value.\n"
      "A value is anything that a Channel can carry; what is read is a copy, and\n"
      "changing it changes nothing here. No lock is held while a value is packed or\n"
      "unpacked.\n"
@@ -520,7 +394,10 @@ static PyType_Slot dict_slots[] = {
      "or to write one key takes constant time, and the time for its bytes.\n"
      "\n"
      "It can be sent. One of this process that holds itself is never freed. Any\n"
-     "thread of any interpreter that has it may call the methods.\n"
+     "thread of any interpreter that has it may call the methods. Two are equal when\n"
+     "they are handles to one dict, so that it can be a key; d.copy() == {...} "
+     "compares\n"
+     "what is in it.\n"
      "\n"
      "Args:\n"
      "    *args, **kwargs: Its first items, as for dict().\n"
@@ -531,7 +408,7 @@ static PyType_Slot dict_slots[] = {
      "Raises:\n"
      "    FileExistsError: There is one of that name.\n"
      "    Full: The first items do not fit."},
-    {Py_tp_new, dict_new},
+    {Py_tp_new, at_shared_dict_new},
     {Py_tp_dealloc, at_shared_dict_free},
     {Py_tp_methods, dict_methods},
     {Py_tp_repr, dict_repr},

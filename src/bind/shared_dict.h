@@ -17,9 +17,9 @@ typedef struct at_dict_key_room {
     int64_t number;
 } at_dict_key_room;
 
-/* The str, bytes or int `object` as a key; good while `object` lives and until fini.
- * ctx:  attached
- * errs: -1 with TypeError for other types */
+/* The str, bytes or int `object` as a key, or one of a subclass that equals it; good
+ * while `object` lives and until fini. ctx:  attached errs: -1 with TypeError for other
+ * types */
 int at_dict_key_init(at_dict_key_room *room, PyObject *object) AT_ATTACHED;
 void at_dict_key_fini(at_dict_key_room *room) AT_ATTACHED;
 
@@ -119,12 +119,17 @@ PyObject *at_shared_dict_pair(const at_dict_entry *entry);
 PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make,
                               bool values) AT_ATTACHED;
 
-/* ---- to other processes: shared_dict_reach.c ------------------------------------- */
+/* Set, or with a NULL `value` delete: 0, or -1 with an exception set. ctx: attached */
+int at_shared_dict_store(PyObject *object, PyObject *key, PyObject *value) AT_ATTACHED;
 
-/* A handle of `type` to a new dict: `size` and `name` as SharedDict() takes them, or
- * NULL. NULL with an exception set. */
-PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
-                                    const char *name) AT_ATTACHED;
+/* ---- shared_dict_make.c -----------------------------------------------------------
+ */
+
+/* Slots and methods. */
+PyObject *at_shared_dict_new(PyTypeObject *type, PyObject *arguments,
+                             PyObject *keywords);
+PyObject *at_shared_dict_update(PyObject *object, PyObject *arguments,
+                                PyObject *keywords);
 PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused);
 PyObject *at_shared_dict_deepcopy(PyObject *object, PyObject *memo);
 

@@ -85,7 +85,7 @@ AT_UNCHECKED PyObject *at_shared_dict_popitem(PyObject *object, PyObject *unused
         at_dict_entry *found;
         int there = at_shared_dict_any(object, &found);
         if (there == 0) {
-            PyErr_SetString(PyExc_KeyError, "popitem(): the dict is empty");
+            PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
         }
         bool done = true;
         PyObject *pair =

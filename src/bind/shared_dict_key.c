@@ -49,23 +49,52 @@ static int init_str(at_dict_key_room *room, PyObject *object) AT_ATTACHED
     return 0;
 }
 
-int at_dict_key_init(at_dict_key_room *room, PyObject *object)
+static int init_bytes(at_dict_key_room *room, PyObject *object)
 {
-    room->owner = NULL;
-    int status = 0;
-    if (PyUnicode_CheckExact(object)) {
-        status = init_str(room, object);
-    } else if (PyLong_CheckExact(object) || PyBool_Check(object)) {
-        status = init_int(room, object);
-    } else if (PyBytes_CheckExact(object)) {
-        room->key.kind = KEY_BYTES;
-        room->key.data = PyBytes_AS_STRING(object);
-        room->key.size_bytes = (size_t)PyBytes_GET_SIZE(object);
+    room->key.kind = KEY_BYTES;
+    room->key.data = PyBytes_AS_STRING(object);
+    room->key.size_bytes = (size_t)PyBytes_GET_SIZE(object);
+    return 0;
+}
+
+/* Is `object` one of these, and equal to the plain one of the same content? bool and
+ * the enums of int and str are; a class that compares in a way of its own is not. */
+static bool stands_for(PyObject *object, const PyTypeObject *plain)
+{
+    const PyTypeObject *type = Py_TYPE(object);
+    return type == plain || (type->tp_hash == plain->tp_hash &&
+                             type->tp_richcompare == plain->tp_richcompare);
+}
+
+static int refuse(PyObject *object) AT_ATTACHED
+{
+    const char *name = Py_TYPE(object)->tp_name;
+    if (PyUnicode_Check(object) || PyLong_Check(object) || PyBytes_Check(object)) {
+        PyErr_Format(
+            PyExc_TypeError,
+            "a key of a SharedDict that compares or hashes in a way of its own, "
+            "as %.100s does, cannot be found again: give its str, bytes or int",
+            name);
     } else {
         PyErr_Format(PyExc_TypeError,
                      "the keys of a SharedDict are str, bytes or int, not %.100s",
-                     Py_TYPE(object)->tp_name);
-        return -1;
+                     name);
+    }
+    return -1;
+}
+
+int at_dict_key_init(at_dict_key_room *room, PyObject *object)
+{
+    room->owner = NULL;
+    int status;
+    if (PyUnicode_Check(object) && stands_for(object, &PyUnicode_Type)) {
+        status = init_str(room, object);
+    } else if (PyLong_Check(object) && stands_for(object, &PyLong_Type)) {
+        status = init_int(room, object);
+    } else if (PyBytes_Check(object) && stands_for(object, &PyBytes_Type)) {
+        status = init_bytes(room, object);
+    } else {
+        return refuse(object);
     }
     Py_hash_t hash = status == 0 ? PyObject_Hash(object) : -1;
     if (hash == -1) {

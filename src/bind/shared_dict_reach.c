@@ -1,5 +1,5 @@
 /* atoll.SharedDict: what is the same for a dict of this process (chan/dict.h) and for
- * one that processes share (chan/common_dict.h); and what the latter has more.
+ * one that processes share (chan/common_dict.h).
  *
  * A dict of this process never waits for more than a moment. One between processes is
  * tried first, and where that cannot do it run detached: for the lock, or when its last
@@ -8,10 +8,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "bind/channel.h"
-#include "bind/claim.h"
 #include "bind/error.h"
 #include "bind/shared_dict.h"
-#include "bind/sync.h"
 #include "bind/wait.h"
 #include "chan/message.h"
 #include "interp/attach.h"
@@ -422,64 +420,4 @@ PyObject *at_shared_dict_list(PyObject *object, at_shared_dict_make *make, bool 
     }
     unref_all(entries, count);
     return list;
-}
-
-/* ---- to other processes ---------------------------------------------------------- */
-
-PyObject *at_shared_dict_new_common(PyTypeObject *type, PyObject *size,
-                                    const char *name)
-{
-    size_t size_bytes = AT_SHARED_DICT_BYTES;
-    if (size != NULL) {
-        Py_ssize_t wanted = PyNumber_AsSsize_t(size, NULL); /* the nearest, if none */
-        if (wanted == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
-        size_bytes = wanted > 0 ? (size_t)wanted : 0;
-    }
-    at_origin origin;
-    PyObject *claim;
-    if (at_sync_origin(1, name, &origin, &claim) < 0) {
-        return NULL;
-    }
-    at_fault fault;
-    at_common_dict *dict;
-    PyObject *self = NULL;
-    if (at_common_dict_new(size_bytes, &origin, &dict, &fault) < 0) {
-        (void)at_raise_fault(&fault);
-    } else {
-        self = at_shared_dict_wrap(type, at_place_publish((at_placed *)dict));
-        at_shared_unref((at_shared *)dict);
-    }
-    if (at_bind_claim_end(claim) < 0) {
-        Py_CLEAR(self);
-    }
-    return self;
-}
-
-AT_UNCHECKED PyObject *at_shared_dict_deepcopy(PyObject *object, PyObject *memo)
-{
-    const at_common_dict *dict = at_shared_dict_common(object);
-    PyObject *options = dict != NULL
-                            ? Py_BuildValue("{s:O,s:n}", "shared", Py_True, "size",
-                                            (Py_ssize_t)at_common_dict_bytes(dict))
-                            : PyDict_New();
-    PyObject *items = options != NULL ? PyTuple_Pack(1, object) : NULL;
-    PyObject *copy = items != NULL
-                         ? PyObject_Call((PyObject *)Py_TYPE(object), items, options)
-                         : NULL;
-    Py_XDECREF(items);
-    Py_XDECREF(options);
-    return copy;
-}
-
-/* _describe(): (descriptor, None), or None for a dict of this process alone. */
-AT_UNCHECKED PyObject *at_shared_dict_describe(PyObject *object, PyObject *unused)
-{
-    at_shared *thing = at_shared_dict_thing(object);
-    if (thing->kind != &at_common_dict_kind) {
-        Py_RETURN_NONE;
-    }
-    const at_place *place = &((at_placed *)thing)->place;
-    return Py_BuildValue("(iO)", place->page.memory.descriptor, Py_None);
 }

@@ -21,8 +21,6 @@ enum {
     FIRST_ROOM = 1024,
 };
 
-#define MOST_BYTES ((size_t)1 << 37)
-
 struct at_common_dict {
     at_placed placed;
     at_lock *lock; /* fixed after init, as the next */
@@ -93,7 +91,7 @@ int at_common_dict_new(size_t size_bytes, const at_origin *origin,
                        at_common_dict **made, at_fault *fault)
 {
     if (origin->page == NULL &&
-        (size_bytes < at_page_bytes() || size_bytes > MOST_BYTES)) {
+        (size_bytes < at_page_bytes() || size_bytes > AT_COMMON_MOST_BYTES)) {
         return at_fault_set(fault, AT_EINVALID, "size must be %zu to 2**37 bytes",
                             at_page_bytes());
     }

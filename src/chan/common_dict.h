@@ -28,11 +28,14 @@ typedef struct at_common_dict at_common_dict;
 
 extern const at_shared_kind at_common_dict_kind;
 
+/* Of a dict's memory; at least it is a page. */
+#define AT_COMMON_MOST_BYTES ((size_t)1 << 37)
+
 /* Of `size_bytes` of memory, rounded up to pages; an adopted page has its own size.
  * ctx:  any
  * owns: the caller gets one reference; it begins with an at_placed
- * errs: fault: AT_EINVALID for a size below a page or above 2^37; where the page holds
- *       no table of this version; those of at_place_init */
+ * errs: fault: AT_EINVALID for a size below a page or above the most; where the page
+ * holds no table of this version; those of at_place_init */
 int at_common_dict_new(size_t size_bytes, const at_origin *origin,
                        at_common_dict **dict, at_fault *fault);
 
