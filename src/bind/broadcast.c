@@ -27,7 +27,10 @@ typedef struct broadcast_object {
     PyObject_HEAD at_broadcast *broadcast; /* a reference; fixed after new */
     at_peer *peer;                         /* a reference; the same */
     at_member *member;
+    PyObject *weak_references;
 } broadcast_object;
+
+static PyMemberDef broadcast_members[] = AT_BIND_WEAK_MEMBERS(broadcast_object);
 
 static broadcast_object *self_of(PyObject *object)
 {
@@ -114,6 +117,9 @@ static void broadcast_dealloc(PyObject *object)
 {
     broadcast_object *self = self_of(object);
     PyTypeObject *type = Py_TYPE(object);
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
     if (self->broadcast != NULL) {
         at_member_leave(self->member);
         at_shared_unref((at_shared *)self->broadcast);
@@ -463,6 +469,7 @@ static PyType_Slot broadcast_slots[] = {
      "        there, then LaggedError, then ClosedError."},
     {Py_tp_new, broadcast_new},
     {Py_tp_dealloc, broadcast_dealloc},
+    {Py_tp_members, broadcast_members},
     {Py_tp_methods, broadcast_methods},
     {Py_tp_getset, broadcast_attributes},
     {Py_tp_repr, broadcast_repr},

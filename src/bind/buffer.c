@@ -29,6 +29,9 @@ typedef struct view_object {
     PyObject_HEAD at_view *view;
     atomic_long state; /* exports of the buffer protocol, or RELEASED */
     Py_hash_t hash;    /* fixed after new: a set may have what was released */
+    /* A reference: exports of DLPack. NULL until the first one, then fixed. */
+    at_dlpack_lent *_Atomic lent;
+    PyObject *weak_references;
 } view_object;
 
 /* Set where there are no exports, and never left. */
@@ -69,7 +72,11 @@ static void view_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     view_object *self = (view_object *)object;
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
     at_shared_unref(self->view != NULL ? &self->view->shared : NULL);
+    at_dlpack_lent_unref(self->lent);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -178,8 +185,16 @@ static void view_release_buffer(PyObject *object, Py_buffer *buffer)
 static bool let_go(PyObject *object) AT_ATTACHED
 {
     view_object *self = (view_object *)object;
-    long exports = 0;
-    if (atomic_compare_exchange_strong(&self->state, &exports, RELEASED)) {
+    long lent = at_dlpack_lent_count(self->lent);
+    long exports = lent;
+    if (lent == 0 && atomic_compare_exchange_strong(&self->state, &exports, RELEASED)) {
+        /* Pairs with the look at the state in view_dlpack(): one sees the other. */
+        exports = at_dlpack_lent_count(self->lent);
+        if (exports != 0) {
+            atomic_store(&self->state, 0);
+        }
+    }
+    if (exports == 0) {
         if (!AT_FREE_THREADED) {
             at_view *view = self->view;
             self->view = NULL;
@@ -196,6 +211,23 @@ static bool let_go(PyObject *object) AT_ATTACHED
                      exports == 1 ? "view" : "views");
     }
     return false;
+}
+
+/* The count of the object's exports by DLPack; NULL with an exception set. */
+static at_dlpack_lent *lent_of(view_object *self) AT_ATTACHED
+{
+    at_dlpack_lent *found = self->lent;
+    if (found != NULL) {
+        return found;
+    }
+    at_dlpack_lent *made = at_dlpack_lent_new();
+    if (made == NULL) {
+        PyErr_NoMemory();
+    } else if (!atomic_compare_exchange_strong(&self->lent, &found, made)) {
+        at_dlpack_lent_unref(made); /* another thread was first */
+        return found;
+    }
+    return made;
 }
 
 /* ---- methods --------------------------------------------------------------------- */
@@ -250,75 +282,6 @@ AT_UNCHECKED static PyObject *view_deepcopy(PyObject *object, PyObject *memo)
     at_view *view = view_of(object);
     at_view *made = view != NULL ? at_buffer_duplicate(view) : NULL;
     return made != NULL ? at_buffer_wrap(Py_TYPE(object), made) : NULL;
-}
-
-static PyObject *memoryview_of(PyObject *object) AT_ATTACHED
-{
-    return view_of(object) != NULL ? PyMemoryView_FromObject(object) : NULL;
-}
-
-/* A memoryview refused an index, or an item: say who takes more. Keeps the exception.
- */
-static void name_numpy(PyObject *class) AT_ATTACHED
-{
-    if (PyErr_ExceptionMatches(class)) {
-        PyObject *error = PyErr_GetRaisedException();
-        PyObject *done =
-            PyObject_CallMethod(error, "add_note", "s",
-                                "A memoryview has refused it; numpy.asarray() of the "
-                                "same memory takes any index.");
-        PyErr_Clear();
-        Py_XDECREF(done);
-        PyErr_SetRaisedException(error);
-    }
-}
-
-/* A slice without a step is a view that can be sent; all else is memoryview's. */
-AT_UNCHECKED static PyObject *view_subscript(PyObject *object, PyObject *key)
-{
-    if (PySlice_Check(key)) {
-        Py_ssize_t start, stop, step;
-        if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
-            return NULL;
-        }
-        at_view *view = view_of(object); /* behind what runs code, which may release */
-        if (view == NULL) {
-            return NULL;
-        }
-        if (step == 1) {
-            Py_ssize_t length = PySlice_AdjustIndices(view->shape[0], &start, &stop, 1);
-            at_view *made;
-            int result = at_view_slice(view, start, start + length, false, &made);
-            return result == 0 ? at_buffer_wrap(Py_TYPE(object), made)
-                               : at_raise(result);
-        }
-    }
-    PyObject *memory = memoryview_of(object);
-    if (memory == NULL) {
-        return NULL;
-    }
-    PyObject *item = PyObject_GetItem(memory, key);
-    Py_DECREF(memory);
-    if (item == NULL) {
-        name_numpy(PyExc_NotImplementedError);
-        name_numpy(PyExc_TypeError);
-    }
-    return item;
-}
-
-AT_UNCHECKED static int view_assign(PyObject *object, PyObject *key, PyObject *value)
-{
-    PyObject *memory = memoryview_of(object);
-    if (memory == NULL) {
-        return -1;
-    }
-    int result = value != NULL ? PyObject_SetItem(memory, key, value)
-                               : PyObject_DelItem(memory, key);
-    Py_DECREF(memory);
-    if (result < 0) {
-        name_numpy(PyExc_NotImplementedError);
-    }
-    return result;
 }
 
 AT_UNCHECKED static Py_ssize_t view_length(PyObject *object)
@@ -415,9 +378,16 @@ AT_UNCHECKED static PyObject *view_dlpack(PyObject *object, PyObject *arguments,
     if (view == NULL) {
         return NULL;
     }
+    at_dlpack_lent *lent = lent_of((view_object *)object);
+    if (lent == NULL) {
+        return NULL;
+    }
     at_shared_ref(&view->shared); /* reading the keywords may run code that releases */
-    PyObject *capsule = at_dlpack_export(view, keywords);
+    PyObject *capsule = at_dlpack_export(view, lent, keywords);
     at_shared_unref(&view->shared);
+    if (capsule != NULL && view_of(object) == NULL) {
+        Py_CLEAR(capsule);
+    }
     return capsule;
 }
 
@@ -478,12 +448,15 @@ static PyGetSetDef view_attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef view_members[] = AT_BIND_WEAK_MEMBERS(view_object);
+
 #define VIEW_SLOTS                                                                     \
     {Py_tp_dealloc, view_dealloc}, {Py_tp_getset, view_attributes},                    \
-        {Py_tp_repr, view_repr}, {Py_mp_subscript, view_subscript},                    \
-        {Py_mp_ass_subscript, view_assign}, {Py_mp_length, view_length},               \
+        {Py_tp_repr, view_repr}, {Py_mp_subscript, at_buffer_subscript},               \
+        {Py_mp_ass_subscript, at_buffer_assign}, {Py_mp_length, view_length},          \
         {Py_bf_getbuffer, view_get_buffer}, {Py_tp_richcompare, view_compare},         \
-        {Py_tp_hash, view_hash},                                                       \
+        {Py_tp_hash, view_hash}, {Py_tp_iter, at_buffer_iterate},                      \
+        {Py_tp_members, view_members},                                                 \
     {                                                                                  \
         Py_bf_releasebuffer, view_release_buffer                                       \
     }

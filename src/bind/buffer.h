@@ -28,6 +28,13 @@ at_view *at_buffer_make(const at_shared_kind *kind, const char *name,
  * object of `view` held; lets the GIL go for much */
 at_view *at_buffer_duplicate(at_view *view) AT_ATTACHED;
 
+/* ---- buffer_items.c: slots of the types -------------------------------------------
+ */
+
+PyObject *at_buffer_subscript(PyObject *object, PyObject *key);
+int at_buffer_assign(PyObject *object, PyObject *key, PyObject *value);
+PyObject *at_buffer_iterate(PyObject *object);
+
 /* ---- buffer_process.c: NULL with an exception set; ctx: attached ----------------- */
 
 /* The size in items of each dimension, as a tuple. */

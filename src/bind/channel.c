@@ -122,6 +122,9 @@ void at_channel_object_free(PyObject *object)
 {
     at_channel_object *self = at_channel_object_of(object);
     PyTypeObject *type = Py_TYPE(object);
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
     if (self->channel != NULL) {
         at_channel_left_free(atomic_load(&self->left));
         at_member_leave(self->member);
@@ -131,6 +134,8 @@ void at_channel_object_free(PyObject *object)
     type->tp_free(object);
     Py_DECREF(type);
 }
+
+PyMemberDef at_channel_object_members[] = AT_BIND_WEAK_MEMBERS(at_channel_object);
 
 /* ---- looking and closing --------------------------------------------------------- */
 
@@ -359,6 +364,7 @@ static PyType_Slot channel_slots[] = {
      "not held while one waits."},
     {Py_tp_new, channel_new},
     {Py_tp_dealloc, at_channel_object_free},
+    {Py_tp_members, at_channel_object_members},
     {Py_tp_methods, channel_methods},
     {Py_tp_getset, channel_attributes},
     {Py_tp_repr, channel_repr},

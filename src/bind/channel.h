@@ -14,6 +14,7 @@ typedef struct at_channel_object {
     at_peer *peer;                     /* a reference */
     at_member *member;
     _Atomic(struct at_channel_left *) left; /* what recv_many() left, or NULL */
+    PyObject *weak_references;
 } at_channel_object;
 
 /* A new handle of `type` to `channel`, of which it takes a reference of its own; NULL
@@ -22,6 +23,8 @@ PyObject *at_channel_object_wrap(PyTypeObject *type, at_shared *channel) AT_ATTA
 
 /* The end of every type of handle to a channel, by which they are known. */
 void at_channel_object_free(PyObject *object);
+
+extern PyMemberDef at_channel_object_members[];
 
 /* `object`, a Channel or a Subscription; NULL with TypeError. ctx: attached */
 at_channel_object *at_channel_object_from(PyObject *object) AT_ATTACHED;

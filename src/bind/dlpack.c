@@ -3,18 +3,20 @@
  * ask for it, and the older one, without, that every consumer understands. */
 #include "bind/dlpack.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "bind/buffer.h"
 #include "bind/error.h"
 
 #define UNVERSIONED "dltensor"
 #define VERSIONED "dltensor_versioned"
 
-enum { DL_READ_ONLY = 1 };
+enum { DL_READ_ONLY = 1, DL_IS_COPIED = 2 };
 enum { DL_CPU = 1, DL_INT = 0, DL_UINT = 1, DL_FLOAT = 2, DL_COMPLEX = 5, DL_BOOL = 6 };
 
 typedef struct dl_tensor {
@@ -45,15 +47,55 @@ typedef struct dl_export {
         uint64_t flags;
         dl_tensor tensor;
     } versioned;
-    at_view *view; /* a reference */
+    at_view *view;        /* a reference */
+    at_dlpack_lent *lent; /* a reference, and counted there; or NULL */
     int64_t shape[AT_VIEW_DIMENSIONS];
     int64_t strides[AT_VIEW_DIMENSIONS];
 } dl_export;
+
+/* ---- how many are lent ----------------------------------------------------------- */
+
+struct at_dlpack_lent {
+    at_shared shared;
+    atomic_long count;
+};
+
+static void lent_free(at_shared *thing)
+{
+    at_free(thing);
+}
+
+static const at_shared_kind lent_kind = {"exports by DLPack", lent_free};
+
+at_dlpack_lent *at_dlpack_lent_new(void)
+{
+    at_dlpack_lent *lent = at_calloc(1, sizeof *lent);
+    if (lent != NULL) {
+        at_shared_init(&lent->shared, &lent_kind);
+    }
+    return lent;
+}
+
+void at_dlpack_lent_unref(at_dlpack_lent *lent)
+{
+    at_shared_unref(lent != NULL ? &lent->shared : NULL);
+}
+
+long at_dlpack_lent_count(const at_dlpack_lent *lent)
+{
+    return lent != NULL ? atomic_load(&lent->count) : 0;
+}
+
+/* ---- exports --------------------------------------------------------------------- */
 
 /* The deleters: called by the consumer, on any thread, attached or not. */
 static void export_free(dl_export *self)
 {
     at_shared_unref(&self->view->shared);
+    if (self->lent != NULL) {
+        atomic_fetch_sub(&self->lent->count, 1);
+        at_dlpack_lent_unref(self->lent);
+    }
     at_free(self);
 }
 
@@ -123,11 +165,12 @@ static int wants_elsewhere(PyObject *keywords) AT_ATTACHED
     return kind != DL_CPU;
 }
 
-/* The unversioned layout cannot mark memory read-only, and a copy, here or on another
- * device, is not what shared memory is for. */
-static int refuse(const at_view *view, PyObject *keywords, bool versioned) AT_ATTACHED
+/* The unversioned layout cannot mark memory read-only, and memory of another device is
+ * not what this is for. */
+static int refuse(const at_view *view, PyObject *keywords, bool versioned,
+                  bool copied) AT_ATTACHED
 {
-    if (view->readonly && !versioned) {
+    if (view->readonly && !versioned && !copied) {
         PyErr_SetString(PyExc_BufferError,
                         "a read-only buffer needs a consumer of DLPack 1.0");
         return -1;
@@ -139,16 +182,16 @@ static int refuse(const at_view *view, PyObject *keywords, bool versioned) AT_AT
         }
         return -1;
     }
-    PyObject *copy = keywords != NULL ? PyDict_GetItemString(keywords, "copy") : NULL;
-    if (copy == Py_True) {
-        PyErr_SetString(PyExc_BufferError, "shared memory is exported without a copy");
-        return -1;
-    }
     return 0;
 }
 
-static void export_fill(dl_export *self, at_view *view)
+/* Takes a reference of the caller's to the view. */
+static void export_fill(dl_export *self, at_view *view, at_dlpack_lent *lent)
 {
+    if (lent != NULL) {
+        self->lent = (at_dlpack_lent *)at_shared_ref(&lent->shared);
+        atomic_fetch_add(&lent->count, 1);
+    }
     for (int i = 0; i < view->dimension_count; i++) {
         self->shape[i] = view->shape[i];
         self->strides[i] = view->strides[i] / (ptrdiff_t)view->item_bytes;
@@ -163,28 +206,38 @@ static void export_fill(dl_export *self, at_view *view)
         .shape = self->shape,
         .strides = self->strides,
     };
-    self->view = (at_view *)at_shared_ref(&view->shared);
+    self->view = view;
     self->unversioned.tensor = tensor;
     self->unversioned.context = self;
     self->unversioned.deleter = unversioned_delete;
     self->versioned.major = 1;
     self->versioned.context = self;
     self->versioned.deleter = versioned_delete;
-    self->versioned.flags = view->readonly ? DL_READ_ONLY : 0;
+    self->versioned.flags = lent == NULL     ? DL_IS_COPIED
+                            : view->readonly ? DL_READ_ONLY
+                                             : 0;
     self->versioned.tensor = tensor;
 }
 
-PyObject *at_dlpack_export(at_view *view, PyObject *keywords)
+PyObject *at_dlpack_export(at_view *view, at_dlpack_lent *lent, PyObject *keywords)
 {
     int versioned = wants_version(keywords);
-    if (versioned < 0 || refuse(view, keywords, versioned) < 0) {
+    PyObject *copy = keywords != NULL ? PyDict_GetItemString(keywords, "copy") : NULL;
+    bool copied = copy == Py_True;
+    if (versioned < 0 || refuse(view, keywords, versioned, copied) < 0) {
         return NULL;
     }
     dl_export *made = at_calloc(1, sizeof *made);
     if (made == NULL) {
         return at_raise(AT_ENOMEM);
     }
-    export_fill(made, view);
+    if (!copied) {
+        at_shared_ref(&view->shared);
+    } else if ((view = at_buffer_duplicate(view)) == NULL) {
+        at_free(made);
+        return NULL;
+    }
+    export_fill(made, view, copied ? NULL : lent);
     PyObject *capsule =
         versioned ? PyCapsule_New(&made->versioned, VERSIONED, capsule_free)
                   : PyCapsule_New(&made->unversioned, UNVERSIONED, capsule_free);

@@ -105,6 +105,9 @@ PyObject *at_shared_dict_wrap(PyTypeObject *type, at_shared *thing)
 void at_shared_dict_free(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
+    if (((at_shared_dict_object *)object)->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
     at_shared_unref(at_shared_dict_thing(object));
     type->tp_free(object);
     Py_DECREF(type);
@@ -362,6 +365,8 @@ static PyMethodDef dict_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef dict_members[] = AT_BIND_WEAK_MEMBERS(at_shared_dict_object);
+
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc,
      "SharedDict(*args, shared=False, name=None, size=16777216, **kwargs)\n"
@@ -410,6 +415,7 @@ static PyType_Slot dict_slots[] = {
      "    Full: The first items do not fit."},
     {Py_tp_new, at_shared_dict_new},
     {Py_tp_dealloc, at_shared_dict_free},
+    {Py_tp_members, dict_members},
     {Py_tp_methods, dict_methods},
     {Py_tp_repr, dict_repr},
     {Py_tp_richcompare, dict_compare},

@@ -33,6 +33,7 @@ enum { AT_SHARED_DICT_BYTES = 16 << 20 };
 typedef struct at_shared_dict_object {
     PyObject_HEAD at_shared *thing; /* a reference; fixed after new */
     atomic_size_t cursor;           /* where any() found the last; a hint */
+    PyObject *weak_references;
 } at_shared_dict_object;
 
 static inline at_shared *at_shared_dict_thing(PyObject *object)

@@ -120,6 +120,7 @@ static PyType_Slot subscription_slots[] = {
      "not held while one waits."},
     {Py_tp_new, subscription_new},
     {Py_tp_dealloc, at_channel_object_free},
+    {Py_tp_members, at_channel_object_members},
     {Py_tp_methods, subscription_methods},
     {Py_tp_getset, subscription_attributes},
     {Py_tp_repr, subscription_repr},

@@ -83,6 +83,9 @@ static void sync_dealloc(PyObject *object)
     if (PyType_IS_GC(type)) {
         PyObject_GC_UnTrack(object);
     }
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
     Py_XDECREF(self->action);
     if (self->thing != NULL) {
         at_shared_unref(self->thing);
@@ -325,6 +328,8 @@ int at_sync_parse_timeout(const char *function, PyObject *const *arguments,
 
 /* ---- the types ------------------------------------------------------------------- */
 
+static PyMemberDef sync_members[] = AT_BIND_WEAK_MEMBERS(at_sync_object);
+
 static int add(PyObject *module, const at_sync_type *described) AT_ATTACHED
 {
     enum { MOST = 40 };
@@ -332,8 +337,9 @@ static int add(PyObject *module, const at_sync_type *described) AT_ATTACHED
         {Py_tp_doc, (void *)described->doc},       {Py_tp_new, (void *)described->new},
         {Py_tp_dealloc, (void *)sync_dealloc},     {Py_tp_methods, described->methods},
         {Py_tp_richcompare, (void *)sync_compare}, {Py_tp_hash, (void *)sync_hash},
+        {Py_tp_members, (void *)sync_members},
     };
-    size_t count = 6;
+    size_t count = 7;
     if (described != &at_sync_atomic) { /* which shows its value */
         slots[count++] = (PyType_Slot){Py_tp_repr, (void *)sync_repr};
     }

@@ -15,6 +15,7 @@ typedef struct at_sync_object {
     PyObject_HEAD at_shared *thing; /* a reference; fixed after new, as the next */
     at_peer *peer;                  /* a reference */
     PyObject *action;               /* a barrier's, or NULL */
+    PyObject *weak_references;
 } at_sync_object;
 
 static inline void *at_sync_thing(PyObject *object)

@@ -3,6 +3,7 @@
 #define AT_BIND_TYPE_H
 
 #include <Python.h>
+#include <stddef.h>
 
 #include "base/contexts.h"
 
@@ -37,6 +38,16 @@ PyObject *at_bind_no_pickle(PyObject *object, PyObject *unused);
     {                                                                                  \
         "__reduce__", at_bind_no_pickle, METH_NOARGS,                                  \
             "__reduce__($self)\n--\n\nTypeError: it belongs to this process."          \
+    }
+
+/* The members of a type whose objects can be referred to weakly: `object_type` has a
+ * field weak_references, and its dealloc calls PyObject_ClearWeakRefs() where that is
+ * not NULL. */
+#define AT_BIND_WEAK_MEMBERS(object_type)                                              \
+    {                                                                                  \
+        {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(object_type, weak_references),  \
+         Py_READONLY, NULL},                                                           \
+            {NULL, 0, 0, 0, NULL},                                                     \
     }
 
 /* A hash of an address, whose low bits say nothing. ctx: any */

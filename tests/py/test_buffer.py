@@ -241,6 +241,81 @@ def test_numpy_sees_the_memory() -> None:
     array.release()
 
 
+def test_what_dlpack_has_lent() -> None:
+    """It counts as a view, and is given back when the consumer ends, wherever."""
+    numpy = pytest.importorskip("numpy")
+    for make in (SharedBuffer, lambda size: SharedArray(size, "int32")):
+        memory: Any = make(64)
+        capsule = memory.__dlpack__()
+        with pytest.raises(BufferError, match="let the view over it"):
+            memory.release()
+        with pytest.raises(BufferError, match="let the view over it"):
+            transfer(memory)
+        del capsule
+        first, second = numpy.from_dlpack(memory), numpy.from_dlpack(memory)
+        with pytest.raises(BufferError, match="let the views over it"):
+            transfer(memory)
+        first[3] = 7
+        del first
+        with pytest.raises(BufferError):
+            memory.release()
+        kept = [second]
+        del second
+        thread = threading.Thread(target=kept.clear)
+        thread.start()
+        thread.join(DEADLINE)
+        moved = transfer(memory)
+        assert moved[3] == 7
+        with pytest.raises(ValueError, match="no longer here"):
+            memory.__dlpack__()
+    array = numpy.from_dlpack(SharedArray(3, "f8"))
+    gc.collect()
+    array[:] = 2  # the consumer keeps the memory, not the handle
+    assert array.sum() == 6
+
+
+def test_a_copy_for_dlpack() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = SharedArray((2, 3), "int16")
+    array[1, 2] = 5
+    for given in (array, array.toreadonly(), array[1:]):
+        copied = numpy.from_dlpack(given, copy=True)
+        assert copied[-1, 2] == 5 and copied.flags.writeable
+        copied[-1, 2] = 9
+        assert array[1, 2] == 5
+    array.toreadonly().__dlpack__(copy=True)  # of what asks for no version, too
+    array.release()  # no copy is a view
+
+
+def test_iteration() -> None:
+    buffer, array = SharedBuffer(4), SharedArray(3, "float64")
+    buffer[1], array[2] = 7, 2.5
+    assert list(buffer) == [0, 7, 0, 0] and 7 in buffer and 8 not in buffer
+    assert list(array[1:]) == [0.0, 2.5] and max(array) == 2.5
+    items = iter(buffer)
+    with pytest.raises(BufferError):
+        transfer(buffer)
+    assert list(items) == [0, 7, 0, 0]
+    del items
+    buffer.release()
+    with pytest.raises(ValueError, match="no longer here"):
+        iter(buffer)
+    with pytest.raises(NotImplementedError) as caught:
+        iter(SharedArray((2, 3), "float64"))
+    assert any("numpy.asarray()" in note for note in caught.value.__notes__)
+
+
+def test_what_numpy_would_convert() -> None:
+    array = SharedArray(3, "float64")
+    for given in ([1.0, 2.0, 3.0], bytes(24), bytes(3)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            array[:] = given  # type: ignore[call-overload]
+        assert any("converts what" in note for note in caught.value.__notes__)
+    with pytest.raises(ValueError) as caught:
+        SharedBuffer(3)[:] = b"ab"
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_a_copy_is_a_handle_and_a_deep_copy_is_memory() -> None:
     for size in (10, 3 << 20):
         array = SharedArray((2, size), "int16")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import pickle
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,20 @@ def test_keys_in_another_interpreter() -> None:
         for thing in things:
             channel.send(thing)
         assert found.result(60) == list(things.values())
+
+
+@pytest.mark.parametrize("kind", THINGS)
+def test_handles_can_be_referred_to_weakly(kind: str) -> None:
+    thing = THINGS[kind]()
+    ended: list[str] = []
+    reference = weakref.ref(thing, lambda _: ended.append("reference"))
+    weakref.finalize(thing, ended.append, "finalizer")
+    known = weakref.WeakKeyDictionary({thing: kind})
+    assert reference() is thing and known[sent(thing)] == kind
+    del thing
+    gc.collect()
+    assert reference() is None and len(known) == 0
+    assert sorted(ended) == ["finalizer", "reference"]
 
 
 def test_memory_is_compared_and_not_contents() -> None:
