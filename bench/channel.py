@@ -1,15 +1,12 @@
 """Channels against their peers, in one run on one machine.
 
-Round trips of a small message; small messages one way, alone and in batches; a message
+Round trips of a small message; small messages one way (`_one_way.py`); a message
 of 8 bytes to 64 MB answered by a small one; one message to three receivers; and a
 dict that others read. The peers: the same spin-then-park in plain C, which is the limit;
 `queue.SimpleQueue` between two threads; `multiprocessing`'s `Pipe`, `Queue`,
 `shared_memory` and `Manager`; and the standard library's queue between interpreters.
 
-The goals are said with the ratios. One way in batches the making and freeing of fresh
-ints themselves is most of what is left ("ints made and freed" says how much, with no
-message at all): so there are two figures, for ints that are made for the message on both
-sides, and for small ones, which Python keeps. A round trip stands against plain C in
+The goals are said with the ratios. A round trip stands against plain C in
 pairs, one measured right after the other: where two processors of a virtual machine
 lie changes from second to second, and with it how long a line takes from one to the
 other. While they are two threads of one core it takes next to nothing, and the ratio is
@@ -35,17 +32,18 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
+import _one_way
+from _one_way import drain, drain_batches, drain_queue
+from _sides import Cpus, interpreter, per, pin, process, thread
 from _standard import standard_queues
 
-from atoll import Broadcast, Channel, Interpreter, SharedBuffer, SharedDict
+from atoll import Broadcast, Channel, SharedBuffer, SharedDict
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = [8, 64, 1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 64 << 20]
@@ -54,13 +52,6 @@ SETTLE_SECONDS = 0.1
 # Of a round trip and of that in plain C, which take a few milliseconds each.
 TRIPS = 10_000
 TRIP_PAIRS = 7
-type Cpus = tuple[list[int] | None, list[int] | None]
-
-
-def pin(cpus: list[int] | None) -> None:
-    """Keep the calling thread on `cpus`."""
-    if cpus:
-        os.sched_setaffinity(0, cpus)
 
 
 def name_of(size: int) -> str:
@@ -68,13 +59,6 @@ def name_of(size: int) -> str:
         if size >= unit:
             return f"{size // unit} {text}"
     return f"{size} B"
-
-
-def per(count: int, action: Callable[[], Any]) -> float:
-    """Nanoseconds of one of the `count` that `action` does."""
-    begin = time.perf_counter_ns()
-    action()
-    return (time.perf_counter_ns() - begin) / count
 
 
 # ---- the other side -----------------------------------------------------------------
@@ -95,38 +79,10 @@ def acknowledge(there: Any, back: Any, cpus: list[int] | None) -> None:
         back.send(True)
 
 
-def drain(there: Any, done: Any, cpus: list[int] | None) -> None:
-    """Receive one at a time until None; say so, and before it that it has begun."""
-    pin(cpus)
-    done.send(True)
-    recv = there.recv
-    while recv() is not None:
-        pass
-    done.send(True)
-
-
-def drain_batches(there: Any, done: Any, cpus: list[int] | None) -> None:
-    """The same, as many at once as there are."""
-    pin(cpus)
-    done.send(True)
-    while there.recv_many(256)[-1] is not None:
-        pass
-    done.send(True)
-
-
 def echo_queue(there: Any, back: Any, cpus: list[int] | None) -> None:
     pin(cpus)
     while (value := there.get()) is not None:
         back.put(value)
-
-
-def drain_queue(there: Any, done: Any, cpus: list[int] | None) -> None:
-    pin(cpus)
-    done.put(True)
-    get = there.get
-    while get() is not None:
-        pass
-    done.put(True)
 
 
 def read_shared(name: str, there: Any, back: Any, cpus: list[int] | None) -> None:
@@ -136,36 +92,6 @@ def read_shared(name: str, there: Any, back: Any, cpus: list[int] | None) -> Non
     while there.recv() is not None:
         back.send(True)
     memory.close()
-
-
-@contextmanager
-def interpreter(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """`function` runs in an interpreter meanwhile."""
-    with Interpreter() as other:
-        thread = threading.Thread(target=other.call, args=(function, *arguments))
-        thread.start()
-        yield
-        thread.join()
-
-
-@contextmanager
-def thread(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """The same in a thread."""
-    other = threading.Thread(target=function, args=arguments)
-    other.start()
-    yield
-    other.join()
-
-
-@contextmanager
-def process(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """The same in a process."""
-    other = multiprocessing.get_context("spawn").Process(
-        target=function, args=arguments
-    )
-    other.start()
-    yield
-    other.join()
 
 
 # ---- round trips ----------------------------------------------------------------------
@@ -255,75 +181,6 @@ def standard_trip(rounds: int, cpus: Cpus) -> float | None:
     with thread(other.exec, code):
         pin(cpus[0])
         return trips(lambda value: there.put(value, **options), back.get, rounds)
-
-
-# ---- one way ---------------------------------------------------------------------------
-
-
-# Ints that Python keeps one of: nothing is made for them, on either side.
-KEPT = list(range(256))
-
-
-def stream(send: Any, wait: Any, count: int, fresh: bool = True) -> float:
-    """Nanoseconds for a message of `count`, until the other side has had the last."""
-    wait()
-
-    def run() -> None:
-        if fresh:
-            for i in range(count):
-                send(i)
-        else:
-            for _ in range(0, count, len(KEPT)):
-                for i in KEPT:
-                    send(i)
-        send(None)
-        wait()
-
-    return per(count, run)
-
-
-def channel_stream(count: int, cpus: Cpus, batch: int = 1, fresh: bool = True) -> float:
-    there, done = Channel(4096), Channel(1)
-    function = drain if batch == 1 else drain_batches
-    with interpreter(function, there, done, cpus[1]):
-        pin(cpus[0])
-        if batch == 1:
-            return stream(there.send, done.recv, count, fresh)
-
-        done.recv()
-
-        def run() -> None:
-            for first in range(0, count, batch):
-                there.send_many(range(first, first + batch) if fresh else KEPT)
-            there.send(None)
-            done.recv()
-
-        return per(count, run)
-
-
-def thread_stream(count: int, cpus: Cpus, fresh: bool = True) -> float:
-    there: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with thread(drain_queue, there, done, cpus[1]):
-        pin(cpus[0])
-        return stream(there.put, done.get, count, fresh)
-
-
-def making(count: int, batch: int = 256) -> float:
-    """What a receiver of fresh ints cannot do without, nor a sender."""
-
-    def run() -> None:
-        for first in range(1000, 1000 + count, batch):
-            list(range(first, first + batch))
-
-    return per(count, run)
-
-
-def pipe_stream(count: int, cpus: Cpus) -> float:
-    here, there = multiprocessing.Pipe()
-    with process(drain, there, there, cpus[1]):
-        pin(cpus[0])
-        return stream(here.send, here.recv, count)
 
 
 # ---- sizes -------------------------------------------------------------------------------
@@ -444,27 +301,14 @@ def manager_reads(count: int) -> float:
 
 def steps(cpus: Cpus, scale: int) -> dict[str, Callable[[], Any]]:
     """What is measured, by name; `scale` divides the numbers of messages."""
-    # One way it takes some thousand messages until both sides are under way.
     many = max(100_000 // scale, 25_600)
     some, few = 10_000 // scale, 100 // min(scale, 10)
-    found: dict[str, Callable[[], Any]] = {
+    found: dict[str, Callable[[], Any]] = _one_way.steps(cpus, scale)
+    found |= {
         "round trip: SimpleQueue, threads": lambda: thread_trip(some, cpus),
         "round trip: Pipe, processes": lambda: pipe_trip(some // 5, cpus),
         "round trip: Queue, processes": lambda: process_queue_trip(some // 5, cpus),
         "round trip: interpreters.Queue": lambda: standard_trip(few // 10, cpus),
-        "one way: channel": lambda: channel_stream(many, cpus),
-        "one way: channel, batches of 256": lambda: channel_stream(
-            many // 256 * 256, cpus, 256
-        ),
-        "one way: channel, batches, kept ints": lambda: channel_stream(
-            many // 256 * 256, cpus, 256, False
-        ),
-        "one way: SimpleQueue, threads": lambda: thread_stream(many, cpus),
-        "one way: SimpleQueue, kept ints": lambda: thread_stream(
-            many // 256 * 256, cpus, False
-        ),
-        "one way: ints made and freed": lambda: making(many // 256 * 256),
-        "one way: Pipe, processes": lambda: pipe_stream(some, cpus),
         "to three: broadcast": lambda: broadcast_stream(many, cpus),
         "to three: broadcast, batches of 256": lambda: broadcast_stream(
             many // 256 * 256, cpus, 256
@@ -504,21 +348,7 @@ RATIOS = [
         "round trip: Pipe, processes",
         "round trip: channel",
     ),
-    (
-        "SimpleQueue / channel, one way, one by one",
-        "one way: SimpleQueue, threads",
-        "one way: channel",
-    ),
-    (
-        "SimpleQueue / channel, one way, in batches",
-        "one way: SimpleQueue, threads",
-        "one way: channel, batches of 256",
-    ),
-    (
-        "SimpleQueue / channel, batches, kept ints (5)",
-        "one way: SimpleQueue, kept ints",
-        "one way: channel, batches, kept ints",
-    ),
+    *_one_way.ratios(),
     (
         "SimpleQueues / broadcast, to three",
         "to three: SimpleQueues, threads",

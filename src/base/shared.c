@@ -36,14 +36,21 @@ bool at_shared_try_ref(at_shared *thing)
     return false;
 }
 
-void at_shared_unref(at_shared *thing)
+void at_shared_unref_many(at_shared *thing, size_t count)
 {
-    if (thing == NULL) {
-        return;
-    }
     /* Release: what this holder wrote is visible to whoever frees. Acquire: the one who
      * frees sees what every other holder wrote. */
-    if (atomic_fetch_sub_explicit(&thing->references, 1, memory_order_acq_rel) == 1) {
+    size_t before =
+        atomic_fetch_sub_explicit(&thing->references, count, memory_order_acq_rel);
+    assert(before >= count);
+    if (before == count) {
         thing->kind->free(thing);
+    }
+}
+
+void at_shared_unref(at_shared *thing)
+{
+    if (thing != NULL) {
+        at_shared_unref_many(thing, 1);
     }
 }

@@ -42,4 +42,7 @@ bool at_shared_try_ref(at_shared *thing);
 /* One reference less; frees `thing` with the last. NULL is allowed. */
 void at_shared_unref(at_shared *thing);
 
+/* `count` references less, at least one, all of which the caller holds. */
+void at_shared_unref_many(at_shared *thing, size_t count);
+
 #endif

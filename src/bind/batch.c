@@ -10,18 +10,6 @@
 #include "parcel/parcel.h"
 #include "parcel/word.h"
 
-int at_batch_pack(PyObject *object, Py_ssize_t index, void **item)
-{
-    if (at_parcel_word_pack(object, item)) {
-        return 0;
-    }
-    at_message *message;
-    int status = at_parcel_pack_one_of(object, index < 0 ? "object" : "objects", index,
-                                       &message);
-    *item = message;
-    return status;
-}
-
 /* ---- packing --------------------------------------------------------------------- */
 
 /* What send_many() was given: an iterator, or a list or tuple that is read in place. */
@@ -55,10 +43,11 @@ static PyObject *source_next(source *from) AT_ATTACHED
     return item;
 }
 
-/* The objects that are next in a list or tuple, while they go as words: how many, at
- * most `limit`. No code runs that could change the list, which another thread can where
+/* The objects that are next in a list or tuple, while they are small: how many, at most
+ * `limit`. No code runs that could change the list, which another thread can where
  * there is no GIL: there it is left to source_next(). */
-static size_t pack_words(source *from, void **messages, size_t limit) AT_ATTACHED
+static size_t pack_small(source *from, at_slab_writer *slabs, void **items,
+                         size_t limit) AT_ATTACHED
 {
     if (from->iterator != NULL ||
         (AT_FREE_THREADED && PyList_CheckExact(from->objects))) {
@@ -70,29 +59,44 @@ static size_t pack_words(source *from, void **messages, size_t limit) AT_ATTACHE
     }
     limit = (size_t)left < limit ? (size_t)left : limit;
     PyObject **objects = PySequence_Fast_ITEMS(from->objects) + from->next;
-    size_t packed = at_parcel_words_pack(objects, limit, messages);
+    size_t packed = at_parcel_pack_small(objects, limit, slabs, items);
     from->next += (Py_ssize_t)packed;
     return packed;
 }
 
+/* About how many objects come after the next one, `packed` of which are there. */
+static size_t following(const source *from, size_t packed) AT_ATTACHED
+{
+    if (from->iterator != NULL) {
+        return packed; /* as many again: nobody knows */
+    }
+    Py_ssize_t left = PySequence_Fast_GET_SIZE(from->objects) - from->next;
+    size_t room = AT_CHANNEL_MANY - packed;
+    return left < 0 ? 0 : (size_t)left < room ? (size_t)left : room;
+}
+
 /* Pack up to AT_CHANNEL_MANY objects, and say how many. Fewer is the end, or the place
  * of an exception, which is set. */
-static size_t pack_batch(source *from, void **messages) AT_ATTACHED
+static size_t pack_batch(source *from, void **items) AT_ATTACHED
 {
+    at_slab_writer slabs = {0};
     size_t packed = 0;
     for (;;) {
-        packed += pack_words(from, messages + packed, AT_CHANNEL_MANY - packed);
+        packed += pack_small(from, &slabs, items + packed, AT_CHANNEL_MANY - packed);
         PyObject *object = packed < AT_CHANNEL_MANY ? source_next(from) : NULL;
         if (object == NULL) {
-            return packed;
+            break;
         }
-        int failed = at_batch_pack(object, from->next - 1, &messages[packed]);
+        int failed = at_parcel_pack_item(object, "objects", from->next - 1, &slabs,
+                                         following(from, packed), &items[packed]);
         Py_DECREF(object);
         if (failed < 0) {
-            return packed;
+            break;
         }
         packed++;
     }
+    at_slab_writer_finish(&slabs);
+    return packed;
 }
 
 /* ---- sending --------------------------------------------------------------------- */
@@ -129,7 +133,7 @@ static int send_batch(sending *self, void **messages, size_t count) AT_ATTACHED
         return 0;
     }
     for (size_t i = sent; i < count; i++) {
-        at_message_drop(messages[i]);
+        at_item_drop(messages[i]);
     }
     self->end->raise(self->object, result);
     return -1;

@@ -30,8 +30,4 @@ typedef struct at_batch_end {
 PyObject *at_batch_send(PyObject *object, const at_batch_end *end, PyObject *arguments,
                         PyObject *keywords) AT_ATTACHED;
 
-/* at_channel_pack() for number `index` of send_many's objects; -1 for a single one.
- * ctx: attached; runs Python code */
-int at_batch_pack(PyObject *object, Py_ssize_t index, void **item) AT_ATTACHED;
-
 #endif

@@ -102,7 +102,7 @@ AT_UNCHECKED static PyObject *broadcast_new(PyTypeObject *type, PyObject *argume
         return NULL;
     }
     at_broadcast_options options = {(size_t)capacity.value, (at_slow)slow,
-                                    at_message_share_many, at_message_drop};
+                                    at_item_share_many, at_item_drop};
     at_broadcast *broadcast;
     int result = at_broadcast_new(&options, &broadcast);
     if (result < 0) {
@@ -158,7 +158,7 @@ static PyObject *sent(int result, void *item) AT_ATTACHED
     if (result >= 0) {
         return PyLong_FromLong(result);
     }
-    at_message_drop(item);
+    at_item_drop(item);
     return raise_failed(result);
 }
 
@@ -203,7 +203,7 @@ AT_UNCHECKED static PyObject *broadcast_send(PyObject *object,
     int fed_count = 0;
     result = send_waiting(self, item, deadline_ns, &fed_count);
     if (result != 0) {
-        at_message_drop(item);
+        at_item_drop(item);
         return raise_failed(result);
     }
     return PyLong_FromLong(fed_count);
@@ -251,7 +251,7 @@ AT_UNCHECKED static PyObject *broadcast_try_send_packed(PyObject *object,
     }
     int result = at_broadcast_try_send(self_of(object)->broadcast, item);
     if (result < 0) {
-        return sent(result, at_message_share(item)); /* the capsule keeps it */
+        return sent(result, at_item_share(item)); /* the capsule keeps it */
     }
     at_packed_taken(packed);
     return PyLong_FromLong(result);

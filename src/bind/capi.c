@@ -24,7 +24,7 @@ static_assert((int)ATOLL_ENOMEM == AT_ENOMEM && (int)ATOLL_ECLOSED == AT_ECLOSED
               "the codes of the header are those of base/error.h");
 
 struct atoll_message {
-    void *item; /* of the channel: a message or a word */
+    void *item; /* of the channel: a message, a piece or a word */
     char word[AT_PARCEL_WORD_RUN_BYTES];
 };
 
@@ -154,47 +154,40 @@ static int channel_recv(atoll_channel *channel, atoll_message **received,
         at_free(message);
         return result;
     }
-    if (at_message_is_word(message->item)) {
+    if (at_item_is_word(message->item)) {
         (void)at_parcel_word_bytes(message->item, message->word);
     }
     *received = message;
     return 0;
 }
 
-static int message_bytes(const atoll_message *message, const void **data,
-                         size_t *size_bytes)
+/* The bytes of a parcel that is a bytes object, or a buffer among what `message` has
+ * attached, where it has one. */
+static int parcel_bytes(const char *parcel, size_t length, const at_message *message,
+                        const void **data, size_t *size_bytes)
 {
-    if (at_message_is_word(message->item)) {
-        char unused[AT_PARCEL_WORD_RUN_BYTES];
-        int size = at_parcel_word_bytes(message->item, unused);
-        *data = message->word;
-        *size_bytes = size >= 0 ? (size_t)size : 0;
-        return size >= 0 ? 0 : AT_EFORMAT;
-    }
-    const at_message *parcel = message->item;
-    const unsigned char *bytes = (const unsigned char *)parcel->data;
-    if (parcel->size_bytes < 4 || bytes[0] != AT_PARCEL_MAGIC ||
-        bytes[1] != AT_PARCEL_VERSION) {
+    const unsigned char *bytes = (const unsigned char *)parcel;
+    if (length < 4 || bytes[0] != AT_PARCEL_MAGIC || bytes[1] != AT_PARCEL_VERSION) {
         return AT_EFORMAT;
     }
     size_t number = 0;
     size_t place = 3;
-    for (unsigned shift = 0; shift < 63 && place < parcel->size_bytes; shift += 7) {
+    for (unsigned shift = 0; shift < 63 && place < length; shift += 7) {
         number |= (size_t)(bytes[place] & 0x7F) << shift;
         if ((bytes[place++] & 0x80) == 0) {
             break;
         }
     }
     int tag = bytes[2] & ~AT_TAG_MEMO;
-    if (tag == AT_TAG_BYTES && number == parcel->size_bytes - place) {
-        *data = parcel->data + place;
+    if (tag == AT_TAG_BYTES && number == length - place) {
+        *data = parcel + place;
         *size_bytes = number;
         return 0;
     }
-    if ((tag == AT_TAG_BUFFER_BLOCK || tag == AT_TAG_BYTES_BLOCK) &&
-        number < parcel->attachment_count &&
-        parcel->attachments[number]->kind == &at_block_kind) {
-        const at_block *block = (const at_block *)parcel->attachments[number];
+    if ((tag == AT_TAG_BUFFER_BLOCK || tag == AT_TAG_BYTES_BLOCK) && message != NULL &&
+        number < message->attachment_count &&
+        message->attachments[number]->kind == &at_block_kind) {
+        const at_block *block = (const at_block *)message->attachments[number];
         *data = block->data;
         *size_bytes = block->size_bytes;
         return 0;
@@ -202,10 +195,28 @@ static int message_bytes(const atoll_message *message, const void **data,
     return AT_EFORMAT;
 }
 
+static int message_bytes(const atoll_message *message, const void **data,
+                         size_t *size_bytes)
+{
+    if (at_item_is_word(message->item)) {
+        char unused[AT_PARCEL_WORD_RUN_BYTES];
+        int size = at_parcel_word_bytes(message->item, unused);
+        *data = message->word;
+        *size_bytes = size >= 0 ? (size_t)size : 0;
+        return size >= 0 ? 0 : AT_EFORMAT;
+    }
+    if (at_item_is_piece(message->item)) {
+        const at_piece *piece = at_piece_of(message->item);
+        return parcel_bytes(piece->data, piece->size_bytes, NULL, data, size_bytes);
+    }
+    const at_message *parcel = message->item;
+    return parcel_bytes(parcel->data, parcel->size_bytes, parcel, data, size_bytes);
+}
+
 static void message_free(atoll_message *message)
 {
     if (message != NULL) {
-        at_message_drop(message->item);
+        at_item_drop(message->item);
         at_free(message);
     }
 }

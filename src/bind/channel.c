@@ -73,8 +73,8 @@ AT_UNCHECKED static PyObject *channel_new(PyTypeObject *type, PyObject *argument
         at_channel_check_capacity(capacity.value) < 0) {
         return NULL;
     }
-    at_channel_options options = {(size_t)capacity.value, at_message_drop,
-                                  keep_open != 0, NULL};
+    at_channel_options options = {(size_t)capacity.value, at_item_drop, keep_open != 0,
+                                  NULL};
     at_channel *channel;
     int result = at_channel_new(&options, &channel);
     if (result < 0) {

@@ -10,20 +10,12 @@
 #include "chan/message.h"
 #include "interp/attach.h"
 #include "parcel/parcel.h"
-#include "parcel/word.h"
 #include "sys/clock.h"
-
-/* The object of an item, which stays the caller's. */
-static PyObject *object_of(const void *item) AT_ATTACHED
-{
-    return at_message_is_word(item) ? at_parcel_word_unpack(item)
-                                    : at_parcel_unpack(item);
-}
 
 PyObject *at_channel_unpack(void *item)
 {
-    PyObject *value = object_of(item);
-    at_message_drop(item);
+    PyObject *value = at_parcel_unpack_item(item);
+    at_item_drop(item);
     return value;
 }
 
@@ -41,7 +33,7 @@ void at_channel_left_free(at_channel_left *left)
 {
     while (left != NULL) {
         for (; left->next < left->count; left->next++) {
-            at_message_drop(left->items[left->next]);
+            at_item_drop(left->items[left->next]);
         }
         at_channel_left *behind = left->behind;
         at_free(left);
@@ -177,7 +169,7 @@ static void leave_items(at_channel_object *self, void *const *items, size_t from
         if (left != NULL) {
             left->items[i - from] = items[i];
         } else {
-            at_message_drop(items[i]);
+            at_item_drop(items[i]);
         }
     }
     if (left != NULL) {
@@ -186,6 +178,29 @@ static void leave_items(at_channel_object *self, void *const *items, size_t from
         left->count = count - from;
         left_keep(self, left);
     }
+}
+
+/* The list of a batch of which item `bad` cannot be unpacked: an exception is set. It
+ * ends there, and the next receive has the exception; where it is empty, this one. */
+static PyObject *end_batch(at_channel_object *self, PyObject *list, void **items,
+                           size_t bad, size_t count) AT_ATTACHED
+{
+    if (bad != 0) {
+        PyErr_Clear();
+        leave_items(self, items, bad, count);
+        if (PyList_SetSlice(list, (Py_ssize_t)bad, (Py_ssize_t)count, NULL) < 0) {
+            Py_CLEAR(list);
+        }
+        return list;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    Py_DECREF(list);
+    at_item_drop(items[0]);
+    if (count > 1) {
+        leave_items(self, items, 1, count);
+    }
+    PyErr_SetRaisedException(error);
+    return NULL;
 }
 
 /* The objects of `count` items, all of which are taken, as a list that ends before the
@@ -199,33 +214,19 @@ static PyObject *unpack_batch(at_channel_object *self, void **items,
         return NULL;
     }
     PyObject **objects = ((PyListObject *)list)->ob_item;
-    for (size_t i = 0; i < count; i++) {
-        i += at_parcel_words_unpack(items + i, count - i, objects + i);
-        if (i == count) {
+    size_t done = 0;
+    for (;;) {
+        done += at_parcel_take_small(items + done, count - done, objects + done);
+        if (done == count || PyErr_Occurred() != NULL) {
             break;
         }
-        PyObject *value = object_of(items[i]);
-        if (value == NULL && i != 0) {
-            PyErr_Clear(); /* the next receive raises it */
-            leave_items(self, items, i, count);
-            if (PyList_SetSlice(list, (Py_ssize_t)i, (Py_ssize_t)count, NULL) < 0) {
-                Py_CLEAR(list);
-            }
-            return list;
+        objects[done] = at_parcel_unpack(items[done]);
+        if (objects[done] == NULL) {
+            break;
         }
-        at_message_drop(items[i]);
-        if (value == NULL) {
-            Py_DECREF(list);
-            if (count > 1) {
-                PyObject *error = PyErr_GetRaisedException();
-                leave_items(self, items, 1, count);
-                PyErr_SetRaisedException(error);
-            }
-            return NULL;
-        }
-        PyList_SET_ITEM(list, (Py_ssize_t)i, value);
+        at_item_drop(items[done++]);
     }
-    return list;
+    return done == count ? list : end_batch(self, list, items, done, count);
 }
 
 /* Up to `wanted` items without waiting: how many, or AT_EEMPTY, AT_ECLOSED, AT_ELAGGED

@@ -7,11 +7,19 @@
 #include "bind/wait.h"
 #include "chan/message.h"
 #include "interp/attach.h"
+#include "parcel/parcel.h"
+#include "parcel/word.h"
 #include "sys/clock.h"
 
 int at_channel_pack(PyObject *object, void **item)
 {
-    return at_batch_pack(object, -1, item);
+    if (at_parcel_word_pack(object, item)) {
+        return 0;
+    }
+    at_message *message = NULL;
+    int status = at_parcel_pack(object, &message);
+    *item = message;
+    return status;
 }
 
 static int send_waiting(at_channel_object *self, void *message,
@@ -51,7 +59,7 @@ AT_UNCHECKED PyObject *at_channel_method_send(PyObject *object,
         result = send_waiting(self, message, deadline_ns);
     }
     if (result != 0) {
-        at_message_drop(message);
+        at_item_drop(message);
         return at_channel_raise(self, result);
     }
     Py_RETURN_NONE;
@@ -67,7 +75,7 @@ AT_UNCHECKED PyObject *at_channel_method_try_send(PyObject *object, PyObject *va
     at_member_sends(self->member);
     int result = at_channel_try_send(self->channel, message);
     if (result != 0) {
-        at_message_drop(message);
+        at_item_drop(message);
         return at_channel_raise(self, result);
     }
     Py_RETURN_NONE;
@@ -105,7 +113,7 @@ at_channel_method_send_many(PyObject *object, PyObject *arguments, PyObject *key
 static void packed_free(PyObject *capsule)
 {
     if (PyCapsule_GetContext(capsule) == NULL) {
-        at_message_drop(PyCapsule_GetPointer(capsule, PACKED_CAPSULE));
+        at_item_drop(PyCapsule_GetPointer(capsule, PACKED_CAPSULE));
     }
 }
 
@@ -117,7 +125,7 @@ AT_UNCHECKED PyObject *at_channel_pack_item(PyObject *module, PyObject *object)
     }
     PyObject *capsule = PyCapsule_New(item, PACKED_CAPSULE, packed_free);
     if (capsule == NULL) {
-        at_message_drop(item);
+        at_item_drop(item);
     }
     return capsule;
 }

@@ -45,7 +45,7 @@ static void name_key(const at_dict_entry *entry) AT_ATTACHED
  * handed over to one reader. */
 PyObject *at_shared_dict_copy(const at_dict_entry *entry)
 {
-    PyObject *value = at_channel_unpack(at_message_share(entry->item));
+    PyObject *value = at_channel_unpack(at_item_share(entry->item));
     if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
         name_key(entry);
     }

@@ -132,7 +132,7 @@ at_dict_entry *at_shared_dict_entry(PyObject *object, const at_dict_key *key,
     at_dict_entry *entry;
     result = at_dict_entry_new(key, item, &entry);
     if (result < 0) {
-        at_message_drop(item);
+        at_item_drop(item);
         at_raise(result);
         return NULL;
     }

@@ -37,7 +37,7 @@ struct at_dict {
 static void entry_free(at_shared *thing)
 {
     at_dict_entry *entry = (at_dict_entry *)thing;
-    at_message_drop(entry->item);
+    at_item_drop(entry->item);
     at_free(entry);
 }
 

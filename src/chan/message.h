@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/shared.h"
+#include "chan/slab.h"
 
 /* Who chose the bytes. What executes code on decoding (functions by value, pickles)
  * is decoded only from AT_MESSAGE_LOCAL. */
@@ -113,41 +114,45 @@ static inline void at_message_unref(at_message *message)
     at_shared_unref(message != NULL ? &message->shared : NULL);
 }
 
-/* What stands in a queue of messages may instead be a word: a value in the place of the
- * pointer, with one of its low three bits set, which no pointer to a message has. What
- * a word means is parcel's affair (parcel/word.h).
+/* What stands in a queue of messages, an item, may instead be a piece of a slab
+ * (slab.h), whose low three bits are all set, or a word: a value in the place of the
+ * pointer, with one or two of these bits set. What a word means is parcel's affair
+ * (parcel/word.h).
  * ctx: any */
-static inline bool at_message_is_word(const void *item)
+static inline bool at_item_is_word(const void *item)
 {
-    return ((uintptr_t)item & 7) != 0;
+    uintptr_t mark = (uintptr_t)item & AT_PIECE_MARK;
+    return mark != 0 && mark != AT_PIECE_MARK;
 }
 
-/* Let go of a message or a word.
+/* Let go of an item.
  * ctx: any */
-static inline void at_message_drop(void *item)
+static inline void at_item_drop(void *item)
 {
-    if (!at_message_is_word(item)) {
+    if (at_item_is_piece(item)) {
+        at_shared_unref(at_piece_slab(item));
+    } else if (!at_item_is_word(item)) {
         at_message_unref((at_message *)item);
     }
 }
 
-/* The same message or word, for one more holder.
+/* The same item for `count` more holders.
  * ctx: any */
-static inline void *at_message_share(void *item)
+static inline void at_item_share_many(void *item, size_t count)
 {
-    if (!at_message_is_word(item)) {
-        (void)at_message_ref((at_message *)item);
-    }
-    return item;
-}
-
-/* The same for `count` more holders.
- * ctx: any */
-static inline void at_message_share_many(void *item, size_t count)
-{
-    if (!at_message_is_word(item)) {
+    if (at_item_is_piece(item)) {
+        at_shared_ref_many(at_piece_slab(item), count);
+    } else if (!at_item_is_word(item)) {
         at_shared_ref_many(&((at_message *)item)->shared, count);
     }
+}
+
+/* The same item, for one more holder.
+ * ctx: any */
+static inline void *at_item_share(void *item)
+{
+    at_item_share_many(item, 1);
+    return item;
 }
 
 /* What an attachment that is a message compares with. */

@@ -72,6 +72,16 @@ static inline void at_compat_bytes_forget_hash(PyObject *bytes)
     _Py_COMP_DIAG_POP
 }
 
+/* The same for a tuple, which remembers its hash from 3.14 on. */
+static inline void at_compat_tuple_forget_hash(PyObject *tuple)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    ((PyTupleObject *)tuple)->ob_hash = -1;
+#else
+    (void)tuple;
+#endif
+}
+
 /* Exported by libpython for its shared extension modules (_interpreters and
  * _testinternalcapi), so they stay; declared in internal headers only. Weak: where one
  * is missing the caller does without and says so. */

@@ -41,6 +41,19 @@ int at_parcel_pack(PyObject *object, at_message **message) AT_ATTACHED;
 int at_parcel_pack_one_of(PyObject *object, const char *name, Py_ssize_t index,
                           at_message **message) AT_ATTACHED;
 
+/* The same as an item for a queue: a word (word.h), a piece of a slab where the bytes
+ * are few and all, or a message. at_slab_writer_room() has `slabs` and `following`.
+ * errs: also MemoryError; nothing was added to `slabs` then */
+int at_parcel_pack_item(PyObject *object, const char *name, Py_ssize_t index,
+                        at_slab_writer *slabs, size_t following,
+                        void **item) AT_ATTACHED;
+
+/* The same for the first of `count` objects that are small, as many as follow each
+ * other: how many there are now at `items`. Never fails, runs no code.
+ * ctx: attached; nothing else may change where `objects` lie */
+size_t at_parcel_pack_small(PyObject *const *objects, size_t count,
+                            at_slab_writer *slabs, void **items) AT_ATTACHED;
+
 /* The same for a tuple of `count` objects, whose paths begin with their own names:
  * "args[0]['lock']". at_parcel_unpack() gives a tuple. */
 int at_parcel_pack_many(PyObject *const *objects, const char *const *names,
@@ -73,6 +86,17 @@ PyObject *at_parcel_dump(PyObject *const *objects, const char *const *names,
  * errs: NULL with ValueError for bytes that are no parcel, or what the objects' own
  *       code raised */
 PyObject *at_parcel_unpack(const at_message *message) AT_ATTACHED;
+
+/* The object of an item, of whichever kind. The item stays the caller's.
+ * errs: as at_parcel_unpack() */
+PyObject *at_parcel_unpack_item(const void *item) AT_ATTACHED;
+
+/* The objects of the items that are no messages, as many as follow each other, up to
+ * `count`: how many there are now at `objects`. Either a message follows, or an
+ * exception is set. Lets go of these items: at once, which costs less than one by one.
+ */
+size_t at_parcel_take_small(void *const *items, size_t count,
+                            PyObject **objects) AT_ATTACHED;
 
 /* The object in bytes from at_parcel_dump(); `trusted` where this program wrote them.
  */

@@ -12,15 +12,10 @@
  * one byte for all of these. */
 enum { ROW_LIMIT = 16 };
 
-static bool is_run(PyObject *item)
+/* Is `items[last]`, a str or bytes, one that came before? Who receives one gets one. */
+static bool is_met_again(PyObject *const *items, size_t last)
 {
-    return PyUnicode_CheckExact(item) || PyBytes_CheckExact(item);
-}
-
-/* Is `items[last]` a str or bytes that came before? Who receives one gets one. */
-static bool is_met_again(PyObject *const *items, Py_ssize_t last)
-{
-    for (Py_ssize_t i = 0; i < last; i++) {
+    for (size_t i = 0; i < last; i++) {
         if (items[i] == items[last]) {
             return true;
         }
@@ -28,36 +23,116 @@ static bool is_met_again(PyObject *const *items, Py_ssize_t last)
     return false;
 }
 
-int at_packer_row(at_packer *packer, PyObject *object, bool again, bool alone)
+/* How many items it has if it is a tuple or list that could be a row; else 0. */
+static size_t row_count(PyObject *object) AT_ATTACHED
 {
-    bool is_list = PyList_CheckExact(object);
-    if (is_list ? AT_FREE_THREADED : !PyTuple_CheckExact(object)) {
-        return 0;
-    }
-    Py_ssize_t count = Py_SIZE(object);
-    if (count == 0 || count > ROW_LIMIT) {
-        return 0;
-    }
+    bool is_one =
+        PyList_CheckExact(object) ? !AT_FREE_THREADED : PyTuple_CheckExact(object);
+    return is_one && Py_SIZE(object) <= ROW_LIMIT ? (size_t)Py_SIZE(object) : 0;
+}
+
+/* Write the row of `object`, of `count` items, from its words on. False: it is none. */
+static bool row_words(PyObject *object, size_t count, bool alone,
+                      void **words) AT_ATTACHED
+{
     PyObject **items = PySequence_Fast_ITEMS(object);
-    void *words[ROW_LIMIT];
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (!at_parcel_word_pack(items[i], &words[i]) ||
-            (is_run(items[i]) && (!alone || is_met_again(items, i)))) {
-            return 0;
+    if (at_parcel_words_pack(items, count, words) != count) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (at_parcel_word_is_run(words[i]) && (!alone || is_met_again(items, i))) {
+            return false;
         }
     }
-    size_t size_bytes = (size_t)count * sizeof *words;
-    if (at_message_writer_room(&packer->writer, size_bytes + 2) < 0) {
+    return true;
+}
+
+static char row_tag(PyObject *object, bool again)
+{
+    int tag = PyList_CheckExact(object) ? AT_TAG_LIST_ROW : AT_TAG_TUPLE_ROW;
+    return (char)(again ? tag | AT_TAG_MEMO : tag);
+}
+
+int at_packer_row(at_packer *packer, PyObject *object, bool again, bool alone)
+{
+    void *words[ROW_LIMIT];
+    size_t count = row_count(object);
+    if (count == 0 || !row_words(object, count, alone, words)) {
+        return 0;
+    }
+    size_t size_bytes = 2 + count * sizeof *words;
+    if (at_message_writer_room(&packer->writer, size_bytes) < 0) {
         PyErr_NoMemory();
         return -1;
     }
-    int tag = is_list ? AT_TAG_LIST_ROW : AT_TAG_TUPLE_ROW;
     char *place = packer->writer.data + packer->writer.size_bytes;
-    place[0] = (char)(again ? tag | AT_TAG_MEMO : tag);
+    place[0] = row_tag(object, again);
     place[1] = (char)count;
-    memcpy(place + 2, (const void *)words, size_bytes);
-    packer->writer.size_bytes += size_bytes + 2;
+    memcpy(place + 2, (const void *)words, count * sizeof *words);
+    packer->writer.size_bytes += size_bytes;
     return 1;
+}
+
+/* The words are written where they stay: to copy them, sixteen bytes at a time, would
+ * wait until the stores of eight have left the processor. */
+int at_parcel_row_piece(PyObject *object, at_slab_writer *slabs, size_t following,
+                        void **item)
+{
+    size_t count = row_count(object);
+    if (count == 0) {
+        return 0;
+    }
+    size_t size_bytes = AT_PARCEL_ROW_HEAD_BYTES + count * sizeof(void *);
+    char *data = at_slab_writer_room(slabs, size_bytes, following);
+    if (data == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (!row_words(object, count, true, (void **)(data + AT_PARCEL_ROW_HEAD_BYTES))) {
+        return 0;
+    }
+    data[0] = (char)AT_PARCEL_MAGIC;
+    data[1] = AT_PARCEL_VERSION;
+    data[2] = row_tag(object, false);
+    data[3] = (char)count;
+    *item = at_slab_writer_add(slabs, size_bytes);
+    return 1;
+}
+
+/* A new reference to a tuple or list of `count`, whose items are NULL, or places. */
+static PyObject *row_begin(at_parcel_state *state, size_t count,
+                           bool is_list) AT_ATTACHED
+{
+    if (is_list) {
+        return PyList_New((Py_ssize_t)count);
+    }
+    if (AT_FREE_THREADED || count == 0 || count > AT_SPARE_TUPLE_MOST) {
+        return PyTuple_New((Py_ssize_t)count);
+    }
+    PyObject **place = at_spares_turn(&state->spare_tuples[count - 1]);
+    return Py_XNewRef(at_spare_tuple(place, (Py_ssize_t)count));
+}
+
+PyObject *at_parcel_row_make(at_parcel_state *state, const char *words, size_t count,
+                             bool is_list)
+{
+    PyObject *row = row_begin(state, count, is_list);
+    if (row == NULL) {
+        return NULL;
+    }
+    PyObject **items = PySequence_Fast_ITEMS(row);
+    for (size_t i = 0; i < count; i++) {
+        void *word;
+        memcpy((void *)&word, words + i * sizeof word, sizeof word);
+        PyObject *item = at_parcel_word_is_valid(word)
+                             ? at_parcel_word_make_in(state, word, &items[i])
+                             : at_unpacker_malformed("a row of what are no words");
+        if (item == NULL) {
+            Py_DECREF(row);
+            return NULL;
+        }
+    }
+    return row;
 }
 
 PyObject *at_unpacker_row(at_unpacker *in, bool is_list)
@@ -70,26 +145,6 @@ PyObject *at_unpacker_row(at_unpacker *in, bool is_list)
     if (count > ROW_LIMIT) {
         return at_unpacker_malformed("a row is too long");
     }
-    const char *data = at_unpacker_take(in, count * sizeof(void *));
-    if (data == NULL) {
-        return NULL;
-    }
-    PyObject *row =
-        is_list ? PyList_New((Py_ssize_t)count) : PyTuple_New((Py_ssize_t)count);
-    if (row == NULL) {
-        return NULL;
-    }
-    PyObject **items = PySequence_Fast_ITEMS(row);
-    for (size_t i = 0; i < count; i++) {
-        void *word;
-        memcpy((void *)&word, data + i * sizeof word, sizeof word);
-        items[i] = at_parcel_word_is_valid(word)
-                       ? at_parcel_word_unpack(word)
-                       : at_unpacker_malformed("a row of what are no words");
-        if (items[i] == NULL) {
-            Py_DECREF(row);
-            return NULL;
-        }
-    }
-    return row;
+    const char *words = at_unpacker_take(in, count * sizeof(void *));
+    return words != NULL ? at_parcel_row_make(in->state, words, count, is_list) : NULL;
 }

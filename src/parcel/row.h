@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/contexts.h"
+#include "chan/slab.h"
 #include "parcel/packer.h"
 #include "parcel/unpacker.h"
 
@@ -19,6 +20,20 @@
  * when it is no row, -1 with an exception set. */
 int at_packer_row(at_packer *packer, PyObject *object, bool again,
                   bool alone) AT_ATTACHED;
+
+/* The parcel of `object`, if it is a row, as a piece of a slab: at_slab_writer_add()
+ * has the other arguments. 1 when it was made, 0 when it is no row, -1 with
+ * MemoryError. */
+int at_parcel_row_piece(PyObject *object, at_slab_writer *slabs, size_t following,
+                        void **item) AT_ATTACHED;
+
+/* A parcel that is a row: magic, version, tag and count, a byte each, and the words. */
+enum { AT_PARCEL_ROW_HEAD_BYTES = 4 };
+
+/* The row of `count` words of eight bytes at `words`, wherever they lie. A new
+ * reference, or NULL with an exception set. */
+PyObject *at_parcel_row_make(at_parcel_state *state, const char *words, size_t count,
+                             bool is_list) AT_ATTACHED;
 
 /* What follows the tag of one. A new reference, or NULL with an exception set. */
 PyObject *at_unpacker_row(at_unpacker *in, bool is_list) AT_ATTACHED;

@@ -13,13 +13,3 @@ void at_spares_clear(at_spares *spares)
         Py_CLEAR(spares->objects[i]);
     }
 }
-
-PyObject *at_spare_bytes_new(void)
-{
-    return PyBytes_FromStringAndSize(NULL, AT_SPARE_RUN_MOST);
-}
-
-PyObject *at_spare_ascii_new(void)
-{
-    return PyUnicode_New(AT_SPARE_RUN_MOST, 0x7F);
-}

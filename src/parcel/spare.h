@@ -1,19 +1,19 @@
 /* Spares: small objects that were received, kept to be received again.
  *
  * To make and free an int takes longer than to bring its value from one processor to
- * another. So an interpreter keeps a reference to each of the last ints, floats, and
- * short str and bytes that came as words (word.h). When all others have let go of one,
- * ours is the only reference left: nobody can see the object any more, and it gets the
- * next value where another would be made, as zip() and enumerate() do with their
- * tuples. Whoever keeps what it received keeps it: a place whose object is still in use
- * gets a new one.
+ * another. So an interpreter keeps a reference to each of the last ints, floats, short
+ * str and bytes, and short tuples of these, that came as words (word.h, row.h). When
+ * all others have let go of one, ours is the only reference left: nobody can see the
+ * object any more, and it gets the next value where another would be made, as zip() and
+ * enumerate() do with their tuples. Whoever keeps what it received keeps it: a place
+ * whose object is still in use gets a new one.
  *
- * These types have neither weak references nor the garbage collector's, so a reference
- * count of one is proof while the GIL is held. Without a GIL it is not: there nothing
- * is kept.
+ * These types have no weak references, so a reference count of one is proof while the
+ * GIL is held. Without a GIL it is not: there nothing is kept.
  *
  * The places are used in turn, more of them than a batch has, so that a receiver that
- * still holds its last batch while it takes the next finds those of the one before.
+ * still holds its last batch while it takes the next finds those of the one before. The
+ * items of a tuple are places as well, for the next items of that tuple.
  */
 #ifndef AT_PARCEL_SPARE_H
 #define AT_PARCEL_SPARE_H
@@ -32,6 +32,7 @@ enum {
     /* Python has one of each shorter str and bytes, as it has of small ints. */
     AT_SPARE_RUN_LEAST = 2,
     AT_SPARE_RUN_MOST = 7,
+    AT_SPARE_TUPLE_MOST = 4,
 };
 
 /* Objects of one kind; of one interpreter. All zero at first. */
@@ -40,92 +41,102 @@ typedef struct at_spares {
     size_t next;
 } at_spares;
 
+/* Put `object`, a new reference, into `*place`: returned borrowed. NULL does nothing.
+ */
+static inline PyObject *at_spare_put(PyObject **place, PyObject *object) AT_ATTACHED
+{
+    if (object != NULL) {
+        Py_XSETREF(*place, object);
+    }
+    return object;
+}
+
 /* Let go of all. */
 void at_spares_clear(at_spares *spares) AT_ATTACHED;
 
-/* The place whose turn it is. */
-static inline PyObject **at_spares_turn(at_spares *spares)
+/* The place whose turn it is. Not without a GIL. */
+static inline PyObject **at_spares_turn(at_spares *spares) AT_ATTACHED
 {
-    return &spares->objects[AT_FREE_THREADED ? 0 : spares->next++ % AT_SPARES];
+    return &spares->objects[spares->next++ % AT_SPARES];
 }
 
-/* Has it an object that nobody else can reach? The dict of interned str does not count
- * its references. */
-static inline bool at_spares_is_free(PyObject *const *place) AT_ATTACHED
+/* Is it an object of this type that nobody but its place can reach? */
+static inline bool at_spare_is_free(PyObject *object, PyTypeObject *type) AT_ATTACHED
 {
-    return *place != NULL && Py_REFCNT(*place) == 1 &&
-           !(PyUnicode_CheckExact(*place) && PyUnicode_CHECK_INTERNED(*place));
+    return object != NULL && Py_REFCNT(object) == 1 && Py_IS_TYPE(object, type);
 }
 
-/* Keep `object`, which is new and is returned, for later; NULL does nothing. */
-static inline PyObject *at_spares_keep(PyObject **place, PyObject *object) AT_ATTACHED
+/* Each of these puts an object of this value into `*place`, whose object before, or
+ * NULL, is used again or let go of. Returned borrowed; NULL with MemoryError.
+ *
+ * An int is of one digit, and none that Python has one of. */
+static inline PyObject *at_spare_int(PyObject **place, digit value) AT_ATTACHED
 {
-    if (object != NULL && !AT_FREE_THREADED) {
-        Py_XSETREF(*place, Py_NewRef(object));
+    PyLongObject *number = (PyLongObject *)*place;
+    if (at_spare_is_free(*place, &PyLong_Type) &&
+        number->long_value.lv_tag == 1 << _PyLong_NON_SIZE_BITS) {
+        number->long_value.ob_digit[0] = value;
+        return *place;
     }
-    return object;
+    return at_spare_put(place, PyLong_FromLong((long)value));
 }
 
-/* Each of these gives a new reference to an object of this value, or NULL with
- * MemoryError. An int is of one digit, and none that Python has one of. */
-static inline PyObject *at_spare_int(at_spares *spares, digit value) AT_ATTACHED
+static inline PyObject *at_spare_float(PyObject **place, double value) AT_ATTACHED
 {
-    PyObject **place = at_spares_turn(spares);
-    if (!at_spares_is_free(place)) {
-        return at_spares_keep(place, PyLong_FromLong((long)value));
+    if (at_spare_is_free(*place, &PyFloat_Type)) {
+        ((PyFloatObject *)*place)->ob_fval = value;
+        return *place;
     }
-    ((PyLongObject *)*place)->long_value.ob_digit[0] = value;
-    return Py_NewRef(*place);
+    return at_spare_put(place, PyFloat_FromDouble(value));
 }
-
-static inline PyObject *at_spare_float(at_spares *spares, double value) AT_ATTACHED
-{
-    PyObject **place = at_spares_turn(spares);
-    if (!at_spares_is_free(place)) {
-        return at_spares_keep(place, PyFloat_FromDouble(value));
-    }
-    ((PyFloatObject *)*place)->ob_fval = value;
-    return Py_NewRef(*place);
-}
-
-/* New ones with room for AT_SPARE_RUN_MOST, of no content yet. */
-PyObject *at_spare_bytes_new(void) AT_ATTACHED;
-PyObject *at_spare_ascii_new(void) AT_ATTACHED;
 
 /* `length` bytes, the first is the lowest of `run`; those behind them are zero, and so
- * end it as both types do. */
-static inline PyObject *at_spare_bytes(at_spares *spares, uint64_t run,
+ * end it as both types do. A bytes object of this length that lies in a place has been
+ * made here, with room for AT_SPARE_RUN_MOST. */
+static inline PyObject *at_spare_bytes(PyObject **place, uint64_t run,
                                        Py_ssize_t length) AT_ATTACHED
 {
-    PyObject **place = at_spares_turn(spares);
-    PyObject *object = at_spares_is_free(place)
-                           ? Py_NewRef(*place)
-                           : at_spares_keep(place, at_spare_bytes_new());
-    if (object != NULL) {
-        run = htole64(run);
-        memcpy(PyBytes_AS_STRING(object), &run, sizeof run);
-        Py_SET_SIZE((PyVarObject *)object, length);
-        at_compat_bytes_forget_hash(object);
+    if (!at_spare_is_free(*place, &PyBytes_Type) &&
+        at_spare_put(place, PyBytes_FromStringAndSize(NULL, AT_SPARE_RUN_MOST)) ==
+            NULL) {
+        return NULL;
     }
-    return object;
+    run = htole64(run);
+    memcpy(PyBytes_AS_STRING(*place), &run, sizeof run);
+    Py_SET_SIZE((PyVarObject *)*place, length);
+    at_compat_bytes_forget_hash(*place);
+    return *place;
 }
 
-/* The same as a str, where all of them are ASCII. */
-static inline PyObject *at_spare_ascii(at_spares *spares, uint64_t run,
+/* The same as a str, where all of them are ASCII. The dict of interned str does not
+ * count its references, and others are of another layout. */
+static inline PyObject *at_spare_ascii(PyObject **place, uint64_t run,
                                        Py_ssize_t length) AT_ATTACHED
 {
-    PyObject **place = at_spares_turn(spares);
-    PyObject *object = at_spares_is_free(place)
-                           ? Py_NewRef(*place)
-                           : at_spares_keep(place, at_spare_ascii_new());
-    if (object != NULL) {
-        PyASCIIObject *head = (PyASCIIObject *)object;
-        run = htole64(run);
-        memcpy(head + 1, &run, sizeof run);
-        head->length = length;
-        head->hash = -1; /* not known */
+    bool is_free = at_spare_is_free(*place, &PyUnicode_Type) &&
+                   PyUnicode_IS_COMPACT_ASCII(*place) &&
+                   !PyUnicode_CHECK_INTERNED(*place);
+    if (!is_free &&
+        at_spare_put(place, PyUnicode_New(AT_SPARE_RUN_MOST, 0x7F)) == NULL) {
+        return NULL;
     }
-    return object;
+    PyASCIIObject *head = (PyASCIIObject *)*place;
+    run = htole64(run);
+    memcpy(head + 1, &run, sizeof run);
+    head->length = length;
+    head->hash = -1; /* not known */
+    return *place;
+}
+
+/* A tuple of `length`, the same in every place of `spares`. Its items are those of
+ * before, or NULL. */
+static inline PyObject *at_spare_tuple(PyObject **place, Py_ssize_t length) AT_ATTACHED
+{
+    if (at_spare_is_free(*place, &PyTuple_Type)) {
+        at_compat_tuple_forget_hash(*place);
+        return *place;
+    }
+    return at_spare_put(place, PyTuple_New(length));
 }
 
 #endif

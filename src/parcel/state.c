@@ -47,6 +47,9 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     at_spares_clear(&state->spare_floats);
     at_spares_clear(&state->spare_bytes);
     at_spares_clear(&state->spare_strs);
+    for (size_t i = 0; i < AT_SPARE_TUPLE_MOST; i++) {
+        at_spares_clear(&state->spare_tuples[i]);
+    }
     Py_XDECREF(state->dispatch);
     Py_XDECREF(state->reducers);
     Py_XDECREF(state->reduce_type);

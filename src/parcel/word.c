@@ -15,8 +15,8 @@ enum {
     TAG_CONSTANT = AT_PARCEL_WORD_CONSTANT,
     TAG_FLOAT_SMALL = 3,
     TAG_FLOAT_LARGE = 4,
-    TAG_BYTES = 5,
-    TAG_STR = 6,
+    TAG_BYTES = AT_PARCEL_WORD_BYTES,
+    TAG_STR = AT_PARCEL_WORD_STR,
     TAG_MASK = AT_PARCEL_WORD_TAG,
     TAG_BITS = AT_PARCEL_WORD_TAG_BITS,
     FLOAT_ROTATION = 4,
@@ -152,43 +152,17 @@ int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES])
     return (bits & TAG_MASK) == TAG_BYTES ? read_run(bits, data) : -1;
 }
 
-static PyObject *unpack_run(at_parcel_state *state, uint64_t bits) AT_ATTACHED
-{
-    static const uint64_t not_ascii = 0x8080808080808080;
-    Py_ssize_t size = (Py_ssize_t)(bits >> TAG_BITS & TAG_MASK);
-    bool is_bytes = (bits & TAG_MASK) == TAG_BYTES;
-    uint64_t run = bits >> 8;
-    if (size >= AT_SPARE_RUN_LEAST && is_bytes) {
-        return at_spare_bytes(&state->spare_bytes, run, size);
-    }
-    if (size >= AT_SPARE_RUN_LEAST && (run & not_ascii) == 0) {
-        return at_spare_ascii(&state->spare_strs, run, size);
-    }
-    char bytes[RUN_LIMIT];
-    (void)read_run(bits, bytes);
-    return is_bytes ? PyBytes_FromStringAndSize(bytes, size)
-                    : PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, bytes, size);
-}
+/* ---- the objects of words ------------------------------------------------------- */
 
-static PyObject *unpack_float(at_parcel_state *state, uint64_t bits) AT_ATTACHED
+static double float_of(uint64_t bits)
 {
     bits = bits >> FLOAT_ROTATION | bits << (64 - FLOAT_ROTATION);
     double value;
     memcpy(&value, &bits, sizeof value);
-    return at_spare_float(&state->spare_floats, value);
+    return value;
 }
 
-static PyObject *unpack_int(at_parcel_state *state, int64_t value) AT_ATTACHED
-{
-    if (value >= 0 && value < AT_PARCEL_SMALL_INTS) {
-        return Py_NewRef(state->small_ints[value]);
-    }
-    return value >= AT_SMALL_INTS_END && value < (int64_t)PyLong_BASE
-               ? at_spare_int(&state->spare_ints, (digit)value)
-               : PyLong_FromLongLong(value);
-}
-
-static PyObject *unpack_constant(uint64_t which)
+static PyObject *make_constant(uint64_t which) AT_ATTACHED
 {
     switch (which) {
     case CONSTANT_NONE:
@@ -205,45 +179,117 @@ static PyObject *unpack_constant(uint64_t which)
     }
 }
 
-/* The object of a word; in one piece, for the loop. */
-static inline __attribute__((always_inline)) PyObject *unpack(at_parcel_state *state,
-                                                              uint64_t bits) AT_ATTACHED
+static PyObject *make_int(const at_parcel_state *state, int64_t value) AT_ATTACHED
+{
+    return value >= 0 && value < AT_PARCEL_SMALL_INTS
+               ? Py_NewRef(state->small_ints[value])
+               : PyLong_FromLongLong(value);
+}
+
+static PyObject *make_run(uint64_t bits) AT_ATTACHED
+{
+    char bytes[RUN_LIMIT];
+    Py_ssize_t size = read_run(bits, bytes);
+    return (bits & TAG_MASK) == TAG_BYTES
+               ? PyBytes_FromStringAndSize(bytes, size)
+               : PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, bytes, size);
+}
+
+/* A new reference to an object that is made for this, or that Python has one of. */
+static inline PyObject *make_new(const at_parcel_state *state,
+                                 uint64_t bits) AT_ATTACHED
 {
     switch (bits & TAG_MASK) {
     case TAG_INT:
-        return unpack_int(state, (int64_t)bits >> TAG_BITS);
+        return make_int(state, (int64_t)bits >> TAG_BITS);
     case TAG_CONSTANT:
-        return unpack_constant(bits >> TAG_BITS);
+        return make_constant(bits >> TAG_BITS);
     case TAG_FLOAT_SMALL:
     case TAG_FLOAT_LARGE:
-        return unpack_float(state, bits);
+        return PyFloat_FromDouble(float_of(bits));
     default:
-        return unpack_run(state, bits);
+        return make_run(bits);
     }
+}
+
+/* Among which spares the object of a word is; NULL for make_new(). */
+static inline at_spares *spares_of(at_parcel_state *state, uint64_t bits)
+{
+    static const uint64_t not_ascii = 0x8080808080808080;
+    int64_t value = (int64_t)bits >> TAG_BITS;
+    bool is_short = (bits >> TAG_BITS & TAG_MASK) < AT_SPARE_RUN_LEAST;
+    switch (bits & TAG_MASK) {
+    case TAG_INT:
+        return value >= AT_SMALL_INTS_END && value < (int64_t)PyLong_BASE
+                   ? &state->spare_ints
+                   : NULL;
+    case TAG_FLOAT_SMALL:
+    case TAG_FLOAT_LARGE:
+        return &state->spare_floats;
+    case TAG_BYTES:
+        return is_short ? NULL : &state->spare_bytes;
+    case TAG_STR:
+        return is_short || (bits >> 8 & not_ascii) != 0 ? NULL : &state->spare_strs;
+    default:
+        return NULL;
+    }
+}
+
+/* The object of a word that has spares, in a place: borrowed, or NULL. */
+static inline PyObject *make_in(PyObject **place, uint64_t bits) AT_ATTACHED
+{
+    Py_ssize_t length = (Py_ssize_t)(bits >> TAG_BITS & TAG_MASK);
+    switch (bits & TAG_MASK) {
+    case TAG_INT:
+        return at_spare_int(place, (digit)(bits >> TAG_BITS));
+    case TAG_BYTES:
+        return at_spare_bytes(place, bits >> 8, length);
+    case TAG_STR:
+        return at_spare_ascii(place, bits >> 8, length);
+    default:
+        return at_spare_float(place, float_of(bits));
+    }
+}
+
+/* In one piece, for the loop. */
+static inline __attribute__((always_inline)) PyObject *make(at_parcel_state *state,
+                                                            uint64_t bits) AT_ATTACHED
+{
+    at_spares *spares = AT_FREE_THREADED ? NULL : spares_of(state, bits);
+    return spares == NULL ? make_new(state, bits)
+                          : Py_XNewRef(make_in(at_spares_turn(spares), bits));
+}
+
+PyObject *at_parcel_word_make(at_parcel_state *state, const void *word)
+{
+    return make(state, (uint64_t)(uintptr_t)word);
+}
+
+PyObject *at_parcel_word_make_in(at_parcel_state *state, const void *word,
+                                 PyObject **place)
+{
+    uint64_t bits = (uint64_t)(uintptr_t)word;
+    return AT_FREE_THREADED || spares_of(state, bits) == NULL
+               ? at_spare_put(place, make_new(state, bits))
+               : make_in(place, bits);
 }
 
 PyObject *at_parcel_word_unpack_other(const void *word)
 {
     at_parcel_state *state = at_parcel_state_get();
-    return state != NULL ? unpack(state, (uint64_t)(uintptr_t)word) : NULL;
+    return state != NULL ? at_parcel_word_make(state, word) : NULL;
 }
 
-size_t at_parcel_words_unpack(void *const *words, size_t count, PyObject **objects)
+size_t at_parcel_words_make(at_parcel_state *state, void *const *words, size_t count,
+                            PyObject **objects)
 {
-    at_parcel_state *state = at_parcel_state_get();
-    if (state == NULL) {
-        PyErr_Clear();
-        return 0;
-    }
-    for (size_t done = 0; done < count; done++) {
-        if (!at_message_is_word(words[done])) {
-            return done;
-        }
-        objects[done] = unpack(state, (uint64_t)(uintptr_t)words[done]);
+    size_t done = 0;
+    while (done < count && at_item_is_word(words[done])) {
+        objects[done] = make(state, (uint64_t)(uintptr_t)words[done]);
         if (objects[done] == NULL) {
-            PyErr_Clear();
-            return done;
+            break;
         }
+        done++;
     }
-    return count;
+    return done;
 }

@@ -1,9 +1,9 @@
 /* Words: small objects that cross in the place of a pointer to a message.
  *
  * An item of a channel is a pointer to an at_message, whose low three bits are zero, or
- * a word, which has one of them set (chan/message.h: at_message_is_word). None, True
- * and False, ints of 61 bits, most floats, and str and bytes of up to seven bytes cost
- * no allocation and no memory but their slot.
+ * a word, which has one or two of them set (chan/message.h: at_item_is_word). None,
+ * True and False, ints of 61 bits, most floats, and str and bytes of up to seven bytes
+ * cost no allocation and no memory but their slot.
  *
  *     001  an int            value << 3
  *     010  a constant        which << 3
@@ -22,6 +22,7 @@
 
 #include "base/contexts.h"
 #include "interp/compat.h"
+#include "parcel/state.h"
 
 enum { AT_PARCEL_WORD_RUN_BYTES = 7 };
 
@@ -32,6 +33,8 @@ int at_parcel_word_bytes(const void *word, char data[AT_PARCEL_WORD_RUN_BYTES]);
 enum {
     AT_PARCEL_WORD_INT = 1,
     AT_PARCEL_WORD_CONSTANT = 2,
+    AT_PARCEL_WORD_BYTES = 5,
+    AT_PARCEL_WORD_STR = 6,
     AT_PARCEL_WORD_TAG = 7,
     AT_PARCEL_WORD_TAG_BITS = 3,
     AT_PARCEL_WORD_CONSTANTS = 5, /* None, False, True, 0.0, ... */
@@ -46,6 +49,12 @@ static inline bool at_parcel_word_is_valid(const void *word)
     return tag != 0 && tag != AT_PARCEL_WORD_TAG &&
            (tag != AT_PARCEL_WORD_CONSTANT ||
             bits >> AT_PARCEL_WORD_TAG_BITS < AT_PARCEL_WORD_CONSTANTS);
+}
+
+/* Is it a word of a str or bytes? */
+static inline bool at_parcel_word_is_run(const void *word)
+{
+    return ((uintptr_t)word & AT_PARCEL_WORD_TAG) >= AT_PARCEL_WORD_BYTES;
 }
 
 /* The slow halves of the next two: whatever is no small int. */
@@ -86,10 +95,16 @@ static inline PyObject *at_parcel_word_unpack(const void *word) AT_ATTACHED
                : at_parcel_word_unpack_other(word);
 }
 
+/* The same, given the state of the caller's interpreter. */
+PyObject *at_parcel_word_make(at_parcel_state *state, const void *word) AT_ATTACHED;
+
+/* The same in `*place`, whose object before may be used for it (spare.h): borrowed. */
+PyObject *at_parcel_word_make_in(at_parcel_state *state, const void *word,
+                                 PyObject **place) AT_ATTACHED;
+
 /* The objects of the words at `words`, as many as follow each other, up to `count`: how
- * many there are now at `objects`. The next is a message, or a word whose object cannot
- * be made at the moment: at_parcel_word_unpack() says why. Sets no exception. */
-size_t at_parcel_words_unpack(void *const *words, size_t count,
-                              PyObject **objects) AT_ATTACHED;
+ * many there are now at `objects`. The next is no word, or MemoryError is set. */
+size_t at_parcel_words_make(at_parcel_state *state, void *const *words, size_t count,
+                            PyObject **objects) AT_ATTACHED;
 
 #endif

@@ -19,7 +19,7 @@ static void *word(uintptr_t number)
 
 static uintptr_t number_of(const void *item)
 {
-    CHECK(at_message_is_word(item));
+    CHECK(at_item_is_word(item));
     return (uintptr_t)item >> 3;
 }
 
@@ -34,7 +34,7 @@ static int put(at_dict *dict, uint64_t number, void *item)
     at_dict_entry *entry;
     int result = at_dict_entry_new(&key, item, &entry);
     if (result < 0) {
-        at_message_drop(item);
+        at_item_drop(item);
         return result;
     }
     at_dict_entry *old;

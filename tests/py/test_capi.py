@@ -85,6 +85,15 @@ def test_c_receives(feed: Any) -> None:
     sender.join(DEADLINE)
 
 
+def test_c_receives_a_batch(feed: Any) -> None:
+    """Small messages of one batch lie together, and are bytes all the same."""
+    channel = Channel(64)
+    objects = [b"", b"eight888", (1, 2), b"x" * 900, "some more text", b"y" * 2000]
+    assert channel.send_many(objects * 8) == 48
+    channel.close()
+    assert feed.total(channel) == (8 * (8 + 900 + 2000), 16)
+
+
 def test_only_channels_have_one(feed: Any) -> None:
     with pytest.raises(TypeError):
         feed.start(object(), 1)

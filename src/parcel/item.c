@@ -1,0 +1,103 @@
+/* Small objects into items of a queue, and items into objects: words, pieces of slabs,
+ * messages; see parcel.h. */
+#define PY_SSIZE_T_CLEAN
+#include "parcel/format.h"
+#include "parcel/parcel.h"
+#include "parcel/row.h"
+#include "parcel/state.h"
+#include "parcel/word.h"
+
+size_t at_parcel_pack_small(PyObject *const *objects, size_t count,
+                            at_slab_writer *slabs, void **items)
+{
+    size_t done = 0;
+    while (done < count) {
+        int is_row =
+            at_parcel_row_piece(objects[done], slabs, count - done, &items[done]);
+        if (is_row < 0) {
+            PyErr_Clear(); /* at_parcel_pack_item() will say the same */
+            break;
+        }
+        size_t run = is_row != 0 ? 1
+                                 : at_parcel_words_pack(objects + done, count - done,
+                                                        items + done);
+        if (run == 0) {
+            break;
+        }
+        done += run;
+    }
+    return done;
+}
+
+/* The object of a piece. Most are rows, which need nothing of what an unpacker has. */
+static PyObject *piece_unpack(at_parcel_state *state, const at_piece *piece) AT_ATTACHED
+{
+    const unsigned char *head = (const unsigned char *)piece->data;
+    if (head[2] == AT_TAG_TUPLE_ROW || head[2] == AT_TAG_LIST_ROW) {
+        return at_parcel_row_make(state, piece->data + AT_PARCEL_ROW_HEAD_BYTES,
+                                  head[3], head[2] == AT_TAG_LIST_ROW);
+    }
+    return at_parcel_load(piece->data, piece->size_bytes, true);
+}
+
+PyObject *at_parcel_unpack_item(const void *item)
+{
+    if (at_item_is_word(item)) {
+        return at_parcel_word_unpack(item);
+    }
+    if (!at_item_is_piece(item)) {
+        return at_parcel_unpack(item);
+    }
+    at_parcel_state *state = at_parcel_state_get();
+    return state != NULL ? piece_unpack(state, at_piece_of(item)) : NULL;
+}
+
+/* Whose lines are asked for before they are read: they lie in the sender's cache. */
+enum { PIECES_AHEAD = 8 };
+
+/* Pieces of one slab that are to be let go of together. */
+typedef struct pieces {
+    at_shared *slab;
+    size_t count;
+} pieces;
+
+static void pieces_drop(const pieces *gone)
+{
+    if (gone->count != 0) {
+        at_shared_unref_many(gone->slab, gone->count);
+    }
+}
+
+static void pieces_add(pieces *gone, const void *item)
+{
+    at_shared *slab = at_piece_slab(item);
+    if (slab != gone->slab) {
+        pieces_drop(gone);
+        *gone = (pieces){slab, 0};
+    }
+    gone->count++;
+}
+
+size_t at_parcel_take_small(void *const *items, size_t count, PyObject **objects)
+{
+    at_parcel_state *state = at_parcel_state_get();
+    pieces gone = {NULL, 0};
+    size_t done = 0;
+    while (state != NULL && done < count) {
+        done += at_parcel_words_make(state, items + done, count - done, objects + done);
+        if (done == count || !at_item_is_piece(items[done])) {
+            break;
+        }
+        if (count - done > PIECES_AHEAD) {
+            /* Of whatever it is an item: a hint. */
+            __builtin_prefetch(items[done + PIECES_AHEAD]);
+        }
+        objects[done] = piece_unpack(state, at_piece_of(items[done]));
+        if (objects[done] == NULL) {
+            break;
+        }
+        pieces_add(&gone, items[done++]);
+    }
+    pieces_drop(&gone);
+    return done;
+}
