@@ -181,6 +181,26 @@ def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
         assert "is left" not in server.log
 
 
+@WITH_STACKS
+@pytest.mark.parametrize("model", ["interpreters", "threads"])
+def test_a_supervisor_that_fails_beside_a_stuck_worker_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "sitecustomize.py").write_text(
+        "from atoll._server.vigil import Vigil; Vigil._warn = None"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ("--model", model, "--workers", "2", *QUICK)
+    with serving(tmp_path, APP, *options, check=False) as server:
+        server.wait_for("all 2 workers serve")
+        with server.connect() as stuck:
+            stuck.send(b"GET /gil HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert server.wait() == 1
+        assert "CRITICAL the supervisor failed, and the server with it" in server.log
+        assert "'NoneType' object is not callable" in server.log
+
+
 PROCESSES = ("--model", "processes", "--workers", "2")
 
 

@@ -9,7 +9,6 @@ import contextlib
 import faulthandler
 import gc
 import json
-import logging
 import os
 import select
 import signal
@@ -28,7 +27,7 @@ from atoll._server.loading import AppError, app_traceback, load_app
 from atoll._server.orders import Orders
 from atoll._server.plan import Plan
 from atoll._server.settings import Settings
-from atoll._server.supervisor import Supervisor
+from atoll._server.supervisor import Supervisor, run_process
 
 
 def main() -> None:
@@ -96,12 +95,7 @@ def serve(
         orders=orders,
         beside_others=order["beside_others"],
     )
-    code = supervisor.run()
-    if supervisor.left_some:
-        # The orderly end of the process would wait for them.
-        logging.shutdown()
-        os._exit(code)
-    return code
+    return run_process(supervisor)
 
 
 def template(control: socket.socket) -> int:

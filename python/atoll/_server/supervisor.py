@@ -560,3 +560,24 @@ class Supervisor:
         )
         worker.restart_at = time.monotonic() + worker.delay
         worker.delay = min(worker.delay * 2, RESTART_MOST_S)
+
+
+def run_process(supervisor: Supervisor) -> int:
+    """Run it as what this process is there for.
+
+    Returns:
+        The exit code. It does not return where workers are left, or the supervisor has
+        failed beside them: an orderly end of the process would wait for threads that
+        may be stuck, and an interpreter in which one runs cannot be ended.
+    """
+    try:
+        code = supervisor.run()
+    except Exception:
+        logger.critical("the supervisor failed, and the server with it", exc_info=True)
+        code = 1
+    else:
+        if not supervisor.left_some:
+            return code
+    top.close()
+    logging.shutdown()
+    os._exit(code)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import faulthandler
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,12 +9,11 @@ from typing import Any
 
 import click
 
-from atoll import top
 from atoll._server.check import find_fault
 from atoll._server.checking import LEVEL_ALIASES, LEVELS
 from atoll._server.plan import make_plan
 from atoll._server.settings import Settings
-from atoll._server.supervisor import Supervisor
+from atoll._server.supervisor import Supervisor, run_process
 from atoll.cli import serve_config
 
 _DEFAULTS = Settings(app="")
@@ -288,11 +286,4 @@ def serve(in_main: bool, check: bool, app_dir: str, **fields: Any) -> None:
     faulthandler.enable()
     if in_main:
         plan = dataclasses.replace(plan, workers=1, place="main")
-    supervisor = Supervisor(settings, plan=plan)
-    code = supervisor.run()
-    if supervisor.left_some:
-        # The orderly end of the process would wait for them.
-        top.close()
-        logging.shutdown()
-        os._exit(code)
-    sys.exit(code)
+    sys.exit(run_process(Supervisor(settings, plan=plan)))
