@@ -301,9 +301,11 @@ static void search(at_scheduler *scheduler, unsigned number)
         }
     }
     atomic_store(&scheduler->searching, 0);
-    /* While it looked, submitters woke nobody. */
-    if (atomic_load(&scheduler->queued) > 1) {
-        wake_workers(scheduler, 1);
+    /* While it looked, submitters woke nobody: one takes a task, and wakes nobody. */
+    size_t queued = atomic_load(&scheduler->queued);
+    if (queued > 1) {
+        wake_workers(scheduler,
+                     queued < AT_POOL_WORKERS ? (int)queued - 1 : AT_PARK_ALL);
     }
 }
 

@@ -236,3 +236,17 @@ def test_an_exception_anywhere_in_the_wait_loses_no_result(model, way, monkeypat
     assert step > 2  # more where the task is not over when the wait begins
     if way == "is told":
         assert len(told) == step
+
+
+@pytest.mark.parametrize("model", ["interpreters", "threads"], indirect=True)
+def test_no_worker_sleeps_over_a_task(model):
+    """Tasks that come while one worker looks about are for all of them.
+
+    Each waits for the others, so as many as there are workers run at once, or none ends.
+    """
+    with atoll.Pool(4, model=model) as pool:
+        for _ in range(500):
+            barrier = atoll.Barrier(4)
+            futures = [pool.submit(barrier.wait, DEADLINE) for _ in range(4)]
+            places = sorted(future.result(DEADLINE * 2) for future in futures)
+            assert places == [0, 1, 2, 3]
