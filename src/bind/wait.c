@@ -124,7 +124,7 @@ bool at_bind_wait_again(int *result)
     if (*result != AT_EINTERRUPTED) {
         return false;
     }
-    if (at_run_signal_handlers() < 0) {
+    if (at_run_signal_handlers() < 0 || at_take_interrupt() < 0) {
         *result = AT_WAIT_RAISED;
         return false;
     }
@@ -158,7 +158,28 @@ PyObject *at_bind_coroutine(const char *name, PyObject *object, PyObject *argume
     return coroutine;
 }
 
+/* interrupt_thread(ident, exception class) -> bool */
+AT_UNCHECKED static PyObject *interrupt_thread(PyObject *Py_UNUSED(module),
+                                               PyObject *arguments)
+{
+    unsigned long ident;
+    PyObject *class;
+    if (!PyArg_ParseTuple(arguments, "kO:interrupt_thread", &ident, &class)) {
+        return NULL;
+    }
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    int found = PyThreadState_SetAsyncExc(ident, class);
+    PyThreadState *state = at_detach();
+    at_channels_thread_interrupted(id, (pthread_t)ident);
+    at_attach(state);
+    return PyBool_FromLong(found);
+}
+
 static PyMethodDef functions[] = {
+    {"interrupt_thread", interrupt_thread, METH_VARARGS,
+     "interrupt_thread($module, ident, exception, /)\n--\n\n"
+     "Raise the exception in that thread, also where it waits at a channel or a lock.\n"
+     "False where there is no such thread in this interpreter."},
     {"seconds", seconds_of, METH_O,
      "seconds($module, timeout, /)\n--\n\n"
      "A timeout as every wait takes it: seconds that are not negative, or None."},

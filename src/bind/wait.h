@@ -10,8 +10,9 @@
 #include "chan/peer.h"
 #include "chan/wait.h"
 
-/* What a wait comes to whose signal handler raised: the exception is set. Negative,
- * since some waits return counts, and none of the AT_E* codes. */
+/* What a wait comes to whose signal handler raised, or whose thread was interrupted:
+ * the exception is set. Negative, since some waits return counts, and none of the AT_E*
+ * codes. */
 enum { AT_WAIT_RAISED = -1000 };
 
 /* The peer of the caller's interpreter: borrowed, good while the interpreter lives;
@@ -30,7 +31,8 @@ int at_bind_seconds(PyObject *timeout, double *seconds) AT_ATTACHED;
 int at_bind_deadline(PyObject *timeout, int64_t *deadline_ns) AT_ATTACHED;
 
 /* A wait returned `result`: true when it must be begun again, because a signal came
- * whose handler raised nothing. Where one raised, `*result` becomes AT_WAIT_RAISED.
+ * whose handler raised nothing. Where one raised, or where another thread has left an
+ * exception for this one, `*result` becomes AT_WAIT_RAISED.
  * ctx: attached */
 bool at_bind_wait_again(int *result) AT_ATTACHED;
 

@@ -452,7 +452,7 @@ int at_lock_take_back(at_lock *lock, unsigned depth, at_peer *peer)
     at_patience forever = {AT_NEVER, peer};
     int result;
     /* A watched bit stays set until we return: it would make this a busy loop. */
-    at_park_watch watch = at_park_set_watch((at_park_watch){NULL, 0});
+    at_park_watch watch = at_park_set_watch((at_park_watch){.word = NULL});
     do {
         result = at_lock_acquire(lock, &forever);
     } while (result == AT_EINTERRUPTED);

@@ -125,11 +125,27 @@ static at_membership *take_membership(at_peer *peer)
     return taken;
 }
 
-void at_channels_interpreter_closing(int64_t interpreter_id)
+static at_peer *find_unlocked(int64_t interpreter_id)
 {
     (void)pthread_mutex_lock(&peers.mutex);
     at_peer *peer = find(interpreter_id);
     (void)pthread_mutex_unlock(&peers.mutex);
+    return peer;
+}
+
+void at_channels_thread_interrupted(int64_t interpreter_id, pthread_t thread)
+{
+    at_peer *peer = find_unlocked(interpreter_id);
+    if (peer != NULL) {
+        at_waiter_interrupt(peer, thread);
+        at_dozer_interrupt(peer, thread);
+        at_shared_unref(&peer->shared);
+    }
+}
+
+void at_channels_interpreter_closing(int64_t interpreter_id)
+{
+    at_peer *peer = find_unlocked(interpreter_id);
     if (peer == NULL) {
         return;
     }

@@ -31,6 +31,7 @@ typedef struct at_peer {
     pthread_mutex_t mutex;
     struct at_waiter *sleepers; /* guarded: mutex */
     struct at_dozer *dozers;    /* guarded: mutex; those that sleep on words */
+    uint64_t doze_count;        /* guarded: mutex; how many there have been */
     atomic_uint all_awake;      /* set by the last dozer of a closing peer */
     at_membership *memberships; /* guarded: mutex */
     struct at_peer *next;       /* guarded: the table's mutex */
@@ -59,6 +60,11 @@ int at_peer_join(int64_t interpreter_id, at_peer **peer);
  * with AT_EENDING, and tell its things. Unknown and closed ones are ignored. ctx: any,
  * best before waiting for the interpreter's threads */
 void at_channels_interpreter_closing(int64_t interpreter_id);
+
+/* An exception was set for `thread`, of interpreter `interpreter_id`, so that
+ * at_park_is_told() is true there: end its wait at a channel or a lock, if it waits,
+ * with AT_EINTERRUPTED. ctx: any; waits for that thread to be scheduled */
+void at_channels_thread_interrupted(int64_t interpreter_id, pthread_t thread);
 
 /* Link `membership`, whose fields are filled in.
  * ctx:  any

@@ -22,6 +22,7 @@ static int dozer_enter(at_dozer *dozer, at_peer *peer)
             dozer->next->previous = dozer;
         }
         peer->dozers = dozer;
+        dozer->number = ++peer->doze_count;
     }
     (void)pthread_mutex_unlock(&peer->mutex);
     return closing ? AT_EENDING : 0;
@@ -52,13 +53,17 @@ int at_sleep_on(atomic_uint *word, unsigned expected, at_park_scope scope,
                 const at_patience *patience)
 {
     at_peer *peer = patience->peer;
-    at_dozer dozer = {.word = word, .scope = scope};
+    at_dozer dozer = {.word = word, .scope = scope, .thread = pthread_self()};
     if (peer == NULL) {
         return at_park_wait_watching(word, expected, patience->deadline_ns, scope);
     }
     int result = dozer_enter(&dozer, peer);
     if (result == 0) {
-        result = at_park_wait_watching(word, expected, patience->deadline_ns, scope);
+        /* Who interrupts sets the bit and then looks for sleepers. */
+        result =
+            at_park_is_told()
+                ? AT_EINTERRUPTED
+                : at_park_wait_watching(word, expected, patience->deadline_ns, scope);
         dozer_leave(&dozer, peer);
         if (atomic_load(&peer->closing)) {
             result = AT_EENDING;
@@ -89,6 +94,37 @@ void at_dozers_end(at_peer *peer)
             at_park_wake(woken[i].word, AT_PARK_ALL, woken[i].scope);
         }
         /* One that stood between its look at the peer and its sleep has missed this. */
+        (void)at_park_wait(&peer->all_awake, 0, at_clock_deadline(NS_PER_MS),
+                           AT_PARK_PRIVATE);
+    }
+}
+
+/* The sleep of `thread` that is not newer than number `last`: false where there is
+ * none.
+ */
+static bool dozer_find(at_peer *peer, pthread_t thread, uint64_t last, at_dozer *found)
+{
+    bool is_there = false;
+    (void)pthread_mutex_lock(&peer->mutex);
+    for (at_dozer *one = peer->dozers; one != NULL && !is_there; one = one->next) {
+        if (pthread_equal(one->thread, thread) && one->number <= last) {
+            *found = (at_dozer){.word = one->word, .scope = one->scope};
+            is_there = true;
+        }
+    }
+    (void)pthread_mutex_unlock(&peer->mutex);
+    return is_there;
+}
+
+void at_dozer_interrupt(at_peer *peer, pthread_t thread)
+{
+    (void)pthread_mutex_lock(&peer->mutex);
+    uint64_t last = peer->doze_count; /* later ones look before they sleep */
+    (void)pthread_mutex_unlock(&peer->mutex);
+    at_dozer one;
+    while (dozer_find(peer, thread, last, &one)) {
+        at_park_wake(one.word, AT_PARK_ALL, one.scope);
+        /* If it stood between its look and its sleep it has missed this. */
         (void)at_park_wait(&peer->all_awake, 0, at_clock_deadline(NS_PER_MS),
                            AT_PARK_PRIVATE);
     }

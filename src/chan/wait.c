@@ -218,6 +218,23 @@ void at_waiters_end(at_peer *peer)
     } while (count == NOTIFY_BATCH);
 }
 
+void at_waiter_interrupt(at_peer *peer, pthread_t thread)
+{
+    at_waiter *woken = NULL;
+    (void)pthread_mutex_lock(&peer->mutex);
+    for (at_waiter *one = peer->sleepers; one != NULL; one = one->next_sleeper) {
+        if (pthread_equal(one->thread, thread) &&
+            state_leave_waiting(one, AT_WAITER_INTERRUPTED)) {
+            woken = one; /* a thread sleeps once */
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&peer->mutex);
+    if (woken != NULL) {
+        at_park_wake(&woken->state, 1, AT_PARK_PRIVATE);
+    }
+}
+
 /* Sleep until the waiter is notified: 0, or why it was not. */
 static int sleep_on(at_waiter *waiter, int64_t deadline_ns) AT_DETACHED
 {
@@ -225,17 +242,21 @@ static int sleep_on(at_waiter *waiter, int64_t deadline_ns) AT_DETACHED
     if (result < 0) {
         return result;
     }
-    while (atomic_load(&waiter->state) == AT_WAITER_WAITING) {
+    /* Who interrupts sets the bit and then looks for sleepers. */
+    if (at_park_is_told()) {
+        result = AT_EINTERRUPTED;
+    }
+    while (result == 0 && atomic_load(&waiter->state) == AT_WAITER_WAITING) {
         result = at_park_wait_watching(&waiter->state, AT_WAITER_WAITING, deadline_ns,
                                        AT_PARK_PRIVATE);
-        if (result < 0) {
-            break;
-        }
     }
     sleeper_leave(waiter);
     unsigned state = atomic_load(&waiter->state);
     if (state == AT_WAITER_ENDING) {
         return AT_EENDING;
+    }
+    if (state == AT_WAITER_INTERRUPTED) {
+        return AT_EINTERRUPTED;
     }
     return state >= AT_WAITER_NOTIFIED ? 0 : result;
 }
@@ -268,7 +289,7 @@ int at_wait(at_wait_link *links, size_t count, at_attempt *attempt, void *contex
             at_spin *spin, const at_patience *patience)
 {
     int result = at_spin_for(spin, attempt, context);
-    at_waiter waiter = {.peer = patience->peer};
+    at_waiter waiter = {.peer = patience->peer, .thread = pthread_self()};
     while (result == AT_EAGAIN) {
         waiter_link(&waiter, links, count);
         result = attempt(context);

@@ -51,12 +51,18 @@ struct at_wait_link {
 };
 
 /* Waiting is left once: AT_WAITER_NOTIFIED + i says by the queue of link i. */
-enum { AT_WAITER_WAITING, AT_WAITER_ENDING, AT_WAITER_NOTIFIED };
+enum {
+    AT_WAITER_WAITING,
+    AT_WAITER_ENDING,
+    AT_WAITER_INTERRUPTED,
+    AT_WAITER_NOTIFIED,
+};
 
 struct at_waiter {
     atomic_uint state;       /* the word to sleep on */
     at_wait_link *links;     /* fixed while linked, as the next */
     struct at_peer *peer;    /* or NULL */
+    pthread_t thread;        /* that sleeps; fixed, unless there is a `call` */
     at_waiter *next_sleeper; /* guarded: the peer's mutex, as the next two */
     at_waiter *previous_sleeper;
     bool sleeping;
@@ -82,8 +88,9 @@ void at_wait_queue_fini(at_wait_queue *queue);
  * `count` queues whose notifications make a new attempt worth it; only their `queue`
  * need be filled in. `spin` may be NULL: then there is no spinning.
  * ctx:  detached
- * errs: AT_ETIMEOUT; AT_EINTERRUPTED after a signal, and the caller may call again;
- *       AT_EENDING when the peer closes; and the attempt's own */
+ * errs: AT_ETIMEOUT; AT_EINTERRUPTED after a signal or an interrupt of the thread, and
+ *       the caller may call again; AT_EENDING when the peer closes; and the attempt's
+ * own */
 int at_wait(at_wait_link *links, size_t count, at_attempt *attempt, void *context,
             at_spin *spin, const at_patience *patience) AT_DETACHED;
 
@@ -109,5 +116,10 @@ void at_wait_disarm(at_waiter *waiter, at_wait_link *links, size_t count, bool u
 /* Wake every sleeper of `peer` for good. For peer.c.
  * ctx: any */
 void at_waiters_end(struct at_peer *peer);
+
+/* Wake the sleep of `thread`, if it sleeps for `peer`, with AT_EINTERRUPTED. For
+ * peer.c.
+ * ctx: any */
+void at_waiter_interrupt(struct at_peer *peer, pthread_t thread);
 
 #endif

@@ -25,18 +25,15 @@ static bool is_signal_thread(void)
 AT_UNCHECKED PyThreadState *at_detach(void)
 {
     PyThreadState *state = PyEval_SaveThread();
-    if (is_signal_thread()) {
-        (void)at_park_set_watch(
-            (at_park_watch){at_compat_eval_breaker(state), AT_SIGNALS_PENDING_BIT});
-    }
+    (void)at_park_set_watch((at_park_watch){
+        at_compat_eval_breaker(state), is_signal_thread() ? AT_SIGNALS_PENDING_BIT : 0,
+        AT_ASYNC_EXCEPTION_BIT});
     return state;
 }
 
 AT_UNCHECKED void at_attach(PyThreadState *thread_state)
 {
-    if (is_signal_thread()) {
-        (void)at_park_set_watch((at_park_watch){NULL, 0});
-    }
+    (void)at_park_set_watch((at_park_watch){.word = NULL});
     PyEval_RestoreThread(thread_state);
 }
 
@@ -44,6 +41,17 @@ int at_run_signal_handlers(void)
 {
     /* Not PyErr_CheckSignals(), which leaves the watched bit set. */
     return Py_MakePendingCalls();
+}
+
+int at_take_interrupt(void)
+{
+    PyObject *class = at_compat_take_async_exception(PyThreadState_Get());
+    if (class == NULL) {
+        return 0;
+    }
+    PyErr_SetNone(class);
+    Py_DECREF(class);
+    return -1;
 }
 
 PyThreadState *at_attach_new(PyInterpreterState *interpreter)

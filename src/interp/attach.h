@@ -15,7 +15,8 @@
 /* Drop the GIL of the attached thread state, which is returned for at_attach(). On the
  * thread that runs Python's signal handlers a signal that comes from now on ends the
  * watching sleeps (sys/park.h): after AT_EINTERRUPTED call at_run_signal_handlers(), or
- * they end at once again.
+ * they end at once again. An exception that another thread leaves for this one ends its
+ * waits at channels and locks: then at_take_interrupt() is called too.
  * ctx: attached */
 PyThreadState *at_detach(void) AT_DETACHES;
 
@@ -27,6 +28,10 @@ void at_attach(PyThreadState *thread_state) AT_ATTACHES;
 /* Run the Python handlers of the signals that have come, where this thread runs them.
  * -1 with the exception of the one that raised. ctx: attached */
 int at_run_signal_handlers(void) AT_ATTACHED;
+
+/* Raise the exception that another thread has left for this one
+ * (PyThreadState_SetAsyncExc): -1 where there is one, and it is set. ctx: attached */
+int at_take_interrupt(void) AT_ATTACHED;
 
 /* Attach this thread, which is detached from any interpreter it knows, to `interpreter`
  * with a new thread state. Whoever calls this keeps `interpreter` alive meanwhile

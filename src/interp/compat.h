@@ -39,6 +39,10 @@
  * thread's state (_PY_SIGNALS_PENDING_BIT of pycore_ceval.h); the field is public. */
 #define AT_SIGNALS_PENDING_BIT (1U << 1)
 
+/* PyThreadState_SetAsyncExc() sets this one in the state of the thread for which it has
+ * left an exception (_PY_ASYNC_EXCEPTION_BIT), or has taken one back. */
+#define AT_ASYNC_EXCEPTION_BIT (1U << 3)
+
 /* Another thread wants the GIL of the one whose eval_breaker has this bit
  * (_PY_GIL_DROP_REQUEST_BIT): who gives the GIL up then waits for it to be taken. */
 #define AT_GIL_WANTED_BIT (1U << 0)
@@ -48,6 +52,19 @@
 static inline const atomic_uint *at_compat_eval_breaker(const PyThreadState *state)
 {
     return (const atomic_uint *)(const void *)&state->eval_breaker;
+}
+
+/* The exception that was left for the thread of `state`, a reference to its class, or
+ * NULL; there is none afterwards. As CPython does it between two bytecodes. ctx:
+ * attached, the thread of `state` */
+static inline PyObject *at_compat_take_async_exception(PyThreadState *state)
+{
+    _Atomic(uintptr_t) *bits = (_Atomic(uintptr_t) *)(void *)&state->eval_breaker;
+    if ((atomic_load(bits) & AT_ASYNC_EXCEPTION_BIT) == 0) {
+        return NULL;
+    }
+    atomic_fetch_and(bits, ~(uintptr_t)AT_ASYNC_EXCEPTION_BIT);
+    return atomic_exchange((_Atomic(PyObject *) *)(void *)&state->async_exc, NULL);
 }
 
 #ifdef Py_GIL_DISABLED

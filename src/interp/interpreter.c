@@ -391,6 +391,8 @@ static void interrupt_main(void *data) AT_UNCHECKED
         if (thread_state != NULL) {
             interrupt_attached(call);
             at_detach_delete(thread_state);
+            at_channels_thread_interrupted(call->interpreter->id,
+                                           (pthread_t)call->interpreter->owner_ident);
         }
         at_interpreter_leave(call->interpreter);
     }

@@ -87,10 +87,15 @@ at_park_watch at_park_set_watch(at_park_watch watch)
     return before;
 }
 
+bool at_park_is_told(void)
+{
+    return watched.word != NULL && (atomic_load(watched.word) & watched.told_bits) != 0;
+}
+
 int at_park_wait_watching(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
                           at_park_scope scope)
 {
-    if (watched.word == NULL) {
+    if (watched.word == NULL || watched.bits == 0) {
         return at_park_wait(word, expected, deadline_ns, scope);
     }
     uint32_t seen = atomic_load(watched.word);

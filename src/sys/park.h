@@ -31,10 +31,12 @@ int at_park_wait(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
 
 /* What ends the watching sleeps of a thread beside their own word: a bit of `bits` in
  * `*word`, which lives until the watch is changed. Signal handlers set it: one that ran
- * before the sleep would not end it otherwise. */
+ * before the sleep would not end it otherwise. A bit of `told_bits` is set by another
+ * thread, which then wakes those sleeps that ask at_park_is_told() first. */
 typedef struct at_park_watch {
     const atomic_uint *word; /* or NULL: nothing is watched */
     uint32_t bits;
+    uint32_t told_bits;
 } at_park_watch;
 
 /* Watch `watch` on the calling thread; returns what was watched before. ctx: any */
@@ -46,6 +48,9 @@ at_park_watch at_park_set_watch(at_park_watch watch);
  * whoever clears the bit. ctx: detached errs: as at_park_wait() */
 int at_park_wait_watching(atomic_uint *word, uint32_t expected, int64_t deadline_ns,
                           at_park_scope scope) AT_DETACHED;
+
+/* Whether a bit of the `told_bits` that this thread watches is set. ctx: any */
+bool at_park_is_told(void);
 
 /* Wake up to `count` of the threads that sleep on `word`. The word may be gone by now:
  * its address is only a name. Returns how many were woken.

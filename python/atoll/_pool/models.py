@@ -3,7 +3,6 @@
 Processes are in `processes`.
 """
 
-import ctypes
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -230,10 +229,7 @@ class ThreadModel(Model):
 
     def interrupt(self, worker: int) -> None:
         thread = self._threads[worker]
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0),
-            ctypes.py_object(_worker.TaskInterrupted),
-        )
+        _atoll.interrupt_thread(thread.ident or 0, _worker.TaskInterrupted)
 
     def has(self, worker: int) -> bool:
         return worker in self._threads
