@@ -86,11 +86,17 @@ static bool is_ours(const at_lock *lock)
     return holder != 0 && holder == number_of(lock);
 }
 
-/* Something that no other live thread has, and none of the process that died before. */
+/* Something that no other thread has or had, and none of the process that died before.
+ * An address or the kernel's number would go to a later thread, which would then hold
+ * what one that ended has left locked. */
 static uint64_t thread_of(unsigned number)
 {
-    static _Thread_local char here;
-    return (uint64_t)(uintptr_t)&here ^ (uint64_t)number << 48;
+    static atomic_uint_fast64_t last;
+    static _Thread_local uint64_t mine;
+    if (mine == 0) {
+        mine = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    }
+    return mine ^ (uint64_t)number << 48;
 }
 
 /* ---- letting go ------------------------------------------------------------------ */

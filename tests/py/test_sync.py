@@ -16,6 +16,7 @@ from atoll import (
     Channel,
     Condition,
     Event,
+    Interpreter,
     Lock,
     RLock,
     Semaphore,
@@ -75,6 +76,24 @@ def test_only_rlock_is_recursive() -> None:
         assert not lock.acquire(timeout=0.01)
         in_thread(lock.release).result(DEADLINE)  # any thread may
         assert lock.acquire(False)
+
+
+def test_a_thread_that_ended_leaves_an_rlock_locked() -> None:
+    """A later one may have its number of the kernel's and its stack, not its locks."""
+    lock = RLock()
+
+    def in_a_thread(function: Callable[[], object]) -> object:
+        got: list[object] = []
+        thread = threading.Thread(target=lambda: got.append(function()))
+        thread.start()
+        thread.join()
+        return got.pop()
+
+    assert in_a_thread(lock.acquire) is True
+    for _ in range(5):
+        assert in_a_thread(lambda: lock.acquire(blocking=False)) is False
+    with Interpreter() as one:
+        assert one.call(lambda lock: lock.acquire(blocking=False), lock) is False
 
 
 @pytest.mark.parametrize("make", [Lock, RLock, lambda: Semaphore(1)])
