@@ -175,7 +175,7 @@ AT_UNCHECKED static PyObject *spare_children(PyObject *module, PyObject *path)
 PyDoc_STRVAR(image_stats_doc, "image_stats()\n--\n\n"
                               "Counts of images and bytes in this process, a dict.");
 
-static PyObject *image_stats(PyObject *module, PyObject *unused)
+AT_UNCHECKED static PyObject *image_stats(PyObject *module, PyObject *unused)
 {
     at_image_stats stats = at_image_get_stats();
     const at_named_number numbers[] = {

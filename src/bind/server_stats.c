@@ -15,7 +15,7 @@ static PyObject *number(uint64_t value)
     return PyLong_FromUnsignedLongLong(value);
 }
 
-PyObject *at_server_reactors(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_reactors(PyObject *self, PyObject *unused)
 {
     at_service *service = at_server_service_of(self);
     PyObject *list = PyList_New(0);
@@ -69,6 +69,7 @@ static PyObject *histogram_dict(const uint64_t *histogram)
                                buckets);
 }
 
+static PyObject *responses_dict(const at_tally *tally) AT_ATTACHED;
 static PyObject *responses_dict(const at_tally *tally)
 {
     const uint64_t *classes = tally->words + AT_COUNT_CLASS;
@@ -80,6 +81,7 @@ static PyObject *responses_dict(const at_tally *tally)
     return AT_NUMBERS_DICT(numbers);
 }
 
+static int put_tally(PyObject *entry, const at_tally *tally) AT_ATTACHED;
 static int put_tally(PyObject *entry, const at_tally *tally)
 {
 #define AT_PUT_COUNT(name, key, help)                                                  \
@@ -99,6 +101,7 @@ static int put_tally(PyObject *entry, const at_tally *tally)
     return at_numbers_put(entry, "responses", responses_dict(tally));
 }
 
+static PyObject *worker_dict(const at_worker_stats *stats, int number) AT_ATTACHED;
 static PyObject *worker_dict(const at_worker_stats *stats, int number)
 {
     const char *state = stats->reactors == 0 ? "absent"
@@ -128,7 +131,7 @@ static PyObject *worker_dict(const at_worker_stats *stats, int number)
     return entry;
 }
 
-PyObject *at_server_workers(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_workers(PyObject *self, PyObject *unused)
 {
     at_service *service = at_server_service_of(self);
     const at_boards *boards = at_service_boards(service);
@@ -149,7 +152,7 @@ PyObject *at_server_workers(PyObject *self, PyObject *unused)
     return list;
 }
 
-PyObject *at_server_restarts(PyObject *self, PyObject *unused)
+AT_UNCHECKED PyObject *at_server_restarts(PyObject *self, PyObject *unused)
 {
     at_service *service = at_server_service_of(self);
     uint64_t counts[AT_RESTARTS];

@@ -113,7 +113,7 @@ size_t at_shared_dict_count(PyObject *object);
 
 /* What one entry becomes; it stays the caller's. */
 typedef PyObject *at_shared_dict_make(const at_dict_entry *entry);
-PyObject *at_shared_dict_pair(const at_dict_entry *entry);
+PyObject *at_shared_dict_pair(const at_dict_entry *entry) AT_ATTACHED;
 
 /* A list of what `make` makes of each entry; without `values` those of a dict between
  * processes have none. NULL with an exception set. */
