@@ -192,6 +192,9 @@ int at_table_seek(const at_table *table, const at_dict_key *key, at_table_spot *
 {
     uint64_t before = 0; /* whose word `*place` is */
     *place = at_table_bucket(table, key->hash);
+    if (!at_table_has_group(table, key->hash & table->bucket_mask)) {
+        return AT_ENOTFOUND; /* and the page of the bucket is not touched */
+    }
     for (size_t step = 0; step <= AT_TABLE_CHAIN_MOST; step++) {
         uint64_t link = at_table_load(*place);
         if (before != 0 && !at_table_is_current(table, before)) {

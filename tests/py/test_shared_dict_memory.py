@@ -190,6 +190,8 @@ def test_only_what_is_used_takes_memory() -> None:
     for i in range(1000):
         shared[i % 10] = i
     assert held_bytes(shared) < 1 << 20
+    assert not any(key in shared for key in range(10, 20_000))
+    assert held_bytes(shared) < 1 << 20, "what is not there takes none"
 
 
 def held_bytes(shared: SharedDict) -> int:
