@@ -25,6 +25,8 @@ KINDS: dict[str, list[Any]] = {
     "floats": [i + 0.5 for i in range(BATCH)],
     "str": [f"k{i:04}" for i in range(BATCH)],
     "bytes": [b"k%04d" % i for i in range(BATCH)],
+    "8 bytes": [b"k%07d" % i for i in range(BATCH)],
+    "64 bytes": [b"%064d" % i for i in range(BATCH)],
     "tuples": [(i, f"k{i:04}") for i in range(BATCH)],
     "dicts": [{"number": i, "name": "n"} for i in range(BATCH)],
 }
@@ -180,7 +182,7 @@ def steps(cpus: Cpus, scale: int) -> dict[str, Callable[[], Any]]:
 
 def ratios() -> list[tuple[str, str, str]]:
     """What is said of it: a text, and the names of two of the steps."""
-    goals = {"tuples": "", "dicts": "", "ints kept": ""}
+    goals = dict.fromkeys(["64 bytes", "tuples", "dicts", "ints kept"], "")
     found = [
         (
             f"SimpleQueue / channel, batches, {kind}{goals.get(kind, ' (5)')}",

@@ -4,38 +4,60 @@
 #include "parcel/format.h"
 #include "parcel/parcel.h"
 #include "parcel/row.h"
+#include "parcel/run.h"
 #include "parcel/state.h"
 #include "parcel/word.h"
+
+int at_parcel_pack_piece(PyObject *object, at_slab_writer *slabs, size_t following,
+                         void **item)
+{
+    int made = at_parcel_row_piece(object, slabs, following, item);
+    return made != 0 ? made : at_parcel_run_piece(object, slabs, following, item);
+}
 
 size_t at_parcel_pack_small(PyObject *const *objects, size_t count,
                             at_slab_writer *slabs, void **items)
 {
     size_t done = 0;
     while (done < count) {
-        int is_row =
+        int made =
             at_parcel_row_piece(objects[done], slabs, count - done, &items[done]);
-        if (is_row < 0) {
+        size_t words =
+            made == 0 ? at_parcel_words_pack(objects + done, count - done, items + done)
+                      : 0;
+        if (made == 0 && words == 0) {
+            made =
+                at_parcel_run_piece(objects[done], slabs, count - done, &items[done]);
+        }
+        if (made < 0) {
             PyErr_Clear(); /* at_parcel_pack_item() will say the same */
+        }
+        if (made <= 0 && words == 0) {
             break;
         }
-        size_t run = is_row != 0 ? 1
-                                 : at_parcel_words_pack(objects + done, count - done,
-                                                        items + done);
-        if (run == 0) {
-            break;
-        }
-        done += run;
+        done += words != 0 ? words : 1;
     }
     return done;
 }
 
-/* The object of a piece. Most are rows, which need nothing of what an unpacker has. */
+/* The object of a piece. Rows and runs need nothing of what an unpacker has. */
 static PyObject *piece_unpack(at_parcel_state *state, const at_piece *piece) AT_ATTACHED
 {
     const unsigned char *head = (const unsigned char *)piece->data;
-    if (head[2] == AT_TAG_TUPLE_ROW || head[2] == AT_TAG_LIST_ROW) {
+    switch (head[2]) {
+    case AT_TAG_TUPLE_ROW:
+    case AT_TAG_LIST_ROW:
         return at_parcel_row_make(state, piece->data + AT_PARCEL_ROW_HEAD_BYTES,
                                   head[3], head[2] == AT_TAG_LIST_ROW);
+    case AT_TAG_BYTES:
+    case AT_TAG_STR1:
+        if (head[3] <= AT_PARCEL_RUN_MOST) { /* else the size is of several bytes */
+            return at_parcel_run_make(state, piece->data + AT_PARCEL_RUN_HEAD_BYTES,
+                                      head[3], head[2] == AT_TAG_BYTES);
+        }
+        break;
+    default:
+        break;
     }
     return at_parcel_load(piece->data, piece->size_bytes, true);
 }

@@ -86,9 +86,9 @@ int at_parcel_pack_item(PyObject *object, const char *name, Py_ssize_t index,
     if (at_parcel_word_pack(object, item)) {
         return 0;
     }
-    int is_row = at_parcel_row_piece(object, slabs, following, item);
-    if (is_row != 0) {
-        return is_row < 0 ? -1 : 0;
+    int made = at_parcel_pack_piece(object, slabs, following, item);
+    if (made != 0) {
+        return made < 0 ? -1 : 0;
     }
     at_packer packer;
     int status = pack_alone(&packer, object, name, index);

@@ -48,6 +48,11 @@ int at_parcel_pack_item(PyObject *object, const char *name, Py_ssize_t index,
                         at_slab_writer *slabs, size_t following,
                         void **item) AT_ATTACHED;
 
+/* The same for one that needs no packer: 1, 0 where it does or is a word, -1 with
+ * MemoryError. Runs no code. */
+int at_parcel_pack_piece(PyObject *object, at_slab_writer *slabs, size_t following,
+                         void **item) AT_ATTACHED;
+
 /* The same for the first of `count` objects that are small, as many as follow each
  * other: how many there are now at `items`. Never fails, runs no code.
  * ctx: attached; nothing else may change where `objects` lie */

@@ -19,10 +19,8 @@
 #define AT_PARCEL_SPARE_H
 
 #include <Python.h>
-#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "base/contexts.h"
 #include "interp/compat.h"
@@ -31,7 +29,6 @@ enum {
     AT_SPARES = 512,
     /* Python has one of each shorter str and bytes, as it has of small ints. */
     AT_SPARE_RUN_LEAST = 2,
-    AT_SPARE_RUN_MOST = 7,
     AT_SPARE_TUPLE_MOST = 4,
 };
 
@@ -90,42 +87,60 @@ static inline PyObject *at_spare_float(PyObject **place, double value) AT_ATTACH
     return at_spare_put(place, PyFloat_FromDouble(value));
 }
 
-/* `length` bytes, the first is the lowest of `run`; those behind them are zero, and so
- * end it as both types do. A bytes object of this length that lies in a place has been
- * made here, with room for AT_SPARE_RUN_MOST. */
-static inline PyObject *at_spare_bytes(PyObject **place, uint64_t run,
-                                       Py_ssize_t length) AT_ATTACHED
+/* The rest give an object whose content the caller writes, all of it and the zero that
+ * ends it. Of str and bytes there are classes by length, and every object in the places
+ * of a class has been made here with room for the longest, in sixteen bytes of memory
+ * more than the class before: what Python's allocator rounds up to anyhow. */
+enum { AT_SPARE_CLASSES = 5, AT_SPARE_CLASS_BYTES = 16 };
+
+/* The class, which may be above all that there are. */
+static inline size_t at_spare_bytes_class(size_t length)
 {
+    return length / AT_SPARE_CLASS_BYTES;
+}
+
+static inline size_t at_spare_ascii_class(size_t length)
+{
+    return (length + AT_SPARE_CLASS_BYTES / 2) / AT_SPARE_CLASS_BYTES;
+}
+
+/* A bytes object of `length`, which is of this class. */
+static inline PyObject *at_spare_bytes(PyObject **place, size_t length,
+                                       size_t class) AT_ATTACHED
+{
+    size_t room = (class + 1) * AT_SPARE_CLASS_BYTES - 1;
     if (!at_spare_is_free(*place, &PyBytes_Type) &&
-        at_spare_put(place, PyBytes_FromStringAndSize(NULL, AT_SPARE_RUN_MOST)) ==
+        at_spare_put(place, PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room)) ==
             NULL) {
         return NULL;
     }
-    run = htole64(run);
-    memcpy(PyBytes_AS_STRING(*place), &run, sizeof run);
-    Py_SET_SIZE((PyVarObject *)*place, length);
+    Py_SET_SIZE((PyVarObject *)*place, (Py_ssize_t)length);
     at_compat_bytes_forget_hash(*place);
     return *place;
 }
 
-/* The same as a str, where all of them are ASCII. The dict of interned str does not
- * count its references, and others are of another layout. */
-static inline PyObject *at_spare_ascii(PyObject **place, uint64_t run,
-                                       Py_ssize_t length) AT_ATTACHED
+/* A str of `length` characters of ASCII; at_spare_ascii_data() has them. The dict of
+ * interned str does not count its references, and others are of another layout. */
+static inline PyObject *at_spare_ascii(PyObject **place, size_t length,
+                                       size_t class) AT_ATTACHED
 {
+    size_t room = class * AT_SPARE_CLASS_BYTES + AT_SPARE_CLASS_BYTES / 2 - 1;
     bool is_free = at_spare_is_free(*place, &PyUnicode_Type) &&
                    PyUnicode_IS_COMPACT_ASCII(*place) &&
                    !PyUnicode_CHECK_INTERNED(*place);
     if (!is_free &&
-        at_spare_put(place, PyUnicode_New(AT_SPARE_RUN_MOST, 0x7F)) == NULL) {
+        at_spare_put(place, PyUnicode_New((Py_ssize_t)room, 0x7F)) == NULL) {
         return NULL;
     }
     PyASCIIObject *head = (PyASCIIObject *)*place;
-    run = htole64(run);
-    memcpy(head + 1, &run, sizeof run);
-    head->length = length;
+    head->length = (Py_ssize_t)length;
     head->hash = -1; /* not known */
     return *place;
+}
+
+static inline char *at_spare_ascii_data(PyObject *ascii)
+{
+    return (char *)((PyASCIIObject *)ascii + 1);
 }
 
 /* A tuple of `length`, the same in every place of `spares`. Its items are those of

@@ -45,8 +45,10 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     }
     at_spares_clear(&state->spare_ints);
     at_spares_clear(&state->spare_floats);
-    at_spares_clear(&state->spare_bytes);
-    at_spares_clear(&state->spare_strs);
+    for (size_t i = 0; i < AT_SPARE_CLASSES; i++) {
+        at_spares_clear(&state->spare_bytes[i]);
+        at_spares_clear(&state->spare_strs[i]);
+    }
     for (size_t i = 0; i < AT_SPARE_TUPLE_MOST; i++) {
         at_spares_clear(&state->spare_tuples[i]);
     }

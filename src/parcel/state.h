@@ -45,7 +45,8 @@ typedef struct at_parcel_state {
     at_parcel_home *home;
     PyTypeObject *view_type; /* a block as a buffer: buffer.c */
     PyObject *small_ints[AT_PARCEL_SMALL_INTS];
-    at_spares spare_ints, spare_floats, spare_bytes, spare_strs;
+    at_spares spare_ints, spare_floats;
+    at_spares spare_bytes[AT_SPARE_CLASSES], spare_strs[AT_SPARE_CLASSES];
     at_spares spare_tuples[AT_SPARE_TUPLE_MOST]; /* of length 1, 2, ... */
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */

@@ -227,25 +227,39 @@ static inline at_spares *spares_of(at_parcel_state *state, uint64_t bits)
     case TAG_FLOAT_LARGE:
         return &state->spare_floats;
     case TAG_BYTES:
-        return is_short ? NULL : &state->spare_bytes;
+        return is_short ? NULL : &state->spare_bytes[0];
     case TAG_STR:
-        return is_short || (bits >> 8 & not_ascii) != 0 ? NULL : &state->spare_strs;
+        return is_short || (bits >> 8 & not_ascii) != 0 ? NULL : &state->spare_strs[0];
     default:
         return NULL;
     }
 }
 
+/* A str or bytes of up to seven bytes, in a place. Those of the word behind them are
+ * zero, and so end it. */
+static inline PyObject *make_run_in(PyObject **place, uint64_t bits) AT_ATTACHED
+{
+    size_t length = bits >> TAG_BITS & TAG_MASK;
+    uint64_t run = htole64(bits >> 8);
+    bool is_bytes = (bits & TAG_MASK) == TAG_BYTES;
+    PyObject *object =
+        is_bytes ? at_spare_bytes(place, length, 0) : at_spare_ascii(place, length, 0);
+    if (object != NULL) {
+        memcpy(is_bytes ? PyBytes_AS_STRING(object) : at_spare_ascii_data(object), &run,
+               sizeof run);
+    }
+    return object;
+}
+
 /* The object of a word that has spares, in a place: borrowed, or NULL. */
 static inline PyObject *make_in(PyObject **place, uint64_t bits) AT_ATTACHED
 {
-    Py_ssize_t length = (Py_ssize_t)(bits >> TAG_BITS & TAG_MASK);
     switch (bits & TAG_MASK) {
     case TAG_INT:
         return at_spare_int(place, (digit)(bits >> TAG_BITS));
     case TAG_BYTES:
-        return at_spare_bytes(place, bits >> 8, length);
     case TAG_STR:
-        return at_spare_ascii(place, bits >> 8, length);
+        return make_run_in(place, bits);
     default:
         return at_spare_float(place, float_of(bits));
     }

@@ -33,6 +33,11 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "dicts": lambda i: {"number": i, "half": i / 2},
     "of all sizes": lambda i: ("x" * (i % 1500), i),
     "long str": lambda i: f"number {i} of many",
+    "str of all sizes": lambda i: f"{i:04}" * (i % 40),
+    "bytes of all sizes": lambda i: (b"%04d" % i) * (i % 40),
+    "bytes to 140": lambda i: bytes(range(i % 141)),
+    "str to 140": lambda i: "".join(map(chr, range(i % 141))),
+    "Latin-1 to 140": lambda i: "ä" * (i % 141),
     "mixed": lambda i: (i, i / 8, f"s{i % 9999}", b"b%d" % (i % 9999), None)[i % 5],
 }
 
@@ -64,7 +69,7 @@ def test_what_is_kept_stays_as_it_is(kind: str, limit: int) -> None:
 def test_a_hash_that_was_asked_for_is_forgotten() -> None:
     channel = Channel(8)
     for i in range(3000):
-        for sent in (f"k{i:05}", b"k%05d" % i, (i, f"k{i:05}"), (i,) * 4):
+        for sent in (f"k{i:05}", b"k%010d" % i, (i, f"k{i:05}"), (i,) * 4):
             channel.send(sent)
             received = channel.recv()
             assert {received: i}[sent] == i
@@ -150,8 +155,8 @@ def test_tuples_are_collected() -> None:
 def test_a_length_is_that_of_the_value() -> None:
     """A spare has room for the longest, and ends where its value ends."""
     channel = Channel(8)
-    for i in range(3000):
-        text = "abcdefg"[: 2 + i % 6]
+    for i in range(9000):
+        text = ("abcdefg" * 12)[: 2 + i % 82]
         channel.send(text)
         assert (received := channel.recv()) == text
         assert len(received) == len(text) == len(received.encode())
