@@ -268,15 +268,16 @@ PyObject *at_sync_outcome(int result)
     return at_bind_wait_failed(result);
 }
 
-/* threading's timeout of an acquire: -1 is for ever. */
-static int parse_seconds(PyObject *timeout, bool blocking,
+/* threading's timeout of an acquire: to a lock -1 is for ever and other negative
+ * numbers are mistakes, a semaphore does not wait for any of them. */
+static int parse_seconds(PyObject *timeout, bool is_lock, bool blocking,
                          int64_t *deadline_ns) AT_ATTACHED
 {
     double seconds;
     if (at_bind_seconds(timeout, &seconds) < 0) {
         return -1;
     }
-    if (seconds == -1.0) {
+    if (is_lock && seconds == -1.0) {
         return 0;
     }
     if (!blocking) {
@@ -284,7 +285,7 @@ static int parse_seconds(PyObject *timeout, bool blocking,
                         "can't specify a timeout for a non-blocking call");
         return -1;
     }
-    if (seconds < 0) {
+    if (is_lock && seconds < 0) {
         PyErr_SetString(PyExc_ValueError,
                         "timeout value must be a non-negative number");
         return -1;
@@ -292,7 +293,7 @@ static int parse_seconds(PyObject *timeout, bool blocking,
     return at_bind_deadline(timeout, deadline_ns);
 }
 
-int at_sync_parse_acquire(PyObject *const *arguments, Py_ssize_t count,
+int at_sync_parse_acquire(bool is_lock, PyObject *const *arguments, Py_ssize_t count,
                           PyObject *keyword_names, int64_t *deadline_ns)
 {
     static const char *const names[] = {"blocking", "timeout"};
@@ -306,8 +307,9 @@ int at_sync_parse_acquire(PyObject *const *arguments, Py_ssize_t count,
         return -1;
     }
     int blocking = PyObject_IsTrue(values[0]);
-    if (blocking < 0 || (values[1] != Py_None &&
-                         parse_seconds(values[1], blocking != 0, deadline_ns) < 0)) {
+    if (blocking < 0 ||
+        (values[1] != Py_None &&
+         parse_seconds(values[1], is_lock, blocking != 0, deadline_ns) < 0)) {
         return -1;
     }
     return blocking ? 0 : AT_EAGAIN;

@@ -98,9 +98,10 @@ int at_sync_wait(PyObject *object, at_sync_wait_function *wait,
 /* True, or False after a timeout; NULL with an exception set. ctx: attached */
 PyObject *at_sync_outcome(int result) AT_ATTACHED;
 
-/* threading's (blocking=True, timeout=-1), of a METH_FASTCALL | METH_KEYWORDS function:
- * AT_EAGAIN where it must not block, 0 with a deadline, or -1 with an exception set. */
-int at_sync_parse_acquire(PyObject *const *arguments, Py_ssize_t count,
+/* threading's (blocking=True, timeout=-1) of a lock, or (blocking=True, timeout=None)
+ * of a semaphore, of a METH_FASTCALL | METH_KEYWORDS function: AT_EAGAIN where it must
+ * not block, 0 with a deadline, or -1 with an exception set. */
+int at_sync_parse_acquire(bool is_lock, PyObject *const *arguments, Py_ssize_t count,
                           PyObject *keyword_names, int64_t *deadline_ns) AT_ATTACHED;
 
 /* (timeout=None) into a deadline; -1 with an exception set. */

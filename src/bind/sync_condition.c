@@ -73,7 +73,8 @@ AT_UNCHECKED static PyObject *condition_acquire(PyObject *object,
                                                 PyObject *keyword_names)
 {
     int64_t deadline_ns;
-    int how = at_sync_parse_acquire(arguments, count, keyword_names, &deadline_ns);
+    int how =
+        at_sync_parse_acquire(true, arguments, count, keyword_names, &deadline_ns);
     return how == -1 ? NULL
                      : at_sync_take(object, lock_of(object), wait_lock, how,
                                     deadline_ns, false);

@@ -92,7 +92,8 @@ AT_UNCHECKED static PyObject *lock_acquire(PyObject *object, PyObject *const *ar
                                            Py_ssize_t count, PyObject *keyword_names)
 {
     int64_t deadline_ns;
-    int how = at_sync_parse_acquire(arguments, count, keyword_names, &deadline_ns);
+    int how =
+        at_sync_parse_acquire(true, arguments, count, keyword_names, &deadline_ns);
     if (how == -1) {
         return NULL;
     }

@@ -67,7 +67,8 @@ AT_UNCHECKED static PyObject *semaphore_acquire(PyObject *object,
                                                 PyObject *keyword_names)
 {
     int64_t deadline_ns;
-    int how = at_sync_parse_acquire(arguments, count, keyword_names, &deadline_ns);
+    int how =
+        at_sync_parse_acquire(false, arguments, count, keyword_names, &deadline_ns);
     return how == -1 ? NULL : take(object, deadline_ns, how == 0);
 }
 

@@ -136,6 +136,12 @@ CASES = {
     )(m.Semaphore(0)),
     "semaphore: release(n=0)": lambda m: m.Semaphore(0).release(n=0),
     "semaphore: not blocking, with a timeout": lambda m: m.Semaphore().acquire(False, 1),
+    "semaphore: not blocking, with -1": lambda m: m.Semaphore().acquire(False, -1),
+    "semaphore: negative timeouts": lambda m: [
+        m.Semaphore(value).acquire(timeout=timeout)
+        for value in (0, 1)
+        for timeout in (-1, -1.0, -2.5, -0.0)
+    ],
     "bounded: released too often": lambda m: m.BoundedSemaphore(1).release(),
     "bounded: by several": lambda m: (
         lambda s: (s.acquire(), s.release(2))

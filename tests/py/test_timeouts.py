@@ -31,7 +31,7 @@ NO_NUMBERS = [
 
 # name -> a function that makes (wait, satisfy, what it gives then, what when it is late)
 ROWS = {}
-MINUS_ONE_IS_FOR_EVER = {"Lock.acquire", "RLock.acquire", "Semaphore.acquire"}
+MINUS_ONE_IS_FOR_EVER = {"Lock.acquire", "RLock.acquire"}
 NEGATIVE_IS_REFUSED = {"Queue.get", "Queue.put"}
 
 
