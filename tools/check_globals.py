@@ -44,6 +44,7 @@ ALLOWED = {
     r"left_out": "interp/remedy.c: tests do without a remedy in the whole process",
     r"mapped": "chan/mapped.c: what is mapped is one thing in a process",
     r"peers": "chan/peer.c: who may wait for whom spans interpreters",
+    r"last(\.\d+)?": "chan/lock.c: no two threads of the process have one number",
     r"wake_cost_ns": "chan/spin.c: what a wake costs is the machine's",
 }
 # "address flags section size name"; a const table of pointers lies in .data.rel.ro,
