@@ -13,14 +13,29 @@ import errno
 import os
 import struct
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Identity", "Passed", "claim", "find", "identity", "passed", "under_way"]
+__all__ = [
+    "Identity",
+    "Passed",
+    "Things",
+    "claim",
+    "collect",
+    "find",
+    "identity",
+    "passed",
+    "under_way",
+]
 
 type Identity = tuple[int, int]
+
+# The shared things of what was packed: descriptors, by the memory that they are of, and
+# what keeps each of them open.
+type Things = dict[Identity, tuple[int, object]]
 
 # The kernel cuts the label of the memory, of which the name is a part.
 NAME_BYTES = 180
@@ -34,11 +49,21 @@ class _UnderWay(threading.local):
         arrived: Those that have come for the bytes.
     """
 
-    leaving: dict[Identity, tuple[int, object]] | None = None
+    leaving: Things | None = None
     arrived: dict[Identity, int] | None = None
 
 
 under_way = _UnderWay()
+
+
+def collect(pack: Callable[[], bytes]) -> tuple[bytes, Things]:
+    """What `pack` packs, and the shared things of it."""
+    things: Things = {}
+    before, under_way.leaving = under_way.leaving, things
+    try:
+        return pack(), things
+    finally:
+        under_way.leaving = before
 
 
 class Passed:

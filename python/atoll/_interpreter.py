@@ -391,7 +391,10 @@ def _result(message: _atoll.Message | None) -> Any:
     exception: BaseException | None = None
     if packed is not None:
         try:
-            exception = _atoll.loads(packed, trusted=True)
+            if isinstance(packed, _atoll.SharedDict):
+                exception = packed["exception"]
+            else:
+                exception = _atoll.loads(packed, trusted=True)
         except Exception:
             pass
     if not isinstance(exception, BaseException):

@@ -19,7 +19,8 @@ from _pickle import dumps, loads
 from collections.abc import Callable
 from typing import Any, cast
 
-from atoll import _atoll, _errors, _fork, _frames, _wire
+from atoll import _atoll, _descriptor, _errors, _fork, _frames, _wire
+from atoll._atoll import SharedDict
 
 __all__: list[str] = []
 
@@ -196,13 +197,34 @@ def error(exception: BaseException) -> _atoll.Message:
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         name = f"{kind.__module__}.{name}"
-    packed = None
+    return _wire.pack((False, (_packed(exception), name, text, words)))
+
+
+# Whether what is reported here goes to another process, by bytes alone.
+reports_leave = False
+
+
+def _packed(exception: BaseException) -> bytes | SharedDict | None:
+    """An exception that can be made again apart from its words; None: it cannot.
+
+    One that has shared things goes as the value of a dict: those may be of this process
+    alone, or gone before somebody looks at bytes.
+    """
+    if isinstance(exception, SystemExit):
+        return None
     try:
-        if not isinstance(exception, SystemExit):
-            packed = _atoll.dumps(exception)
+        if reports_leave:
+            return _atoll.dumps(exception)
+        data, things = _descriptor.collect(lambda: _atoll.dumps(exception))
+        if not things:
+            return data
     except Exception:
-        pass
-    return _wire.pack((False, (packed, name, text, words)))
+        if reports_leave:
+            return None
+    try:
+        return SharedDict(exception=exception)
+    except Exception:
+        return None
 
 
 # ---- the end ----------------------------------------------------------------------

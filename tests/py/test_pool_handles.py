@@ -154,12 +154,28 @@ def fail() -> None:
     raise WithBuffer("no", buffer)
 
 
-def test_in_the_exception_of_a_process() -> None:
-    with atoll.Pool(1, model="processes") as pool:
+def test_in_an_exception(pool: atoll.Pool) -> None:
+    with pytest.raises(WithBuffer) as caught:
+        pool.submit(fail).result(DEADLINE_S)
+    assert caught.value.args[1][3] == 33
+
+
+def fail_with(things: tuple[Any, ...]) -> None:
+    raise WithBuffer(things[0], Lock(), *things)
+
+
+def test_in_an_exception_of_an_interpreter() -> None:
+    things = (Channel(), AtomicInt(3), SharedDict(a=1), SharedBuffer(8))
+    with atoll.Interpreter() as interpreter, pytest.raises(WithBuffer) as caught:
+        interpreter.call(fail_with, things)
+    channel, lock, *same = caught.value.args
+    assert channel == things[0] and tuple(same) == things
+    assert lock.acquire(blocking=False)
+    assert "in fail_with" in str(caught.value.__cause__)
+    with atoll.Pool(1, model="interpreters") as pool:
         with pytest.raises(WithBuffer) as caught:
-            pool.submit(fail).result(DEADLINE_S)
-        assert caught.value.args[1][3] == 33
-        assert "in fail" in str(caught.value.__cause__)
+            list(pool.map(fail_with, [things]))
+        assert caught.value.args[2:] == things
 
 
 kept: dict[str, Any] = {}

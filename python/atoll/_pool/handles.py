@@ -12,10 +12,10 @@ import array
 import errno
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from atoll import _descriptor
+from atoll._descriptor import Things, collect
 
 if TYPE_CHECKING:
     from atoll._pool.memory import Memory
@@ -24,21 +24,6 @@ __all__ = ["NOTHING", "Arrived", "Bundle", "Things", "collect"]
 
 # In one message; the kernel takes 253 (SCM_MAX_FD).
 _AT_ONCE = 250
-
-# What a parcel's shared things are until they are sent: descriptors, by the memory that
-# they are of, and what keeps each of them open.
-type Things = dict[_descriptor.Identity, tuple[int, object]]
-
-
-def collect(pack: Callable[[], bytes]) -> tuple[bytes, Things]:
-    """What `pack` packs, and the shared things of it."""
-    under_way = _descriptor.under_way
-    things: Things = {}
-    before, under_way.leaving = under_way.leaving, things
-    try:
-        return pack(), things
-    finally:
-        under_way.leaving = before
 
 
 class Bundle:

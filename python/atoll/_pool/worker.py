@@ -62,7 +62,7 @@ def settle() -> None:
 
 # An exception on its way: itself packed where it can be, the name of its type, its
 # text, its traceback.
-type Report = tuple[bytes | None, str, str, str]
+type Report = tuple[bytes | SharedDict | None, str, str, str]
 
 
 def describe(exception: BaseException) -> Report:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Collection
 from typing import Any
 
-from atoll import _atoll, _descriptor
+from atoll import _atoll, _descriptor, _remote
 from atoll._pool import worker
 from atoll._pool.handles import NOTHING, Arrived, Bundle, collect
 from atoll._pool.memory import Memory, dump, views
@@ -233,6 +233,7 @@ class _Process:
 
 def main(descriptor: int) -> None:
     """The main function of a worker process."""
+    _remote.reports_leave = True
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)  # a child that outlives this process would hide its end
     try:
