@@ -182,7 +182,7 @@ static size_t run_of_groups(const at_ring_group *group, uint64_t turns, size_t l
     size_t count = 0;
     while (count < limit) {
         /* Beyond the last group it is a hint about some other memory: harmless. */
-        __builtin_prefetch(&group[count + GROUPS_AHEAD], 1);
+        at_prefetch_write(&group[count + GROUPS_AHEAD]);
         if (atomic_load_explicit(&group[count].turns, memory_order_acquire) != turns) {
             break;
         }
@@ -233,7 +233,7 @@ static void expect(const at_ring *ring, uint64_t position, size_t limit)
 {
     const at_ring_group *group = group_of(ring, position);
     for (size_t i = 1; i < GROUPS_AHEAD && i * AT_RING_GROUP < limit; i++) {
-        __builtin_prefetch(&group[i], 1);
+        at_prefetch_write(&group[i]);
     }
 }
 

@@ -93,6 +93,6 @@ void *at_slab_writer_add(at_slab_writer *writer, size_t size_bytes)
     writer->count++;
     /* Whoever read what was there before has the line. Beyond the slab it is a hint
      * about some other memory: harmless. */
-    __builtin_prefetch((const char *)piece + AHEAD_BYTES, 1);
+    at_prefetch_write((const char *)piece + AHEAD_BYTES);
     return (char *)piece + AT_PIECE_MARK;
 }
