@@ -213,6 +213,7 @@ static PyObject *unpack_batch(at_channel_object *self, void **items,
         leave_items(self, items, 0, count);
         return NULL;
     }
+    PyObject_GC_UnTrack(list); /* unpacking may run code, and the collector show it */
     PyObject **objects = ((PyListObject *)list)->ob_item;
     size_t done = 0;
     for (;;) {
@@ -226,7 +227,13 @@ static PyObject *unpack_batch(at_channel_object *self, void **items,
         }
         at_item_drop(items[done++]);
     }
-    return done == count ? list : end_batch(self, list, items, done, count);
+    if (done != count) {
+        list = end_batch(self, list, items, done, count);
+    }
+    if (list != NULL) {
+        PyObject_GC_Track(list);
+    }
+    return list;
 }
 
 /* Up to `wanted` items without waiting: how many, or AT_EEMPTY, AT_ECLOSED, AT_ELAGGED

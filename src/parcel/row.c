@@ -113,6 +113,18 @@ static PyObject *row_begin(at_parcel_state *state, size_t count,
     return Py_XNewRef(at_spare_tuple(place, (Py_ssize_t)count));
 }
 
+/* Let go of a row whose items are not all there. A tuple stays in its place, where the
+ * collector can still show it: not without an item. */
+static void row_give_up(PyObject *row, PyObject **items, size_t count) AT_ATTACHED
+{
+    for (size_t i = 0; i < count; i++) {
+        if (items[i] == NULL) {
+            items[i] = Py_NewRef(Py_None);
+        }
+    }
+    Py_DECREF(row);
+}
+
 PyObject *at_parcel_row_make(at_parcel_state *state, const char *words, size_t count,
                              bool is_list)
 {
@@ -128,7 +140,7 @@ PyObject *at_parcel_row_make(at_parcel_state *state, const char *words, size_t c
                              ? at_parcel_word_make_in(state, word, &items[i])
                              : at_unpacker_malformed("a row of what are no words");
         if (item == NULL) {
-            Py_DECREF(row);
+            row_give_up(row, items, count);
             return NULL;
         }
     }

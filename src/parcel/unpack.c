@@ -202,14 +202,19 @@ static PyObject *read_tuple(at_unpacker *in) AT_ATTACHED
         return NULL;
     }
     PyObject *tuple = PyTuple_New((Py_ssize_t)count);
-    for (size_t i = 0; tuple != NULL && i < count; i++) {
+    if (tuple == NULL || count == 0) {
+        return tuple;
+    }
+    PyObject_GC_UnTrack(tuple); /* reading may run code, and the collector show it */
+    for (size_t i = 0; i < count; i++) {
         PyObject *item = at_unpacker_object(in);
         if (item == NULL) {
-            Py_CLEAR(tuple);
-        } else {
-            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+            Py_DECREF(tuple);
+            return NULL;
         }
+        PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
     }
+    PyObject_GC_Track(tuple);
     return tuple;
 }
 

@@ -40,21 +40,26 @@ enum {
     AT_PARCEL_WORD_CONSTANTS = 5, /* None, False, True, 0.0, ... */
 };
 
-/* Is it a word that at_parcel_word_unpack() may be given? What came from elsewhere may
- * be any bits. */
-static inline bool at_parcel_word_is_valid(const void *word)
-{
-    uint64_t bits = (uint64_t)(uintptr_t)word;
-    uint64_t tag = bits & AT_PARCEL_WORD_TAG;
-    return tag != 0 && tag != AT_PARCEL_WORD_TAG &&
-           (tag != AT_PARCEL_WORD_CONSTANT ||
-            bits >> AT_PARCEL_WORD_TAG_BITS < AT_PARCEL_WORD_CONSTANTS);
-}
-
 /* Is it a word of a str or bytes? */
 static inline bool at_parcel_word_is_run(const void *word)
 {
     return ((uintptr_t)word & AT_PARCEL_WORD_TAG) >= AT_PARCEL_WORD_BYTES;
+}
+
+/* Is it a word that at_parcel_word_unpack() may be given? What came from elsewhere may
+ * be any bits. Behind the end of a str or bytes all are zero: spare.h relies on it. */
+static inline bool at_parcel_word_is_valid(const void *word)
+{
+    uint64_t bits = (uint64_t)(uintptr_t)word;
+    uint64_t tag = bits & AT_PARCEL_WORD_TAG;
+    uint64_t length = (bits & 0xFF) >> AT_PARCEL_WORD_TAG_BITS;
+    if (tag == AT_PARCEL_WORD_CONSTANT) {
+        return bits >> AT_PARCEL_WORD_TAG_BITS < AT_PARCEL_WORD_CONSTANTS;
+    }
+    if (tag == AT_PARCEL_WORD_BYTES || tag == AT_PARCEL_WORD_STR) {
+        return length <= AT_PARCEL_WORD_RUN_BYTES && bits >> 8 >> 8 * length == 0;
+    }
+    return tag != 0 && tag != AT_PARCEL_WORD_TAG;
 }
 
 /* The slow halves of the next two: whatever is no small int. */

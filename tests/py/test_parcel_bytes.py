@@ -7,9 +7,10 @@ import sys
 import threading
 
 import pytest
+from children import run
 from parcels import PLAIN, Color, Point, by_bytes, exactly, trip
 
-from atoll import _atoll
+from atoll import Channel, _atoll
 from atoll._errors import NotShareableError
 
 
@@ -97,6 +98,77 @@ def test_rows_that_are_none():
                 assert type(_atoll.loads(head + b"\1" + word)) is tuple
             except ValueError as error:
                 assert "malformed" in str(error)
+
+
+def test_a_str_in_a_row_ends_with_its_word():
+    """Bits behind the end would be written where there is no room, and read by C."""
+    head = _atoll.dumps((None,))[:-8]
+    for tag, value in ((5, b"abcdefg"), (6, "abcdefg")):
+        for length in range(8):
+            word = (
+                int.from_bytes(b"abcdefg"[:length], "little") << 8 | length << 3 | tag
+            )
+            good = head + word.to_bytes(8, sys.byteorder)
+            assert _atoll.loads(good) == (value[:length],)
+            for bit in (6, 7, *range(8 + 8 * length, 64)):
+                bad = head + (word | 1 << bit).to_bytes(8, sys.byteorder)
+                with pytest.raises(ValueError, match="malformed"):
+                    _atoll.loads(bad)
+
+
+def test_no_tuple_is_without_an_item():
+    """A row that ends in what is no word leaves a tuple, which the collector shows."""
+    script = """
+        import gc
+        from atoll import _atoll
+
+        for count in 1, 2, 3, 4:
+            row = _atoll.dumps(tuple(range(5000, 5000 + count)))
+            for bad in range(count):
+                words = bytearray(row)
+                words[4 + 8 * bad : 12 + 8 * bad] = bytes(8)
+                try:
+                    _atoll.loads(words)
+                except ValueError:
+                    pass
+                else:
+                    raise AssertionError
+        for found in gc.get_objects():
+            if type(found) is tuple:
+                assert len(gc.get_referents(found)) == len(found)
+    """
+    assert run(script) == ""
+
+
+def incomplete():
+    """How many lists and tuples there are that lack an item."""
+    return sum(
+        len(gc.get_referents(found)) != len(found)
+        for found in gc.get_objects()
+        if type(found) in (list, tuple)
+    )
+
+
+class Looks:
+    """Looks at all lists and tuples that there are when it is unpacked."""
+
+    def __reduce__(self):
+        return Looks, (), True
+
+    def __setstate__(self, state):
+        self.incomplete = incomplete()
+
+
+def test_what_is_not_complete_is_not_seen():
+    """A tuple and a batch, while code runs that unpacks an item of theirs."""
+    before = incomplete()
+    assert trip((1, [], Looks(), 2))[2].incomplete == before
+    channel = Channel(8)
+    channel.send_many([1, Looks(), [2], "three"])
+    received = channel.recv_many()
+    assert received[1].incomplete == before
+    assert received[2:] == [[2], "three"]
+    assert gc.is_tracked(received)
 
 
 def test_hypothesis_round_trip():
