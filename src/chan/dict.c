@@ -15,6 +15,10 @@
 
 enum { SHARD_BITS = 4, SHARDS = 1 << SHARD_BITS, FIRST_SLOTS = 8, LINE_BYTES = 64 };
 
+/* A shard that was emptied keeps so many slots; more would be looked through for its
+ * next entry, and are memory that nobody uses. */
+enum { KEPT_SLOTS = 64 };
+
 typedef struct slot {
     uint64_t hash;
     at_dict_entry *entry; /* a reference, or NULL: free */
@@ -206,6 +210,20 @@ static at_dict_entry *take_out(shard *self, slot *hole)
     return taken;
 }
 
+/* The slots of a shard with nothing in it, where they are too many, or NULL. The
+ * caller's to free, without the mutex. */
+static slot *spare_slots(shard *self)
+{
+    if (atomic_load_explicit(&self->count, memory_order_relaxed) != 0 ||
+        self->mask < KEPT_SLOTS) {
+        return NULL;
+    }
+    slot *spare = self->slots;
+    self->slots = NULL;
+    self->mask = 0;
+    return spare;
+}
+
 /* ---- operations ----------------------------------------------------------------- */
 
 int at_dict_get(at_dict *dict, const at_dict_key *key, at_dict_entry **found)
@@ -263,6 +281,7 @@ bool at_dict_swap(at_dict *dict, const at_dict_entry *expected, at_dict_entry *e
     uint64_t hash = spread(expected->key.hash);
     shard *self = shard_of(dict, hash);
     at_dict_entry *old = NULL;
+    slot *spare = NULL;
     lock(self);
     slot *place = find(self, hash, &expected->key);
     if (place != NULL && place->entry == expected) {
@@ -271,9 +290,11 @@ bool at_dict_swap(at_dict *dict, const at_dict_entry *expected, at_dict_entry *e
             place->entry = entry;
         } else {
             old = take_out(self, place);
+            spare = spare_slots(self);
         }
     }
     unlock(self);
+    at_free(spare);
     if (old != NULL) {
         at_shared_unref(&old->shared);
     }
@@ -287,7 +308,9 @@ int at_dict_remove(at_dict *dict, const at_dict_key *key, at_dict_entry **old)
     lock(self);
     slot *place = find(self, hash, key);
     *old = place != NULL && place->entry != NULL ? take_out(self, place) : NULL;
+    slot *spare = *old != NULL ? spare_slots(self) : NULL;
     unlock(self);
+    at_free(spare);
     return *old != NULL ? 0 : AT_ENOTFOUND;
 }
 
@@ -317,7 +340,9 @@ int at_dict_any(at_dict *dict, size_t *cursor, at_dict_entry **found)
     size_t place = *cursor & (((size_t)1 << PLACE_BITS) - 1);
     for (size_t i = 0; i <= SHARDS; i++, place = 0) { /* and the first once more */
         size_t number = (first + i) % SHARDS;
-        *found = first_from(&dict->shards[number], &place);
+        shard *self = &dict->shards[number];
+        bool has_any = atomic_load_explicit(&self->count, memory_order_relaxed) != 0;
+        *found = has_any ? first_from(self, &place) : NULL;
         if (*found != NULL) {
             *cursor = number << PLACE_BITS | place;
             return 0;

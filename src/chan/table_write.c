@@ -120,6 +120,16 @@ int at_table_put(at_table *table, const at_dict_key *key, const void *value,
     return 1;
 }
 
+/* Where nothing is left nobody need look at the buckets that were used. (Two words say
+ * so: one may be wrong, and would hide what is there.) */
+static void forget_groups(at_table *table)
+{
+    struct at_table_head *head = table->head;
+    if (at_table_load(&head->count) == 0 && at_table_load(&head->used_units) == 0) {
+        at_table_zero(table, table->groups, table->map);
+    }
+}
+
 int at_table_remove(at_table *table, const at_dict_key *key, at_table_rule rule,
                     uint64_t expected)
 {
@@ -135,5 +145,6 @@ int at_table_remove(at_table *table, const at_dict_key *key, at_table_rule rule,
     link_to(place, at_table_load(&at_table_words(table, old.link)[WORD_NEXT]));
     retire(table, &old);
     count_add(table, (uint64_t)-1);
+    forget_groups(table);
     return 1;
 }

@@ -199,7 +199,7 @@ static void swaps(void)
  * that stays does not keep the others from being found. */
 static void any_of_them(void)
 {
-    enum { COUNT = 300 };
+    enum { COUNT = 3000 };
     at_dict *dict;
     CHECK(at_dict_new(&dict) == 0);
     size_t cursor = 0;
@@ -227,6 +227,11 @@ static void any_of_them(void)
             CHECK(at_dict_swap(dict, found, NULL));
         }
         at_shared_unref(&found->shared);
+    }
+    for (uint64_t i = 0; i < COUNT; i++) { /* where most shards have been emptied */
+        CHECK(put(dict, i + COUNT, word(i)) == 0 &&
+              get(dict, i + COUNT) == (intptr_t)i);
+        CHECK(removes(dict, i + COUNT) && get(dict, i + COUNT) == -1);
     }
     for (size_t i = 0; i < 2; i++) {
         CHECK(at_dict_any(dict, &cursor, &found) == 0);

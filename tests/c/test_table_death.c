@@ -165,6 +165,31 @@ static void dies_at_the_first(void)
     }
 }
 
+/* The only one, after which nobody looks at any bucket. */
+static void dies_at_the_last(void)
+{
+    bool over = false;
+    chosen = NEW_KEY;
+    for (long most = 0; !over; most++) {
+        fixture made = make_table(SMALL_BYTES);
+        at_table *table = &made.table;
+        CHECK(put(table, chosen, 100, AT_TABLE_ALWAYS, 0) == 1);
+        over = act_until(table, TAKE_OUT, most);
+        int model[KEYS];
+        none(model);
+        model[chosen] = look(table, chosen);
+        CHECK(model[chosen] == NONE || (!over && model[chosen] == 100));
+        CHECK(at_table_recover(table) == 0);
+        check_model(table, model);
+        CHECK(!over || at_table_occupied(table, 0) == at_table_bucket_count(table));
+        CHECK(!over || !at_table_has_group(table, 0));
+        model[3] = 7;
+        CHECK(put(table, 3, 7, AT_TABLE_ALWAYS, 0) == 1);
+        check_model(table, model);
+        free_table(&made);
+    }
+}
+
 /* Who found an entry before its writer died is told that it is gone, though others have
  * its units since. */
 static void reads_meanwhile(doing what, bool then_clears)
@@ -405,6 +430,7 @@ int main(void)
 {
     RUN(dies_at_any_store);
     RUN(dies_at_the_first);
+    RUN(dies_at_the_last);
     RUN(who_reads_meanwhile);
     RUN(dies_while_it_recovers);
     RUN(a_large_one_is_cleared);
