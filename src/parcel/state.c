@@ -43,6 +43,7 @@ static void state_free(PyObject *capsule) AT_ATTACHED
     for (size_t i = 0; i < AT_PARCEL_SMALL_INTS; i++) {
         Py_XDECREF(state->small_ints[i]);
     }
+    at_keys_clear(&state->keys);
     at_spares_clear(&state->spare_ints);
     at_spares_clear(&state->spare_floats);
     for (size_t i = 0; i < AT_SPARE_CLASSES; i++) {

@@ -8,6 +8,7 @@
 
 #include "base/contexts.h"
 #include "base/shared.h"
+#include "parcel/key.h"
 #include "parcel/parcel.h"
 #include "parcel/spare.h"
 
@@ -47,6 +48,7 @@ typedef struct at_parcel_state {
     PyObject *small_ints[AT_PARCEL_SMALL_INTS];
     at_spares spare_ints, spare_floats;
     at_spares spare_bytes[AT_SPARE_CLASSES], spare_strs[AT_SPARE_CLASSES];
+    at_keys keys;
     at_spares spare_tuples[AT_SPARE_TUPLE_MOST]; /* of length 1, 2, ... */
     /* function or type -> (module's name, name, module's dict): globals that were found
      * under their names; each use looks again */

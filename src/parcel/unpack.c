@@ -239,6 +239,23 @@ static PyObject *read_list(at_unpacker *in, bool again) AT_ATTACHED
     return list;
 }
 
+/* The next object, the key of a dict. */
+static PyObject *read_key(at_unpacker *in) AT_ATTACHED
+{
+    int tag = at_unpacker_left(in) != 0 ? (unsigned char)*in->at : AT_TAG_END;
+    if ((tag & ~AT_TAG_MEMO) != AT_TAG_STR1) {
+        return at_unpacker_object(in);
+    }
+    in->at++;
+    size_t length;
+    if (read_count(in, 1, &length) < 0) {
+        return NULL;
+    }
+    const char *data = at_unpacker_take(in, length);
+    return at_unpacker_complete(in, at_keys_get(&in->state->keys, data, length),
+                                (tag & AT_TAG_MEMO) != 0);
+}
+
 static PyObject *read_dict(at_unpacker *in, bool again) AT_ATTACHED
 {
     PyObject *dict = at_unpacker_complete(in, PyDict_New(), again);
@@ -248,7 +265,7 @@ static PyObject *read_dict(at_unpacker *in, bool again) AT_ATTACHED
         return NULL;
     }
     for (size_t i = 0; dict != NULL && i < count; i++) {
-        PyObject *key = at_unpacker_object(in);
+        PyObject *key = read_key(in);
         PyObject *value = key != NULL ? at_unpacker_object(in) : NULL;
         if (value == NULL || PyDict_SetItem(dict, key, value) < 0) {
             Py_CLEAR(dict);

@@ -152,6 +152,29 @@ def test_tuples_are_collected() -> None:
     assert channel.recv_many() == [(i, "last") for i in range(256)]
 
 
+def test_keys_of_dicts_are_what_they_were() -> None:
+    """Far more than are remembered, that begin and end alike, of all lengths."""
+    channel, choice = Channel(4), random.Random(11)
+    letters = "abé\xff\0"
+    keys = ["".join(choice.choices(letters, k=i % 40)) for i in range(3000)]
+    keys += [f"a long key that differs in {i:04} in its middle" for i in range(300)]
+    for _ in range(400):
+        sent = {key: i for i, key in enumerate(choice.sample(keys, 20))}
+        channel.send(sent)
+        received = channel.recv()
+        assert received == sent
+        assert list(map(len, received)) == list(map(len, sent))
+
+
+@pytest.mark.skipif(not sys._is_gil_enabled(), reason="without a GIL none are kept")
+def test_dicts_share_their_keys() -> None:
+    channel = Channel(4)
+    channel.send([{"number": 1, "two words": 2}])
+    channel.send({"two words": 3, "number": 4})
+    (first,), second = channel.recv(), channel.recv()
+    assert {id(key) for key in first} == {id(key) for key in second}
+
+
 def test_a_length_is_that_of_the_value() -> None:
     """A spare has room for the longest, and ends where its value ends."""
     channel = Channel(8)
