@@ -320,6 +320,7 @@ def test_a_stop_does_not_wait_for_a_loop_that_never_starts(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     options = ("--model", "threads", "--workers", "3", "--timeout-drain", "0")
+    options += ("--loop", "asyncio")
     with serving(tmp_path, LOOPS, *options) as server, server.connect() as held:
         server.wait_for("all 3 workers serve")
         held.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")

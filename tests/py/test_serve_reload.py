@@ -201,8 +201,13 @@ if "--preload" not in sys.orig_argv:
 )
 @pytest.mark.parametrize(
     "options",
-    [(), ("--model", "threads", "--workers", "2"), ("--model", "processes")],
-    ids=["interpreters", "threads", "processes"],
+    [
+        (),
+        ("--loop", "asyncio"),
+        ("--model", "threads", "--workers", "2"),
+        ("--model", "processes"),
+    ],
+    ids=["interpreters", "asyncio", "threads", "processes"],
 )
 def test_a_stop_does_not_wait_for_code_that_never_starts(
     tmp_path: Path,

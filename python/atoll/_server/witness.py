@@ -40,6 +40,7 @@ _LOOP_MODULES = frozenset(
         "asyncio.events",
         "asyncio.runners",
         "importlib",
+        "selectors",
         "threading",
     }
 )
