@@ -27,7 +27,7 @@ class Things:
     """What the tasks wait for; each is sent as what it is, a shared thing."""
 
     def __init__(self) -> None:
-        self.begun = Event()
+        self.begun, self.inside = Event(), Event()
         self.told = Channel()
         self.empty, self.other = Channel(), Channel()
         self.full = Channel(1)
@@ -43,6 +43,7 @@ class Things:
 
 def wait_on_condition(things: Any) -> None:
     with things.condition:
+        things.inside.set()
         try:
             things.condition.wait()
         finally:
@@ -80,6 +81,16 @@ def run(wait: Callable[[Any], object], things: Any) -> object:
     return wait(things)
 
 
+def until_it_counts(things: Any, how: str) -> None:
+    """Until the wait has begun, where more than its end is asserted."""
+    if how == "condition":
+        assert things.inside.wait(DEADLINE_S)
+        with things.condition:  # the wait has let it go
+            pass
+    if how == "barrier":
+        wait_until(lambda: things.barrier.n_waiting == 1)
+
+
 def things_held() -> Any:
     """`Things` whose locks are held by a thread of this interpreter."""
     things = Things()
@@ -98,6 +109,7 @@ def test_a_task_that_waits_is_cancelled(model: Any, how: str) -> None:
     with atoll.Pool(1, model=model) as pool:
         future = pool.submit(run, WAITS[how], things)
         assert things.begun.wait(DEADLINE_S)
+        until_it_counts(things, how)
         assert future.cancel(running=True)
         with pytest.raises(CancelledError):
             future.result(DEADLINE_S)
@@ -159,8 +171,8 @@ def test_a_handled_interrupt_leaves_nothing_behind() -> None:
     """The next wait is one: it neither ends at once nor is it slept over."""
 
     def task(begun: Any, channel: Any) -> str:
-        begun.set()
         try:
+            begun.set()
             channel.recv()
         except KeyboardInterrupt:
             try:
