@@ -108,8 +108,8 @@ AT_UNCHECKED static PyObject *barrier_wait(PyObject *object, PyObject *const *ar
         return result == 0 ? PyLong_FromUnsignedLong(arrival.place) : NULL;
     }
     Py_XDECREF(action);
-    if (result == AT_WAIT_RAISED) { /* this party will not come */
-        at_barrier_abort(at_sync_thing(object));
+    if (result == AT_WAIT_RAISED) {
+        at_barrier_leave(at_sync_thing(object), &arrival);
     }
     return result == 0 ? PyLong_FromUnsignedLong(arrival.place)
                        : at_bind_wait_failed(result);

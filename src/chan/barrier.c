@@ -182,6 +182,15 @@ static void give_up(at_barrier *barrier, unsigned round)
     wake(barrier);
 }
 
+void at_barrier_leave(at_barrier *barrier, const at_arrival *arrival)
+{
+    if (arrival->arrived) {
+        give_up(barrier, arrival->round);
+    } else { /* of no round yet, whatever became of the one that was full */
+        at_barrier_abort(barrier);
+    }
+}
+
 int at_barrier_wait(at_barrier *barrier, at_arrival *arrival,
                     const at_patience *patience)
 {
@@ -196,12 +205,10 @@ int at_barrier_wait(at_barrier *barrier, at_arrival *arrival,
     if (result != AT_EAGAIN || slept == AT_EINTERRUPTED) {
         return result != AT_EAGAIN ? result : slept;
     }
+    at_barrier_leave(barrier, arrival);
     if (!arrival->arrived) {
-        /* It was of no round yet, whatever became of the one that was full. */
-        at_barrier_abort(barrier);
         return slept != AT_ETIMEOUT ? slept : AT_EBROKEN;
     }
-    give_up(barrier, arrival->round);
     arrival->has_action = false;
     result = attempt_barrier(&mine); /* it may have ended well meanwhile */
     return result == AT_EBROKEN && slept != AT_ETIMEOUT ? slept : result;

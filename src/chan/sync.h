@@ -82,7 +82,7 @@ typedef struct at_arrival {
 } at_arrival;
 
 /* Wait for the others. A wait that fails breaks the barrier for all, but for one that a
- * signal interrupted: the caller goes on with the same arrival, or aborts the barrier.
+ * signal interrupted: the caller goes on with the same arrival, or at_barrier_leave().
  * In a round in which parties have an action, one of those has arrival->acts then: the
  * others wait until it has called at_barrier_acted().
  * ctx:  detached
@@ -94,6 +94,10 @@ int at_barrier_wait(at_barrier *barrier, at_arrival *arrival,
  * ctx:  any
  * errs: AT_EBROKEN, also where another broke it meanwhile */
 int at_barrier_acted(at_barrier *barrier, const at_arrival *arrival, bool well);
+
+/* A party whose wait was interrupted does not go on with it: breaks the barrier for the
+ * others, unless its round has ended by now. ctx: any */
+void at_barrier_leave(at_barrier *barrier, const at_arrival *arrival);
 
 /* Break it, or make it whole: those who wait get AT_EBROKEN. ctx: any */
 void at_barrier_abort(at_barrier *barrier);

@@ -31,7 +31,7 @@ from atoll import (
     Struct,
     open_shared,
 )
-from atoll._pool import handles, worker_process
+from atoll._pool import handles, memory, worker_process
 
 
 class Point(Struct):
@@ -316,6 +316,26 @@ def test_what_nobody_takes_is_let_go(received: bool) -> None:
         assert os.read(reading, 1) == b""  # the last writing end has gone
     finally:
         os.close(reading)
+
+
+def test_what_was_sent_whole_needs_nobody_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = socket.socketpair()
+    send_fds = socket.send_fds
+
+    def and_the_receiver_ends(*arguments: Any) -> int:
+        sent = send_fds(*arguments)
+        theirs.close()
+        return sent
+
+    buffer = SharedBuffer(64)
+    _, _, things = memory.dump(buffer, "object")
+    bundle = handles.Bundle.of(things)
+    assert bundle is not None
+    monkeypatch.setattr(socket, "send_fds", and_the_receiver_ends)
+    with ours:  # not a BrokenPipeError, by which nobody would have got it
+        worker_process.send_block(ours, worker_process.CALL, b"words", None, bundle)
 
 
 def test_a_bundle_is_closed_by_who_makes_it() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from atoll import (
     Barrier,
@@ -195,6 +197,33 @@ def test_barrier() -> None:
     for _ in range(50):
         futures = [in_thread(barrier.wait, DEADLINE) for _ in range(3)]
         assert sorted(future.result(DEADLINE) for future in futures) == [0, 1, 2]
+
+
+def test_a_barrier_whose_round_has_ended_is_not_broken_by_who_is_interrupted() -> None:
+    class Interrupted(Exception):
+        pass
+
+    barrier = Barrier(2)
+    others: list[Future[int]] = []
+
+    def let_the_other_come(number: int, frame: object) -> None:
+        others.append(in_thread(barrier.wait, DEADLINE))
+        others[0].result(DEADLINE)
+        raise Interrupted
+
+    def signal_when_it_waits() -> None:
+        wait_until(lambda: barrier.n_waiting == 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, let_the_other_come)
+    try:
+        told = in_thread(signal_when_it_waits)
+        with pytest.raises(Interrupted):
+            barrier.wait(DEADLINE)
+        told.result(DEADLINE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert others[0].result() == 1 and not barrier.broken
 
 
 def test_broken_barrier() -> None:

@@ -71,7 +71,8 @@ def send_block(
     sent = socket.send_fds(sock, [block], [descriptor])
     if bundle is not None:
         bundle.close()
-    sock.sendall(block[sent:])
+    if sent < len(block):  # whoever has all of it may have ended, or closed its end
+        sock.sendall(block[sent:])
 
 
 def _receive_up_to(sock: socket.socket, data: bytearray, size: int) -> None:
