@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/memory.h"
 #include "base/shared.h"
 
 enum { AT_PIECE_MARK = 7, AT_PIECE_BYTES_MOST = 1024 };
@@ -28,7 +29,10 @@ typedef struct at_piece {
     char data[];
 } at_piece;
 
-typedef struct at_slab at_slab;
+typedef struct at_slab {
+    at_shared shared; /* first */
+    char data[];
+} at_slab;
 
 /* Pieces on their way into slabs; embedded by its user, one thread at a time. All zero
  * at first. What it has made must not be let go of, or seen by others, before the
@@ -40,15 +44,53 @@ typedef struct at_slab_writer {
     size_t count; /* of its pieces */
 } at_slab_writer;
 
+/* The slow half of the next one. */
+char *at_slab_writer_next(at_slab_writer *writer, size_t size_bytes, size_t following);
+
+enum { AT_PIECE_ALIGNMENT = 8 }; /* leaves the low bits of its address for the mark */
+
+/* What a piece takes of its slab. */
+static inline size_t at_piece_footprint(size_t size_bytes)
+{
+    size_t bytes = offsetof(at_piece, data) + size_bytes + AT_PIECE_ALIGNMENT - 1;
+    return bytes & ~(size_t)(AT_PIECE_ALIGNMENT - 1);
+}
+
+/* Where the next piece will lie. */
+static inline at_piece *at_slab_writer_place(at_slab_writer *writer)
+{
+    return (at_piece *)(void *)(writer->slab->data + writer->used_bytes);
+}
+
 /* Room for a piece of `size_bytes`, at most AT_PIECE_BYTES_MOST, to be written and then
  * added; it can also be left. NULL: out of memory. `following` is about how many will
  * come after it, as far as is known: for the size of a new slab.
  * ctx: any */
-char *at_slab_writer_room(at_slab_writer *writer, size_t size_bytes, size_t following);
+static inline char *at_slab_writer_room(at_slab_writer *writer, size_t size_bytes,
+                                        size_t following)
+{
+    if (writer->slab == NULL ||
+        at_piece_footprint(size_bytes) > writer->capacity_bytes - writer->used_bytes) {
+        return at_slab_writer_next(writer, size_bytes, following);
+    }
+    return at_slab_writer_place(writer)->data;
+}
 
 /* The item of the piece that was written in the room for `size_bytes`.
  * ctx: any */
-void *at_slab_writer_add(at_slab_writer *writer, size_t size_bytes);
+static inline void *at_slab_writer_add(at_slab_writer *writer, size_t size_bytes)
+{
+    enum { AHEAD_BYTES = 512 };
+    at_piece *piece = at_slab_writer_place(writer);
+    piece->place_bytes = (uint32_t)(sizeof *writer->slab + writer->used_bytes);
+    piece->size_bytes = (uint32_t)size_bytes;
+    writer->used_bytes += at_piece_footprint(size_bytes);
+    writer->count++;
+    /* Whoever read what was there before has the line. Beyond the slab it is a hint
+     * about some other memory: harmless. */
+    at_prefetch_write((const char *)piece + AHEAD_BYTES);
+    return (char *)piece + AT_PIECE_MARK;
+}
 
 /* No more pieces: those that there are belong to whoever has their items.
  * ctx: any */
@@ -65,6 +107,10 @@ static inline const at_piece *at_piece_of(const void *item)
 {
     return (const at_piece *)((const char *)item - AT_PIECE_MARK);
 }
+
+/* A reader of many asks for the lines of later ones before it comes to them: they lie
+ * in the sender's cache. */
+enum { AT_PIECES_AHEAD = 8 };
 
 /* The slab of a piece, for references to it. ctx: any */
 static inline at_shared *at_piece_slab(const void *item)

@@ -19,24 +19,13 @@ size_t at_parcel_pack_small(PyObject *const *objects, size_t count,
                             at_slab_writer *slabs, void **items)
 {
     size_t done = 0;
-    while (done < count) {
-        int made =
-            at_parcel_row_piece(objects[done], slabs, count - done, &items[done]);
-        size_t words =
-            made == 0 ? at_parcel_words_pack(objects + done, count - done, items + done)
-                      : 0;
-        if (made == 0 && words == 0) {
-            made =
-                at_parcel_run_piece(objects[done], slabs, count - done, &items[done]);
-        }
-        if (made < 0) {
-            PyErr_Clear(); /* at_parcel_pack_item() will say the same */
-        }
-        if (made <= 0 && words == 0) {
-            break;
-        }
-        done += words != 0 ? words : 1;
-    }
+    size_t before;
+    do {
+        before = done;
+        done += at_parcel_words_pack(objects + done, count - done, items + done);
+        done += at_parcel_runs_pack(objects + done, count - done, slabs, items + done);
+        done += at_parcel_rows_pack(objects + done, count - done, slabs, items + done);
+    } while (done != before);
     return done;
 }
 
@@ -44,20 +33,12 @@ size_t at_parcel_pack_small(PyObject *const *objects, size_t count,
 static PyObject *piece_unpack(at_parcel_state *state, const at_piece *piece) AT_ATTACHED
 {
     const unsigned char *head = (const unsigned char *)piece->data;
-    switch (head[2]) {
-    case AT_TAG_TUPLE_ROW:
-    case AT_TAG_LIST_ROW:
+    if (head[2] == AT_TAG_TUPLE_ROW || head[2] == AT_TAG_LIST_ROW) {
         return at_parcel_row_make(state, piece->data + AT_PARCEL_ROW_HEAD_BYTES,
                                   head[3], head[2] == AT_TAG_LIST_ROW);
-    case AT_TAG_BYTES:
-    case AT_TAG_STR1:
-        if (head[3] <= AT_PARCEL_RUN_MOST) { /* else the size is of several bytes */
-            return at_parcel_run_make(state, piece->data + AT_PARCEL_RUN_HEAD_BYTES,
-                                      head[3], head[2] == AT_TAG_BYTES);
-        }
-        break;
-    default:
-        break;
+    }
+    if (at_parcel_is_run(piece->data)) {
+        return at_parcel_run_make(state, piece->data);
     }
     return at_parcel_load(piece->data, piece->size_bytes, true);
 }
@@ -73,9 +54,6 @@ PyObject *at_parcel_unpack_item(const void *item)
     at_parcel_state *state = at_parcel_state_get();
     return state != NULL ? piece_unpack(state, at_piece_of(item)) : NULL;
 }
-
-/* Whose lines are asked for before they are read: they lie in the sender's cache. */
-enum { PIECES_AHEAD = 8 };
 
 /* Pieces of one slab that are to be let go of together. */
 typedef struct pieces {
@@ -100,25 +78,44 @@ static void pieces_add(pieces *gone, const void *item)
     gone->count++;
 }
 
-size_t at_parcel_take_small(void *const *items, size_t count, PyObject **objects)
+/* The objects of the items that are other pieces than runs: as at_parcel_runs_make(),
+ * but with an exception where one cannot be made. */
+static size_t others_unpack(at_parcel_state *state, void *const *items, size_t count,
+                            PyObject **objects) AT_ATTACHED
 {
-    at_parcel_state *state = at_parcel_state_get();
-    pieces gone = {NULL, 0};
     size_t done = 0;
-    while (state != NULL && done < count) {
-        done += at_parcel_words_make(state, items + done, count - done, objects + done);
-        if (done == count || !at_item_is_piece(items[done])) {
-            break;
-        }
-        if (count - done > PIECES_AHEAD) {
-            /* Of whatever it is an item: a hint. */
-            __builtin_prefetch(items[done + PIECES_AHEAD]);
+    while (done < count && at_item_is_piece(items[done]) &&
+           (done == 0 || !at_parcel_is_run(at_piece_of(items[done])->data))) {
+        if (count - done > AT_PIECES_AHEAD) {
+            __builtin_prefetch(items[done + AT_PIECES_AHEAD]); /* whatever it is */
         }
         objects[done] = piece_unpack(state, at_piece_of(items[done]));
         if (objects[done] == NULL) {
             break;
         }
-        pieces_add(&gone, items[done++]);
+        done++;
+    }
+    return done;
+}
+
+size_t at_parcel_take_small(void *const *items, size_t count, PyObject **objects)
+{
+    at_parcel_state *state = at_parcel_state_get();
+    pieces gone = {NULL, 0};
+    size_t done = 0;
+    bool goes_on = state != NULL;
+    while (goes_on && done < count) {
+        done += at_parcel_words_make(state, items + done, count - done, objects + done);
+        size_t made =
+            at_parcel_runs_make(state, items + done, count - done, objects + done);
+        goes_on = made != 0;
+        if (made == 0) {
+            made = others_unpack(state, items + done, count - done, objects + done);
+            goes_on = made != 0 && PyErr_Occurred() == NULL;
+        }
+        for (; made != 0; made--) {
+            pieces_add(&gone, items[done++]);
+        }
     }
     pieces_drop(&gone);
     return done;

@@ -99,6 +99,24 @@ int at_parcel_row_piece(PyObject *object, at_slab_writer *slabs, size_t followin
     return 1;
 }
 
+size_t at_parcel_rows_pack(PyObject *const *objects, size_t count,
+                           at_slab_writer *slabs, void **items)
+{
+    size_t done = 0;
+    while (done < count) {
+        int made =
+            at_parcel_row_piece(objects[done], slabs, count - done, &items[done]);
+        if (made < 0) {
+            PyErr_Clear(); /* at_parcel_row_piece() will say the same */
+        }
+        if (made <= 0) {
+            break;
+        }
+        done++;
+    }
+    return done;
+}
+
 /* A new reference to a tuple or list of `count`, whose items are NULL, or places. */
 static PyObject *row_begin(at_parcel_state *state, size_t count,
                            bool is_list) AT_ATTACHED

@@ -27,6 +27,11 @@ int at_packer_row(at_packer *packer, PyObject *object, bool again,
 int at_parcel_row_piece(PyObject *object, at_slab_writer *slabs, size_t following,
                         void **item) AT_ATTACHED;
 
+/* The same for the first of `count` objects that are rows, as many as follow each
+ * other: how many there are now at `items`. */
+size_t at_parcel_rows_pack(PyObject *const *objects, size_t count,
+                           at_slab_writer *slabs, void **items) AT_ATTACHED;
+
 /* A parcel that is a row: magic, version, tag and count, a byte each, and the words. */
 enum { AT_PARCEL_ROW_HEAD_BYTES = 4 };
 

@@ -27,8 +27,11 @@ static inline void copy(char *to, const char *from, size_t size)
     memcpy(to + size - sizeof last, &last, sizeof last);
 }
 
-int at_parcel_run_piece(PyObject *object, at_slab_writer *slabs, size_t following,
-                        void **item)
+/* In one piece, for the loop. */
+static inline __attribute__((always_inline)) int run_piece(PyObject *object,
+                                                           at_slab_writer *slabs,
+                                                           size_t following,
+                                                           void **item) AT_ATTACHED
 {
     const char *run;
     Py_ssize_t size;
@@ -43,7 +46,7 @@ int at_parcel_run_piece(PyObject *object, at_slab_writer *slabs, size_t followin
     } else {
         return 0;
     }
-    if (size > AT_PARCEL_RUN_MOST) {
+    if (size < AT_PARCEL_RUN_LEAST || size > AT_PARCEL_RUN_MOST) {
         return 0;
     }
     size_t size_bytes = AT_PARCEL_RUN_HEAD_BYTES + (size_t)size;
@@ -61,7 +64,30 @@ int at_parcel_run_piece(PyObject *object, at_slab_writer *slabs, size_t followin
     return 1;
 }
 
-static bool is_ascii(const char *data, size_t size)
+int at_parcel_run_piece(PyObject *object, at_slab_writer *slabs, size_t following,
+                        void **item)
+{
+    return run_piece(object, slabs, following, item);
+}
+
+size_t at_parcel_runs_pack(PyObject *const *objects, size_t count,
+                           at_slab_writer *slabs, void **items)
+{
+    size_t done = 0;
+    while (done < count) {
+        int made = run_piece(objects[done], slabs, count - done, &items[done]);
+        if (made < 0) {
+            PyErr_Clear(); /* at_parcel_run_piece() will say the same */
+        }
+        if (made <= 0) {
+            break;
+        }
+        done++;
+    }
+    return done;
+}
+
+static inline bool is_ascii(const char *data, size_t size)
 {
     uint64_t seen = 0;
     size_t i = 0;
@@ -76,14 +102,14 @@ static bool is_ascii(const char *data, size_t size)
     return (seen & 0x8080808080808080) == 0;
 }
 
-static void write_run(char *place, const char *data, size_t size)
+static inline void write_run(char *place, const char *data, size_t size)
 {
     copy(place, data, size);
     place[size] = '\0';
 }
 
-static PyObject *make_bytes(at_parcel_state *state, const char *data,
-                            size_t size) AT_ATTACHED
+static inline PyObject *make_bytes(at_parcel_state *state, const char *data,
+                                   size_t size) AT_ATTACHED
 {
     size_t class = at_spare_bytes_class(size);
     if (AT_FREE_THREADED || size < AT_SPARE_RUN_LEAST || class >= AT_SPARE_CLASSES) {
@@ -97,8 +123,8 @@ static PyObject *make_bytes(at_parcel_state *state, const char *data,
     return Py_XNewRef(object);
 }
 
-static PyObject *make_str(at_parcel_state *state, const char *data,
-                          size_t size) AT_ATTACHED
+static inline PyObject *make_str(at_parcel_state *state, const char *data,
+                                 size_t size) AT_ATTACHED
 {
     size_t class = at_spare_ascii_class(size);
     if (AT_FREE_THREADED || size < AT_SPARE_RUN_LEAST || class >= AT_SPARE_CLASSES ||
@@ -113,8 +139,36 @@ static PyObject *make_str(at_parcel_state *state, const char *data,
     return Py_XNewRef(object);
 }
 
-PyObject *at_parcel_run_make(at_parcel_state *state, const char *data, size_t size,
-                             bool is_bytes)
+/* In one piece, for the loop. */
+static inline __attribute__((always_inline)) PyObject *
+make(at_parcel_state *state, const char *parcel) AT_ATTACHED
 {
-    return is_bytes ? make_bytes(state, data, size) : make_str(state, data, size);
+    const char *data = parcel + AT_PARCEL_RUN_HEAD_BYTES;
+    size_t size = (unsigned char)parcel[3];
+    return parcel[2] == AT_TAG_BYTES ? make_bytes(state, data, size)
+                                     : make_str(state, data, size);
+}
+
+PyObject *at_parcel_run_make(at_parcel_state *state, const char *parcel)
+{
+    return make(state, parcel);
+}
+
+size_t at_parcel_runs_make(at_parcel_state *state, void *const *items, size_t count,
+                           PyObject **objects)
+{
+    size_t done = 0;
+    while (done < count && at_item_is_piece(items[done]) &&
+           at_parcel_is_run(at_piece_of(items[done])->data)) {
+        if (count - done > AT_PIECES_AHEAD) {
+            __builtin_prefetch(items[done + AT_PIECES_AHEAD]); /* whatever it is */
+        }
+        objects[done] = make(state, at_piece_of(items[done])->data);
+        if (objects[done] == NULL) {
+            PyErr_Clear();
+            break;
+        }
+        done++;
+    }
+    return done;
 }

@@ -175,6 +175,37 @@ def test_dicts_share_their_keys() -> None:
     assert {id(key) for key in first} == {id(key) for key in second}
 
 
+class Counted:
+    """Says how often one was unpacked; the third cannot be."""
+
+    unpacked = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        Counted.unpacked += 1
+        if state["number"] == 3:
+            raise ValueError("not the third")
+        self.__dict__.update(state)
+
+
+def test_what_cannot_be_unpacked_is_tried_once_a_receive() -> None:
+    channel = Channel(64)
+    channel.send_many([1, "a str of many", (1, 2), *map(Counted, range(1, 6)), "last"])
+    Counted.unpacked = 0
+    batch = channel.recv_many()
+    assert batch[:3] == [1, "a str of many", (1, 2)]
+    assert [each.number for each in batch[3:]] == [1, 2]
+    assert Counted.unpacked == 3
+    with pytest.raises(ValueError, match="not the third"):
+        channel.recv_many()
+    assert Counted.unpacked == 4
+    batch = channel.recv_many()
+    assert [each.number for each in batch[:2]] == [4, 5]
+    assert batch[2:] == ["last"]
+
+
 def test_a_length_is_that_of_the_value() -> None:
     """A spare has room for the longest, and ends where its value ends."""
     channel = Channel(8)
