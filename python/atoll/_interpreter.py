@@ -197,8 +197,9 @@ class Interpreter:
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt, /) -> None:
         """Raise `exception` in the code that runs in the interpreter now, if any.
 
-        It is raised between two bytecodes: code that is inside a C function gets it
-        when that returns. Does not wait.
+        It is raised between two bytecodes, and ends what waits at a channel, a lock or
+        one of its kin; code that is inside another C function gets it when that
+        returns. Does not wait.
 
         Args:
             exception: A class that can be imported there.
