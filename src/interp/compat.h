@@ -80,13 +80,13 @@ static inline PyObject *at_compat_take_async_exception(PyThreadState *state)
 #define AT_SMALL_INTS_END 1025
 #endif
 
-/* Forget the hash of a bytes object. The field is on its way out, and its name warns. */
+/* Forget the hash of a bytes object. The field is on its way out: its name warns. */
 static inline void at_compat_bytes_forget_hash(PyObject *bytes)
 {
-    _Py_COMP_DIAG_PUSH
-    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     ((PyBytesObject *)bytes)->ob_shash = -1;
-    _Py_COMP_DIAG_POP
+#pragma GCC diagnostic pop
 }
 
 /* The same for a tuple, which remembers its hash from 3.14 on. */

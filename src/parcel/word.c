@@ -269,6 +269,7 @@ static inline PyObject *make_in(PyObject **place, uint64_t bits) AT_ATTACHED
 static inline __attribute__((always_inline)) PyObject *make(at_parcel_state *state,
                                                             uint64_t bits) AT_ATTACHED
 {
+    assert(state != NULL);
     at_spares *spares = AT_FREE_THREADED ? NULL : spares_of(state, bits);
     return spares == NULL ? make_new(state, bits)
                           : Py_XNewRef(make_in(at_spares_turn(spares), bits));

@@ -28,7 +28,8 @@ static void *item_of(uintptr_t number)
 static at_channel *channel_of(size_t capacity)
 {
     at_channel *channel;
-    CHECK(at_channel_new(&(at_channel_options){capacity, drop, false, NULL}, &channel) == 0);
+    CHECK(at_channel_new(&(at_channel_options){capacity, drop, false, NULL},
+                         &channel) == 0);
     return channel;
 }
 
