@@ -132,8 +132,9 @@ static PyObject *new_common(PyTypeObject *type, PyObject *size,
     if (at_common_dict_new(size_bytes, &origin, &dict, &fault) < 0) {
         (void)at_raise_fault(&fault);
     } else {
-        self = at_shared_dict_wrap(type, at_place_publish((at_placed *)dict));
-        at_shared_unref((at_shared *)dict);
+        at_shared *known = at_place_publish((at_placed *)dict);
+        self = at_shared_dict_wrap(type, known);
+        at_shared_unref(known);
     }
     if (at_bind_claim_end(claim) < 0) {
         Py_CLEAR(self);

@@ -67,8 +67,9 @@ PyObject *at_sync_wrap_new(PyTypeObject *type, int result, void *thing,
     if (result < 0) {
         (void)at_raise_fault(fault);
     } else {
-        self = at_sync_wrap(type, at_place_publish(thing));
-        at_shared_unref(thing);
+        at_shared *known = at_place_publish(thing);
+        self = at_sync_wrap(type, known);
+        at_shared_unref(known);
     }
     if (at_bind_claim_end(claim) < 0) {
         Py_CLEAR(self);

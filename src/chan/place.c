@@ -27,10 +27,15 @@ at_shared *at_place_find(const at_page *page)
 at_shared *at_place_publish(at_placed *placed)
 {
     at_place *place = &placed->place;
-    return place->scope == AT_PARK_PRIVATE
-               ? &placed->shared
-               : at_mapped_enter(&place->mapped, AT_MAPPED_PLACE, &place->page.memory,
-                                 &placed->shared);
+    if (place->scope == AT_PARK_PRIVATE) {
+        return &placed->shared;
+    }
+    at_shared *found = at_mapped_enter(&place->mapped, AT_MAPPED_PLACE,
+                                       &place->page.memory, &placed->shared);
+    if (found != &placed->shared) {
+        at_shared_unref(&placed->shared);
+    }
+    return found;
 }
 
 /* ---- making ---------------------------------------------------------------------- */

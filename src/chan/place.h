@@ -86,9 +86,10 @@ int at_place_identify(const at_page *page, at_place_facts *facts, at_fault *faul
  * ctx: any */
 at_shared *at_place_find(const at_page *page);
 
-/* `placed` is complete and may be found. Returns it, or the one that was found first,
- * with a reference of the caller's; then the caller lets its own go.
- * ctx: any */
+/* `placed` is complete and may be found. Returns it, or the one that another thread was
+ * first to make known, which had its descriptor, or found it by name.
+ * ctx:  any
+ * owns: takes the caller's reference, and gives one to what it returns */
 at_shared *at_place_publish(at_placed *placed);
 
 #endif

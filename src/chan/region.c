@@ -26,6 +26,18 @@ static int region_begin(at_region **region, at_fault *fault)
     return 0;
 }
 
+/* Make `region` known, or let it go for the one that another thread was first to make
+ * known. */
+static at_region *publish(at_region *region)
+{
+    at_shared *found = at_mapped_enter(&region->mapped, AT_MAPPED_REGION,
+                                       &region->memory, &region->shared);
+    if (found != &region->shared) {
+        at_shared_unref(&region->shared);
+    }
+    return (at_region *)found;
+}
+
 int at_region_new(const char *label, size_t size_bytes, at_region **made,
                   at_fault *fault)
 {
@@ -42,10 +54,7 @@ int at_region_new(const char *label, size_t size_bytes, at_region **made,
         at_free(region);
         return result;
     }
-    /* Nobody else has its descriptor yet. */
-    (void)at_mapped_enter(&region->mapped, AT_MAPPED_REGION, &region->memory,
-                          &region->shared);
-    *made = region;
+    *made = publish(region); /* another thread may have found it by its label */
     return 0;
 }
 
@@ -71,12 +80,7 @@ int at_region_adopt(int descriptor, at_region **made, at_fault *fault)
         return result;
     }
     region->memory = memory;
-    *made = (at_region *)at_mapped_enter(&region->mapped, AT_MAPPED_REGION, &memory,
-                                         &region->shared);
-    if (*made != region) { /* another thread was first */
-        at_memfd_close(&region->memory);
-        at_free(region);
-    }
+    *made = publish(region);
     return 0;
 }
 

@@ -279,10 +279,6 @@ int at_sync_adopt(int descriptor, at_lock *lock, at_shared **thing, at_fault *fa
         at_page_forget(&page); /* the descriptor stays the caller's */
         return result;
     }
-    at_shared *found = at_place_publish((at_placed *)*thing);
-    if (found != *thing) {
-        at_shared_unref(*thing);
-        *thing = found;
-    }
+    *thing = at_place_publish((at_placed *)*thing);
     return 0;
 }

@@ -1,4 +1,6 @@
 /* chan/region and chan/mapped: one region for one memory, and which views are equal. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -87,10 +89,57 @@ static void views_are_equal_that_could_stand_for_each_other(void)
     at_shared_unref(&other->shared);
 }
 
+/* ---- who is found while it is made ----------------------------------------------- */
+
+typedef struct finding {
+    int descriptor; /* that the next memory will have */
+    atomic_bool over;
+    at_region *found;
+} finding;
+
+/* As one does that looks for it by its label, in the moment in which it is there. */
+static void *find(void *context)
+{
+    finding *self = context;
+    at_fault fault;
+    while (self->found == NULL && !atomic_load(&self->over)) {
+        at_region *region;
+        if (at_region_adopt(self->descriptor, &region, &fault) == 0) {
+            self->found = region;
+        }
+    }
+    return NULL;
+}
+
+static void one_that_is_found_while_it_is_made_is_one(void)
+{
+    enum { ROUNDS = 300 };
+    at_fault fault;
+    for (int i = 0; i < ROUNDS; i++) {
+        finding other = {.descriptor = dup(0)};
+        CHECK(other.descriptor >= 0 && close(other.descriptor) == 0);
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, find, &other) == 0);
+        at_region *region;
+        CHECK(at_region_new("test", SIZE_BYTES, &region, &fault) == 0);
+        atomic_store(&other.over, true);
+        CHECK(pthread_join(thread, NULL) == 0);
+        if (other.found != NULL) {
+            CHECK(other.found == region);
+            at_shared_unref(&other.found->shared);
+        }
+        /* Nobody has a reference that is left. */
+        int descriptor = region->memory.descriptor;
+        at_shared_unref(&region->shared);
+        CHECK(close(descriptor) != 0);
+    }
+}
+
 int main(void)
 {
     RUN_FAILING(what_comes_back_is_known);
     RUN(another_memory_is_another_region);
+    RUN(one_that_is_found_while_it_is_made_is_one);
     RUN(views_are_equal_that_could_stand_for_each_other);
     return 0;
 }

@@ -115,7 +115,8 @@ class Endings:
         if self._processes:
             self._host.kill(worker)
         else:
-            self._left.append(worker)
+            if worker not in self._left:  # another of its threads may be the reason
+                self._left.append(worker)
             self._replace(worker)
 
     def _leave(self, worker: WorkerRecord, served: bool) -> None:
