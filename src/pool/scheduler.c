@@ -301,11 +301,16 @@ static void search(at_scheduler *scheduler, unsigned number)
         }
     }
     atomic_store(&scheduler->searching, 0);
-    /* While it looked, submitters woke nobody: one takes a task, and wakes nobody. */
-    size_t queued = atomic_load(&scheduler->queued);
-    if (queued > 1) {
-        wake_workers(scheduler,
-                     queued < AT_POOL_WORKERS ? (int)queued - 1 : AT_PARK_ALL);
+    /* While it looked, submitters woke nobody. One of the tasks it takes itself, unless
+     * one that is for it alone comes before, or it takes no more. */
+    bool takes_one =
+        atomic_load(&self->pinned_count) == 0 && !atomic_load(&self->stopped);
+    size_t left = atomic_load(&scheduler->queued);
+    if (takes_one && left != 0) {
+        left--;
+    }
+    if (left != 0) {
+        wake_workers(scheduler, left < AT_POOL_WORKERS ? (int)left : AT_PARK_ALL);
     }
 }
 

@@ -363,6 +363,40 @@ static void closing_and_stopping(void)
     at_shared_unref((at_shared *)scheduler);
 }
 
+/* Submitters wake nobody while a worker looks about: one that is stopped meanwhile
+ * takes nothing, and leaves what has come to those that sleep. */
+static void stopping_who_looks_about(void)
+{
+    enum { ROUNDS = 1000, STEPS = 300, STEP_NS = 400 };
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_t workers[2];
+        at_task *task;
+        scheduler = at_scheduler_new(2);
+        for (uintptr_t j = 0; j < 2; j++) {
+            CHECK(pthread_create(&workers[j], NULL, worker_main, (void *)j) == 0);
+        }
+        for (uint64_t id = 1; id <= 2; id++) { /* the first one by the worker 0 */
+            int worker = id == 1 ? 0 : AT_POOL_ANY_WORKER;
+            CHECK(at_scheduler_submit(scheduler, id, message_of(id), worker) == 0);
+            CHECK(at_results_collect(at_scheduler_results(scheduler),
+                                     at_clock_deadline(60 * INT64_C(1000000000)),
+                                     &task) == 0);
+            CHECK(task->id == id && task->next == NULL);
+            at_task_free(task);
+            if (id == 1) {
+                at_scheduler_stop_worker(scheduler, 0, true);
+                int64_t until_ns = at_clock_ns() + i % STEPS * STEP_NS;
+                while (at_clock_ns() < until_ns) {
+                }
+            }
+        }
+        at_scheduler_close(scheduler);
+        CHECK(pthread_join(workers[0], NULL) == 0 &&
+              pthread_join(workers[1], NULL) == 0);
+        at_shared_unref((at_shared *)scheduler);
+    }
+}
+
 static void waiting_has_an_end(void)
 {
     scheduler = at_scheduler_new(1);
@@ -407,6 +441,7 @@ int main(void)
     RUN(abandoning);
     RUN(room);
     RUN(closing_and_stopping);
+    RUN(stopping_who_looks_about);
     RUN(waiting_has_an_end);
     RUN_FAILING(survives_no_memory);
     RUN(every_task_runs_once);
