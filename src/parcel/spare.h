@@ -9,7 +9,10 @@
  * whose object is still in use gets a new one.
  *
  * These types have no weak references, so a reference count of one is proof while the
- * GIL is held. Without a GIL it is not: there nothing is kept.
+ * GIL is held: what used the object without a reference of its own would use, with no
+ * place here, memory that was freed. The collector alone can show a tuple that lies in
+ * a place, by a new reference; so its items are always there, and are none that it
+ * would have to follow. Without a GIL the count is no proof: there nothing is kept.
  *
  * The places are used in turn, more of them than a batch has, so that a receiver that
  * still holds its last batch while it takes the next finds those of the one before. The
